@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/str.h"
+
+#include "base/mem.h"
+
+bool sn__str_ieq(struct sn_str a, struct sn_str b)
+{
+	if (a.len != b.len)
+		return false;
+	for (size_t i = 0; i < a.len; i++) {
+		if (sn_ascii_lower((unsigned char)a.ptr[i]) !=
+				sn_ascii_lower((unsigned char)b.ptr[i]))
+			return false;
+	}
+	return true;
+}
+
+bool sn__equal_secret(const void *a, const void *b, size_t n)
+{
+	const volatile unsigned char *pa = a;
+	const volatile unsigned char *pb = b;
+	unsigned char diff = 0;
+
+	for (size_t i = 0; i < n; i++)
+		diff |= (unsigned char)(pa[i] ^ pb[i]);
+	return diff == 0;
+}
+
+static int digit_of(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return 16;
+}
+
+static int parse_base(struct sn_str s, unsigned base, uint64_t max, uint64_t *ret_value)
+{
+	uint64_t v = 0;
+
+	if (s.len == 0)
+		return SN_E_PARSE;
+	for (size_t i = 0; i < s.len; i++) {
+		unsigned d = (unsigned)digit_of(s.ptr[i]);
+
+		if (d >= base)
+			return SN_E_PARSE;
+		if (v > (UINT64_MAX - d) / base)
+			return SN_E_LIMIT;
+		v = v * base + d;
+	}
+	if (v > max)
+		return SN_E_LIMIT;
+	*ret_value = v;
+	return 0;
+}
+
+int sn__parse_u64(struct sn_str s, uint64_t max, uint64_t *ret_value)
+{
+	return parse_base(s, 10, max, ret_value);
+}
+
+int sn__parse_hex_u64(struct sn_str s, uint64_t max, uint64_t *ret_value)
+{
+	return parse_base(s, 16, max, ret_value);
+}
+
+struct unit {
+	const char *name;
+	uint64_t factor;
+};
+
+static int parse_with_unit(struct sn_str s, const struct unit *units, uint64_t *ret_value)
+{
+	const uint64_t limit = UINT64_C(1) << 53;
+	size_t digits = 0;
+	uint64_t v;
+	int r;
+
+	while (digits < s.len && s.ptr[digits] >= '0' && s.ptr[digits] <= '9')
+		digits++;
+	r = sn__parse_u64((struct sn_str){s.ptr, digits}, limit, &v);
+	if (r < 0)
+		return r;
+	for (const struct unit *u = units; u->name != NULL; u++) {
+		struct sn_str rest = {s.ptr + digits, s.len - digits};
+
+		if (!sn_str_eq(rest, sn_str_from(u->name)))
+			continue;
+		if (v > limit / u->factor)
+			return SN_E_LIMIT;
+		*ret_value = v * u->factor;
+		return 0;
+	}
+	return SN_E_PARSE;
+}
+
+int sn__parse_duration_ms(struct sn_str s, uint64_t *ret_ms)
+{
+	static const struct unit units[] = {
+		{"", 1}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {NULL, 0}};
+
+	return parse_with_unit(s, units, ret_ms);
+}
+
+int sn__parse_size(struct sn_str s, uint64_t *ret_bytes)
+{
+	static const struct unit units[] = {{"", 1}, {"B", 1}, {"KiB", 1024},
+		{"MiB", 1024 * 1024}, {"GiB", UINT64_C(1) << 30}, {"kB", 1000}, {"KB", 1000},
+		{"MB", 1000000}, {"GB", 1000000000}, {NULL, 0}};
+
+	return parse_with_unit(s, units, ret_bytes);
+}
+
+#define NEAREST_MAX 64
+
+static size_t edit_distance(struct sn_str a, struct sn_str b)
+{
+	size_t row[NEAREST_MAX + 1];
+
+	for (size_t j = 0; j <= b.len; j++)
+		row[j] = j;
+	for (size_t i = 1; i <= a.len; i++) {
+		size_t diagonal = row[0];
+
+		row[0] = i;
+		for (size_t j = 1; j <= b.len; j++) {
+			size_t up = row[j];
+			size_t cost = diagonal + (a.ptr[i - 1] != b.ptr[j - 1]);
+
+			row[j] = SN_MIN(SN_MIN(up, row[j - 1]) + 1, cost);
+			diagonal = up;
+		}
+	}
+	return row[b.len];
+}
+
+const char *sn__nearest(const char *word, const char *const *names)
+{
+	struct sn_str w = sn_str_from(word);
+	const char *best = NULL;
+	size_t best_distance = SN_MIN((size_t)3, w.len / 2) + 1;
+
+	if (w.len > NEAREST_MAX)
+		return NULL;
+	for (; *names != NULL; names++) {
+		struct sn_str n = sn_str_from(*names);
+		size_t d;
+
+		if (n.len > NEAREST_MAX)
+			continue;
+		d = edit_distance(w, n);
+		if (d < best_distance) {
+			best_distance = d;
+			best = *names;
+		}
+	}
+	return best;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SN_SRC_IO_SIM_H
+#define SN_SRC_IO_SIM_H
+
+/*
+ * Internal, tests and fuzzers. The simulated world: one virtual clock, one network in memory, any
+ * number of hosts (loops) on it, all driven by one thread and one seed. The same seed gives the
+ * same run, byte for byte. Time jumps to the next event; nothing sleeps.
+ */
+
+#include "io/addr.h"
+#include "io/loop.h"
+
+struct sn_sim;
+
+/** Behaviour of the network; the defaults (zeroes) are perfect and instant. Chances in 1/1000. */
+struct sn_sim_options {
+	uint64_t seed;
+	uint64_t latency_min_ns, latency_max_ns; /* of each segment, order kept within a connection */
+	unsigned loss;          /* a segment is delayed by a retransmission (200 ms, doubling) */
+	unsigned reset;         /* a write breaks the connection on both sides */
+	unsigned partial_write; /* a write takes only a part */
+	unsigned partial_read;  /* a read gives only a part */
+	unsigned refuse;        /* a connect is refused */
+	size_t window;          /* bytes in flight a direction; 0: 64 KiB */
+};
+SN_MUST_USE int sn__sim_create(const struct sn_sim_options *opts, struct sn_sim **ret_sim);
+/** All loops must be closed. */
+void sn__sim_destroy(struct sn_sim *sim);
+/** A host: a loop whose listeners and connections use the simulated network. All hosts share one
+ * address space: any v4, v6 or Unix address may be listened on once. */
+SN_MUST_USE int sn__sim_loop(struct sn_sim *sim, struct sn_loop **ret_loop);
+/** Change behaviour from now on (the seed member is ignored). */
+void sn__sim_set(struct sn_sim *sim, const struct sn_sim_options *opts);
+/** Names of the resolver; @addr NULL removes. */
+SN_MUST_USE int sn__sim_host(struct sn_sim *sim, const char *name, const struct sn_addr *addr);
+
+/** Faults on one address: connections to it hang (@stall), are refused (@refuse), or existing ones
+ * break (sn__sim_break). */
+void sn__sim_stall(struct sn_sim *sim, const struct sn_addr *addr, bool stall);
+void sn__sim_refuse(struct sn_sim *sim, const struct sn_addr *addr, bool refuse);
+void sn__sim_break(struct sn_sim *sim, const struct sn_addr *addr);
+
+/** Run every host until @until_ns of virtual time, or until nothing can happen any more, or until
+ * sn__sim_stop(). Returns whether anything is left to happen. */
+bool sn__sim_run(struct sn_sim *sim, uint64_t until_ns);
+void sn__sim_stop(struct sn_sim *sim);
+uint64_t sn__sim_now_ns(const struct sn_sim *sim);
+struct sn_rng *sn__sim_rng(struct sn_sim *sim);
+
+#endif
