@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SN_SRC_IO_HTTP_H
+#define SN_SRC_IO_HTTP_H
+
+/*
+ * Internal. HTTP client: one request as an embedded operation, on connections from a pool. No
+ * retries, no balancing, no deadline of the call: those are the mesh's. Loop thread.
+ */
+
+#include "base/error.h"
+#include "io/addr.h"
+#include "io/loop.h"
+#include "io/tls.h"
+#include "proto/http1.h"
+
+struct sn_http_pool;
+
+struct sn_http_pool_options {
+	unsigned max_per_dest;   /* connections; 0: 64 */
+	unsigned idle_ms;        /* an idle connection is closed after; 0: 4000 */
+	unsigned max_idle;       /* in all; 0: 1024 */
+};
+SN_MUST_USE int sn__http_pool_create(struct sn_loop *loop,
+		const struct sn_http_pool_options *opts /* may be NULL */, struct sn_http_pool **ret_pool);
+/** Requests still open complete with SN_E_CLOSED (in later turns); then the pool is gone and @done
+ * (may be NULL) is called. */
+void sn__http_pool_close(struct sn_http_pool *pool, void (*done)(void *arg), void *arg);
+
+/** Where requests go: a counted object, made once per peer, so that a request needs no look-up. It
+ * holds the pool's connections to that place. */
+struct sn_http_dest;
+struct sn_http_dest_options {
+	const char *host;        /* name or address literal */
+	uint16_t port;
+	const struct sn_addr *addr; /* instead of host and port (Unix sockets); may be NULL */
+	struct sn_tls *tls;      /* referenced; NULL: plain */
+	const char *server_name; /* TLS; may be NULL */
+	const char *host_header; /* NULL: host[:port] */
+	unsigned max_connections; /* 0: the pool's */
+	unsigned idle_ms;         /* 0: the pool's */
+};
+SN_MUST_USE int sn__http_dest_create(struct sn_http_pool *pool,
+		const struct sn_http_dest_options *opts, struct sn_http_dest **ret_dest);
+struct sn_http_dest *sn__http_dest_ref(struct sn_http_dest *dest);
+/** With the last reference idle connections close; busy ones when their request ends. */
+void sn__http_dest_unref(struct sn_http_dest *dest /* may be NULL */);
+unsigned sn__http_dest_connections(const struct sn_http_dest *dest);
+
+/** How much of the request may have reached the peer. */
+enum sn_sent { SN_SENT_NO, SN_SENT_MAYBE, SN_SENT_YES };
+
+/** Where a body comes from when it is not bytes. Pull: the client asks when it can write. */
+struct sn_body_source {
+	/** Up to @n bytes into @out: count, 0 at the end, SN_E_AGAIN (then call
+	 * sn__http_body_ready() later), or an error, which fails the request. */
+	ssize_t (*read)(struct sn_body_source *src, void *out, size_t n);
+	/** Start over for a retry; NULL: cannot. 0 or an error. */
+	int (*rewind)(struct sn_body_source *src);
+	int64_t length; /* -1: unknown, sent chunked */
+};
+
+struct sn_http_req;
+struct sn_http_req_ops {
+	/** The final head (no 1xx). Slices of @head live until this returns. May be NULL. */
+	void (*on_head)(struct sn_http_req *req, const struct sn_http1_head *head);
+	/** A piece of the body; must be used up or copied. NULL: the body is dropped. To exert
+	 * back-pressure call sn__http_pause(). */
+	void (*on_data)(struct sn_http_req *req, struct sn_str data);
+	/** Exactly once, never before sn__http_start() returned; nothing follows. req->result is
+	 * filled; trailers (when any) live until this returns. */
+	void (*on_done)(struct sn_http_req *req);
+};
+struct sn_http_result {
+	int code;            /* 0: a whole response was read, whatever its status */
+	enum sn_phase phase; /* where it failed */
+	enum sn_sent sent;
+	int foreign;         /* errno, TLS reason */
+	unsigned status;     /* once the head is there, else 0 */
+	bool reused;         /* went over a kept connection */
+	uint64_t start_ns, connected_ns, sent_ns, head_ns, done_ns; /* 0: not reached */
+	const struct sn_http_header *trailers;
+	unsigned n_trailers;
+	char detail[96];     /* one clause for the error's story */
+};
+struct sn_http_req {
+	/* filled by the caller; slices must stay valid until on_done */
+	const struct sn_http_req_ops *ops;
+	struct sn_str method, target;
+	const struct sn_http_header *headers; /* Host, Content-Length, Connection are ours */
+	unsigned n_headers;
+	const struct sn_http_header *headers2; /* a second list, after the first (trace headers) */
+	unsigned n_headers2;
+	struct sn_str body;
+	struct sn_body_source *source; /* instead of body; may be NULL */
+	uint32_t connect_timeout_ms;   /* TCP and TLS, all addresses; 0: 1000 */
+	uint32_t idle_timeout_ms;      /* between bytes, after the head; 0: 30000 */
+	bool upgrade;                  /* hand the connection over on 101 (sn__http_take_stream) */
+	/* result, valid in on_done */
+	struct sn_http_result result;
+	/* private */
+	struct sn_http_dest *dest;
+	struct sn_http_conn *conn;
+	struct sn_list link;
+	struct sn_timer timer;
+	struct sn_task task;
+	unsigned flags;
+};
+/** Start @req at @dest (referenced until done). A kept connection that the server closed before a
+ * byte of the answer came, and that took nothing else, is replaced by a fresh one only when no
+ * byte of the request was sent (sent: no); everything else is the caller's decision.
+ * SN_E_INVALID (method, target or header not valid; err names it), SN_E_NOMEM, SN_E_CLOSED. */
+SN_MUST_USE int sn__http_start(struct sn_http_dest *dest, struct sn_http_req *req,
+		struct sn_error *err);
+/** on_done follows in a later turn with @code (SN_E_CANCELLED, SN_E_TIMEOUT, SN_E_DEADLINE). The
+ * connection is closed unless the response was complete. */
+void sn__http_cancel(struct sn_http_req *req, int code);
+void sn__http_pause(struct sn_http_req *req, bool pause);
+void sn__http_body_ready(struct sn_http_req *req);
+/** In on_done of a request with `upgrade` that was answered 101: the connection and bytes that came
+ * behind the head (appended to @ret_rest). The caller owns the stream. NULL: none. */
+SN_MUST_USE struct sn_stream *sn__http_take_stream(struct sn_http_req *req, struct sn_buf *rest);
+
+#endif

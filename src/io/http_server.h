@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SN_SRC_IO_HTTP_SERVER_H
+#define SN_SRC_IO_HTTP_SERVER_H
+
+/* Internal. HTTP server on a loop; sinew/http.h is the same for library users and owns the
+ * functions on struct sn_exchange. Loop thread. */
+
+#include <sinew/http.h>
+#include "base/error.h"
+#include "io/stream.h"
+#include "io/tls.h"
+#include "proto/http1.h"
+
+struct sn_http_server_config {
+	struct sn_addr addr;
+	struct sn_listen_options listen;
+	struct sn_tls *tls;           /* referenced; NULL: plain */
+	size_t max_head;              /* bytes; 0: 65536 -> 431 */
+	uint64_t max_body;            /* bytes; 0: 16 MiB -> 413 */
+	unsigned max_connections;     /* 0: 10000; beyond: accepting pauses */
+	uint32_t head_timeout_ms;     /* first byte to whole head; 0: 10000 -> 408 */
+	uint32_t idle_timeout_ms;     /* between requests and between body bytes; 0: 60000 */
+	bool check_origin;            /* 403 and 421 as docs/architecture.md says */
+	const char *const *hosts;     /* further allowed Host names, NULL-terminated; may be NULL */
+};
+SN_MUST_USE int sn__http_server_open(struct sn_loop *loop, const struct sn_http_server_config *config,
+		sn_http_handler_fn *handler, void *arg, struct sn_http_server **ret_server,
+		struct sn_error *err);
+const struct sn_addr *sn__http_server_addr(const struct sn_http_server *server);
+/** Stop accepting, finish open exchanges (`Connection: close`) for up to @grace_ms, break the rest;
+ * then the server is freed and @done (may be NULL) is called, in a later turn. */
+void sn__http_server_close(struct sn_http_server *server, uint32_t grace_ms,
+		void (*done)(void *arg), void *arg);
+/** After a 101 was sent with sn_exchange_start(): the connection and what came behind the head
+ * (appended to @rest). The exchange is over. */
+SN_MUST_USE struct sn_stream *sn__exchange_take_stream(struct sn_exchange *x, struct sn_buf *rest);
+const struct sn_http1_head *sn__exchange_head(const struct sn_exchange *x);
+struct sn_loop *sn__exchange_loop(const struct sn_exchange *x);
+
+#endif

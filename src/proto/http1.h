@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SN_SRC_PROTO_HTTP1_H
+#define SN_SRC_PROTO_HTTP1_H
+
+/*
+ * Internal. HTTP/1.1 messages (RFC 9112), both directions, without I/O. Strict where request
+ * smuggling lives: no obs-fold, no bare LF or CR, no space before the colon, no list or repetition
+ * of Content-Length with different values, Transfer-Encoding only as exactly "chunked" and never
+ * beside Content-Length, one Host. Any thread; an object of its caller.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "base/str.h"
+
+struct sn_http_header {
+	struct sn_str name; /* as it came; compare with sn__str_ieq */
+	struct sn_str value; /* without surrounding space */
+};
+
+#define SN_HTTP_HEADERS_MAX 100
+#define SN_HTTP_HEAD_SIZE_MAX 65536
+#define SN_HTTP_TARGET_MAX 16384
+
+struct sn_http1_limits {
+	size_t head_size;  /* start line, headers, trailers; 0: SN_HTTP_HEAD_SIZE_MAX */
+	unsigned headers;  /* 0 or above SN_HTTP_HEADERS_MAX: SN_HTTP_HEADERS_MAX */
+};
+
+/* A parsed head. Slices point into the input given to sn__http1_next() and are valid until that
+ * memory changes. */
+struct sn_http1_head {
+	struct sn_str method, target; /* requests */
+	unsigned status;              /* responses: 100 to 999 */
+	struct sn_str reason;
+	unsigned minor;               /* HTTP/1.minor: 0 or 1 */
+	unsigned n_headers;
+	struct sn_http_header headers[SN_HTTP_HEADERS_MAX];
+	bool keep_alive;              /* what version and Connection say */
+	bool upgrade;                 /* Connection: upgrade and an Upgrade header */
+	bool expect_continue;
+	bool chunked;
+	bool has_length;
+	uint64_t length;              /* of Content-Length, when has_length */
+};
+
+enum sn_http1_event {
+	SN_HTTP1_MORE,  /* needs more input: keep what was not used and call again with more */
+	SN_HTTP1_HEAD,  /* p->head is filled; body events follow, at least END */
+	SN_HTTP1_INFO,  /* responses: a 1xx head other than 101; another head follows */
+	SN_HTTP1_DATA,  /* p->data: a piece of the body, inside the input */
+	SN_HTTP1_END,   /* message complete; p->trailers are filled; the next call starts anew */
+	SN_HTTP1_UPGRADED, /* after END of an upgrade/CONNECT: what follows is not HTTP */
+	SN_HTTP1_ERROR, /* p->status_hint and p->reason; the connection cannot be used further */
+};
+
+struct sn_http1_parser {
+	struct sn_http1_limits limits;
+	bool is_response;
+	struct sn_http1_head head;
+	struct sn_str data;
+	unsigned n_trailers;
+	struct sn_http_header trailers[16]; /* valid like head, at END */
+	unsigned status_hint; /* servers: 400, 413, 414, 431, 501, 505 */
+	const char *reason;   /* constant text: what was wrong */
+	/* private */
+	int state;
+	uint64_t left;
+	size_t scanned;
+	bool no_body; /* response to HEAD */
+	bool until_close;
+};
+
+void sn__http1_init(struct sn_http1_parser *p, bool is_response,
+		const struct sn_http1_limits *limits /* may be NULL */);
+/** Responses, before each one: whether the request was a HEAD or CONNECT. */
+void sn__http1_expect(struct sn_http1_parser *p, struct sn_str request_method);
+/**
+ * Next event from @in; *ret_used bytes of it were used up and must be dropped by the caller
+ * *after* it is done with the slices of this event. MORE may use bytes too. A head must be wholly
+ * inside @in (the parser remembers how far it has looked, so growing input is not scanned twice).
+ */
+enum sn_http1_event sn__http1_next(struct sn_http1_parser *p, struct sn_str in, size_t *ret_used);
+/** The connection was closed by the peer: END for a response that runs until close, MORE between
+ * messages, else ERROR. */
+enum sn_http1_event sn__http1_eof(struct sn_http1_parser *p);
+/** First header called @name (any case), or NULL. */
+const struct sn_str *sn__http1_find(const struct sn_http1_head *head, const char *name);
+
+/* ---- writing ---- */
+
+/** Whether @name is a token and @value free of CR, LF, NUL and other controls. */
+bool sn__http1_header_valid(struct sn_str name, struct sn_str value);
+bool sn__http1_method_valid(struct sn_str method);
+/** Origin form as we send it: begins with '/' (or is "*"), no space, control or '#'. */
+bool sn__http1_target_valid(struct sn_str target);
+/** Append "METHOD target HTTP/1.1\r\n". SN_E_INVALID (not valid), SN_E_LIMIT, SN_E_NOMEM; on
+ * failure the buffer is as before. The same for the three below. */
+SN_MUST_USE int sn__http1_put_request(struct sn_buf *b, struct sn_str method, struct sn_str target);
+SN_MUST_USE int sn__http1_put_status(struct sn_buf *b, unsigned status);
+SN_MUST_USE int sn__http1_put_header(struct sn_buf *b, struct sn_str name, struct sn_str value);
+SN_MUST_USE int sn__http1_put_end(struct sn_buf *b); /* the empty line */
+SN_MUST_USE int sn__http1_put_chunk_head(struct sn_buf *b, size_t n); /* n above 0 */
+const char *sn__http_reason(unsigned status); /* "Not Found"; "" for unknown ones */
+
+#endif
