@@ -35,7 +35,7 @@ install: all
 
 # Only files that a check would refuse are touched.
 format:
-	$(PYTHON) tools/check-format --fix
+	$(PYTHON) tools/check format --fix
 
 deps:
 	tools/install-deps build test demo
