@@ -11,52 +11,98 @@
  * allocates nothing.
  */
 
+#include <sinew/context.h>
+#include <sinew/mesh.h> /* enum sn_retry */
+
 #include "base/error.h"
-#include "io/http.h"
+#include "io/http.h" /* enum sn_sent */
+#include "mesh/admit.h"
 #include "mesh/catalog.h"
+#include "mesh/mesh.h"
+#include "mesh/peer_state.h"
 #include "mesh/policy.h"
 
-struct sn_mesh;
-struct sn_permit;
 struct sn_call;
 
-enum sn_safety { SN_SAFE, SN_IDEMPOTENT, SN_KEYED, SN_UNSAFE };
-
-enum sn_outcome_class {
-	SN_OUTCOME_OK,          /* success, also 4xx answers */
-	SN_OUTCOME_FAILED,      /* counts against the peer, retried when policy and safety allow */
-	SN_OUTCOME_THROTTLED,   /* 429 and its like: excludes, never trips */
-	SN_OUTCOME_REJECTED,    /* final, nothing against the peer */
-	SN_OUTCOME_UNAVAILABLE, /* 503, UNAVAILABLE: failed, with its own retry-on name */
-};
-
-/* How an attempt ended; only the transport can fill it. */
-struct sn_outcome {
-	enum sn_outcome_class class;
-	enum sn_sent sent;
-	enum sn_phase phase;
-	int code;            /* SN_E_ code, 0 for OK */
-	int foreign;         /* errno, status, ... */
-	unsigned retry_on;   /* SN_RETRY_ bit that describes the failure; 0: not retryable */
-	int64_t retry_after_ms; /* hint; -1: none */
-	uint64_t first_byte_ns; /* loop time of the response head; 0: none (latency ends there) */
-	bool not_replayable; /* a part of the body has left and cannot be sent again */
-	char detail[96];
-};
-
 struct sn_call_ops {
-	/** Start one attempt at call->peer. sn__call_attempt_done() must follow exactly once, never
-	 * before this returned; a negative return is an attempt that failed before it began. */
+	/**
+	 * Start one attempt at call->permit.state. sn__call_attempt_done() must follow exactly once,
+	 * never before this returned. A negative return is an attempt that failed before it began:
+	 * nothing was sent, nothing counts against the peer, the call ends with that code (out of
+	 * memory, malformed request) and no attempt_done follows.
+	 */
 	int (*attempt)(struct sn_call *call);
-	/** Stop the running attempt; sn__call_attempt_done() still follows. @code: SN_E_TIMEOUT,
-	 * SN_E_DEADLINE, SN_E_CANCELLED, SN_E_CLOSED. */
+	/** Stop the running attempt; sn__call_attempt_done() still follows, in a later turn. @code:
+	 * SN_E_TIMEOUT, SN_E_DEADLINE, SN_E_CANCELLED, SN_E_CLOSED. At most once an attempt. */
 	void (*abort)(struct sn_call *call, int code);
-	/** A probe of our own: connect without a request (breaker opened by connect errors). May be
-	 * NULL: then the next call is the probe. */
-	void (*probe)(struct sn_call *call);
-	/** Exactly once, never before sn__call_start() returned. @err NULL: the last attempt's
-	 * outcome stands. The call's memory may be reused inside. */
-	void (*done)(struct sn_call *call, const struct sn_error *err);
+	/** Exactly once, never before sn__call_start() returned. @err NULL: the last attempt's answer
+	 * stands; else borrowed for the time of the call (SN_E_STATUS: the last attempt was answered
+	 * with a failure status, and what the transport kept of it still stands). The call's memory
+	 * may be reused inside. */
+	void (*done)(struct sn_call *call, const struct sn_error *err /* may be NULL */);
+	/** The peer is a TCP address and port: a breaker opened by connect errors is probed by a
+	 * connect of the mesh's own. */
+	bool tcp;
 };
+
+#define SN_CALL_TRIED 8 /* distinct peers of one call that are remembered */
+
+struct sn_call {
+	/* ---- filled by the caller before sn__call_start(), everything else zero ---- */
+	const struct sn_call_ops *ops;
+	struct sn_target *target;
+	struct sn_str what;       /* "GET /path" for the recorder: no query, no secrets; lives until done */
+	enum sn_safety safety;
+	enum sn_retry retry;
+	enum sn_dialect dialect;  /* whose defaults hold; sn_request: SN_DIALECT_BERLIOZ */
+	uint32_t timeout_ms;      /* of one attempt; 0: policy */
+	uint32_t deadline_ms;     /* of the whole call; 0: policy */
+	const struct sn_context *context; /* read by sn__call_start() only; may be NULL */
+
+	/* ---- for the transport, from attempt() until done() ---- */
+	struct sn_permit permit;        /* .state: the peer (address, port, slot); .peer: its catalog
+	                                 * entry, in attempt() only */
+	const struct sn_policy *policy; /* read anew before each attempt */
+	unsigned attempt;               /* number of the present one, from 1 */
+	uint64_t id;                    /* sn__call_id_text() */
+	uint64_t deadline_ns;           /* of the call; SN_NEVER_NS: none */
+	uint64_t attempt_deadline_ns;   /* of the attempt: the mesh aborts it then */
+
+	/* ---- private ---- */
+	struct sn_list link;            /* mesh->calls */
+	struct sn_timer timer;
+	struct sn_task task;
+	struct sn_policy_tree *tree;
+	struct sn_error *story;         /* NULL until the first failure */
+	uint64_t start_ns, attempt_start_ns;
+	uint64_t tried[SN_CALL_TRIED];  /* serials of peer states */
+	unsigned n_tried;
+	unsigned counted;               /* attempts that count against retry-count */
+	unsigned free_retries;          /* first connect failures that did not count */
+	int state;
+	int abort_code;                 /* why the running attempt was aborted; 0: it was not */
+	int end_code;                   /* the call ends with it whatever the attempt says */
+	uint64_t wait_ns;               /* the last back-off */
+};
+
+/**
+ * Start. The first attempt may be started inside; done() never is called inside. On error nothing
+ * follows: SN_E_CLOSED (mesh is closing).
+ */
+SN_MUST_USE int sn__call_start(struct sn_mesh *mesh, struct sn_call *call);
+/** The attempt ended; read and copied here. A failed one may start the next attempt inside. */
+void sn__call_attempt_done(struct sn_call *call, const struct sn_outcome *outcome);
+/** Ask to stop. done() follows in a later turn, with SN_E_CANCELLED unless a good answer was
+ * quicker. */
+void sn__call_cancel(struct sn_call *call);
+
+/** Nanoseconds the running attempt may still take: min(timeout, what is left of the deadline). */
+uint64_t sn__call_attempt_left_ns(const struct sn_call *call);
+/** Nanoseconds the call may still take; SN_NEVER_NS: no limit (what the wire is told). */
+uint64_t sn__call_left_ns(const struct sn_call *call);
+
+#define SN_CALL_ID_SIZE 17
+/** 16 hexadecimal digits and a NUL. */
+void sn__call_id_text(uint64_t id, char out[SN_CALL_ID_SIZE]);
 
 #endif
