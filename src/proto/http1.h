@@ -5,8 +5,9 @@
 /*
  * Internal. HTTP/1.1 messages (RFC 9112), both directions, without I/O. Strict where request
  * smuggling lives: no obs-fold, no bare LF or CR, no space before the colon, no list or repetition
- * of Content-Length with different values, Transfer-Encoding only as exactly "chunked" and never
- * beside Content-Length, one Host. Any thread; an object of its caller.
+ * of Content-Length, Transfer-Encoding only as exactly "chunked", never beside Content-Length and
+ * never in HTTP/1.0, one Host, a target in one of the four forms, no body where a status has none.
+ * Takes no memory. Any thread; an object of its caller.
  */
 
 #include <stdbool.h>
@@ -54,7 +55,9 @@ enum sn_http1_event {
 	SN_HTTP1_INFO,  /* responses: a 1xx head other than 101; another head follows */
 	SN_HTTP1_DATA,  /* p->data: a piece of the body, inside the input */
 	SN_HTTP1_END,   /* message complete; p->trailers are filled; the next call starts anew */
-	SN_HTTP1_UPGRADED, /* after END of an upgrade/CONNECT: what follows is not HTTP */
+	SN_HTTP1_UPGRADED, /* after END of a 101, of a 2xx to CONNECT, of a CONNECT request: what
+	                    * follows is not HTTP. (A request that asks for an upgrade goes on as HTTP:
+	                    * a server that accepts stops calling.) */
 	SN_HTTP1_ERROR, /* p->status_hint and p->reason; the connection cannot be used further */
 };
 
@@ -69,18 +72,23 @@ struct sn_http1_parser {
 	const char *reason;   /* constant text: what was wrong */
 	/* private */
 	int state;
-	uint64_t left;
-	size_t scanned;
-	bool no_body; /* response to HEAD */
-	bool until_close;
+	uint64_t left;   /* of the body or chunk */
+	size_t pos;      /* begin of the present line, from the begin of the head */
+	size_t scanned;  /* so far there is no line end behind pos */
+	uintptr_t base;  /* where the head lay in the last call */
+	size_t ext_size; /* chunk extensions so far */
+	unsigned seen;   /* which headers that must be single were met */
+	unsigned n_info;
+	bool skipped;    /* the one empty line allowed before a request */
+	bool head_request, connect_request;
 };
 
 void sn__http1_init(struct sn_http1_parser *p, bool is_response,
 		const struct sn_http1_limits *limits /* may be NULL */);
-/** Responses, before each one: whether the request was a HEAD or CONNECT. */
+/** Responses, before each one that answers HEAD or CONNECT (for others it need not be called). */
 void sn__http1_expect(struct sn_http1_parser *p, struct sn_str request_method);
 /**
- * Next event from @in; *ret_used bytes of it were used up and must be dropped by the caller
+ * Next event from @in (may be empty); *ret_used bytes of it were used up and must be dropped by the caller
  * *after* it is done with the slices of this event. MORE may use bytes too. A head must be wholly
  * inside @in (the parser remembers how far it has looked, so growing input is not scanned twice).
  */
