@@ -41,6 +41,9 @@ enum sn_run {
 /** Not for host loops. Returns whether anything is still active. */
 bool sn__loop_run(struct sn_loop *loop, enum sn_run mode);
 void sn__loop_stop(struct sn_loop *loop);
+/** SN_RUN_DEFAULT goes on although nothing is active, until sn__loop_stop(): for a loop that waits
+ * for posts of other threads. */
+void sn__loop_hold(struct sn_loop *loop, bool hold);
 /** Descriptor that becomes readable when sn__loop_run(NOWAIT) has work (foreign loops), and the
  * milliseconds until a timer is due (-1: none). SN_E_NOTSUP on the simulation. */
 SN_MUST_USE int sn__loop_fd(struct sn_loop *loop);
@@ -48,7 +51,8 @@ int sn__loop_timeout_ms(struct sn_loop *loop);
 /** Everything opened on it must be closed. On a host loop the handles close in its next turns:
  * @done (may be NULL on own loops, which are drained here) is called when the last is gone. */
 void sn__loop_close(struct sn_loop *loop, void (*done)(void *arg), void *arg);
-/** In a child after fork(): free memory and descriptors, touch nothing shared with the parent. */
+/** In a child after fork(): close descriptors and free memory, touch nothing shared with the parent.
+ * When the fork met the loop in the middle of a turn its memory is left alone. */
 void sn__loop_abandon(struct sn_loop *loop);
 
 /** Whether the caller is on the loop's thread. Any thread. */
@@ -58,8 +62,9 @@ void sn__loop_adopt(struct sn_loop *loop);
 
 /* ---- time and randomness ---- */
 
-/** The time of this turn, monotonic; read once a turn. */
-uint64_t sn__loop_now_ns(const struct sn_loop *loop);
+/** The time of this turn, monotonic; read once a turn. Outside a turn (a host's own callback, before
+ * the first run) the clock is read, and a turn is sure to follow. */
+uint64_t sn__loop_now_ns(struct sn_loop *loop);
 /** The clock read anew (durations inside a turn). Virtual on the simulation. */
 uint64_t sn__loop_clock_ns(struct sn_loop *loop);
 /** Nanoseconds since 1970. */
@@ -94,6 +99,10 @@ struct sn_task {
 	struct sn_list link; /* for defer; zero-initialised means not queued */
 	sn_task_fn *fn;
 };
+static inline bool sn_task_queued(const struct sn_task *task) /* by sn__loop_defer() */
+{
+	return task->link.next != NULL && task->link.next != &task->link;
+}
 /** Run @fn in the next turn (never before the caller returned). A task is queued at most once. */
 void sn__loop_defer(struct sn_loop *loop, struct sn_task *task, sn_task_fn *fn);
 void sn__loop_undefer(struct sn_loop *loop, struct sn_task *task);
@@ -117,9 +126,9 @@ struct sn_job {
 	void (*done)(struct sn_job *job); /* loop thread, a later turn */
 	struct sn_loop *loop;
 	struct sn_task task;
-	void *backend[16]; /* the back end's request lives here */
+	void *backend[20]; /* the back end's request lives here */
 };
-/** SN_E_NOMEM. */
+/** Cannot be taken back: @done always follows. SN_E_NOMEM. */
 SN_MUST_USE int sn__loop_work(struct sn_loop *loop, struct sn_job *job,
 		void (*work)(struct sn_job *), void (*done)(struct sn_job *));
 

@@ -26,10 +26,13 @@ struct sn_resolve {
 	sn_resolve_fn *fn;
 	struct sn_task task;
 	struct sn_timer timer;
-	void *query;
+	void *query; /* of the back end; NULL: none */
+	int status;
 	uint16_t port;
+	bool pending;
 };
-/** Literals and "localhost" answer without a query (in the next turn). @host is copied. */
+/** Literals and "localhost" answer without a query (in the next turn). @host is copied. SN_E_NOMEM,
+ * SN_E_INVALID (empty, over 253 bytes). */
 SN_MUST_USE int sn__resolve(struct sn_loop *loop, struct sn_resolve *op, const char *host,
 		uint16_t port, sn_resolve_fn *fn);
 /** No callback afterwards. Harmless when done. */

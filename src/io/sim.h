@@ -13,6 +13,9 @@
 
 struct sn_sim;
 
+/** The virtual clock starts here, so that a time stamp of 0 means "never" as elsewhere. */
+#define SN_SIM_START_NS UINT64_C(1000000000)
+
 /** Behaviour of the network; the defaults (zeroes) are perfect and instant. Chances in 1/1000. */
 struct sn_sim_options {
 	uint64_t seed;
@@ -32,11 +35,11 @@ void sn__sim_destroy(struct sn_sim *sim);
 SN_MUST_USE int sn__sim_loop(struct sn_sim *sim, struct sn_loop **ret_loop);
 /** Change behaviour from now on (the seed member is ignored). */
 void sn__sim_set(struct sn_sim *sim, const struct sn_sim_options *opts);
-/** Names of the resolver; @addr NULL removes. */
+/** Names of the resolver; several calls give several addresses; @addr NULL removes them all. */
 SN_MUST_USE int sn__sim_host(struct sn_sim *sim, const char *name, const struct sn_addr *addr);
 
-/** Faults on one address: connections to it hang (@stall), are refused (@refuse), or existing ones
- * break (sn__sim_break). */
+/** Faults on one address: nothing moves on connections to it, old or new (@stall), new ones are
+ * refused (@refuse), or existing ones break (sn__sim_break). */
 void sn__sim_stall(struct sn_sim *sim, const struct sn_addr *addr, bool stall);
 void sn__sim_refuse(struct sn_sim *sim, const struct sn_addr *addr, bool refuse);
 void sn__sim_break(struct sn_sim *sim, const struct sn_addr *addr);

@@ -38,7 +38,7 @@ struct sn_stream {
 	struct sn_loop *loop;
 	sn_stream_fn *fn;
 	void *arg;
-	const struct sn_error *error; /* why it FAILED, or what read/write met; NULL: none */
+	struct sn_error *error;       /* why it FAILED, or what read/write met; NULL: none */
 	struct sn_addr peer;          /* remote address */
 	bool is_tls;
 };
@@ -82,7 +82,14 @@ static inline void sn__stream_close(struct sn_stream *s /* may be NULL */, bool 
 	if (s != NULL)
 		s->ops->close(s, reset);
 }
-/** Why the stream failed, or NULL. foreign is the errno (or the OpenSSL reason). */
+/** For back ends: keep why @s failed (the first time; later ones are ignored). Returns @code. Without
+ * memory the text is lost and sn__stream_error() says SN_E_NOMEM. */
+int sn__stream_fail(struct sn_stream *s, int code, int foreign, const char *fmt, ...) SN_PRINTF(4, 5);
+/** For back ends, before the stream is freed. */
+void sn__stream_error_finish(struct sn_stream *s);
+/** Why the stream failed, or NULL. foreign is the errno (or the OpenSSL reason). Its attempts are
+ * not to be read (n_attempts is 0, and no memory stands behind them): copy what is needed, never
+ * the struct. */
 static inline const struct sn_error *sn__stream_error(const struct sn_stream *s)
 {
 	return s->error;
