@@ -69,7 +69,7 @@ static void unix_paths(void **state)
 	char path[120] = "unix:/", text[SN_ADDR_TEXT_MAX];
 	struct sn_addr a;
 
-	memset(path + 6, 'x', 106);
+	memset(path + 6, 'x', 113);
 	assert_int_equal(sn__addr_unix((struct sn_str){path, 5 + 107}, &a), 0);
 	assert_int_equal(strlen(sn__addr_text(&a, text)), 5 + 107);
 	assert_int_equal(sn__addr_unix((struct sn_str){path, 5 + 108}, &a), SN_E_LIMIT);

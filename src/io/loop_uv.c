@@ -212,8 +212,10 @@ static void on_poll(uv_poll_t *h, int status, int events)
 		ready |= events & UV_READABLE ? SN_READABLE : 0;
 		ready |= events & UV_WRITABLE ? SN_WRITABLE : 0;
 	}
+	w->firing = true;
 	if ((ready & w->wanted) != 0)
 		w->fn(w, ready & w->wanted);
+	w->firing = false;
 	if (!w->closed)
 		watch_apply(w, w->wanted | (w->watched & ~ready));
 }
@@ -239,7 +241,7 @@ static void watch_apply(struct sn_watch *w, unsigned events)
 void sn__watch_want(struct sn_watch *w, unsigned events)
 {
 	w->wanted = (uint8_t)events;
-	if ((events & ~(unsigned)w->watched) != 0)
+	if ((events & ~(unsigned)w->watched) != 0 && !w->firing)
 		watch_apply(w, events | w->watched);
 }
 

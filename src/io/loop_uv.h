@@ -34,6 +34,7 @@ struct sn_watch {
 	int fd;
 	bool owns_fd;
 	bool closed;
+	bool firing;     /* inside fn(): what changes is applied after it */
 	uint8_t wanted;  /* what the owner waits for */
 	uint8_t watched; /* what libuv watches: may be more, until it fires */
 	void (*fn)(struct sn_watch *w, unsigned events);

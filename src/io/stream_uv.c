@@ -102,7 +102,8 @@ static void stream_want(struct sn_stream *s, unsigned events)
 
 static int stream_shutdown(struct sn_stream *s)
 {
-	if (shutdown(us_of(s)->watch.fd, SHUT_WR) < 0)
+	/* ENOTCONN: both directions have ended, or the next read tells what broke. */
+	if (shutdown(us_of(s)->watch.fd, SHUT_WR) < 0 && errno != ENOTCONN)
 		return (int)io_failed(s, "shutdown");
 	return 0;
 }
