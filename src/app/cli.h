@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SN_SRC_APP_CLI_H
+#define SN_SRC_APP_CLI_H
+
+/*
+ * Internal. The command line: one table of commands (commands.c) drives parsing, --help, the man
+ * pages and shell completion. Main thread.
+ */
+
+#include <stdio.h>
+
+#include <sinew/base.h>
+#include "base/error.h"
+
+/* What the process exits with; scripts rely on it. */
+enum sn_exit {
+	SN_EXIT_DONE = 0,
+	SN_EXIT_FAILED = 1,
+	SN_EXIT_USAGE = 2,    /* usage or invalid configuration */
+	SN_EXIT_NO_PEER = 3,
+	SN_EXIT_DEADLINE = 4,
+	SN_EXIT_REJECTED = 5, /* breaker, limit, authentication */
+};
+
+enum sn_opt_id {
+	SN_OPT_CONFIG,
+	SN_OPT_AGENT,
+	SN_OPT_ADMIN,
+	SN_OPT_TIMEOUT,
+	SN_OPT_VERBOSE,
+	SN_OPT_LOG,
+	SN_OPT_HELP,
+	SN_OPT_VERSION,
+	SN_OPT_WATCH,
+	SN_OPT_SECRETS,
+	SN_OPT_METHOD,
+	SN_OPT_HEADER,
+	SN_OPT_DATA,
+	SN_OPT_INCLUDE,
+	SN_OPT_FAIL,
+	SN_OPT_RETRY,
+	SN_OPT_LISTEN,
+	SN_OPT_MESH,
+	SN_OPT_STATE,
+	SN_OPT_CONNECT,
+	SN_OPT_COUNT,
+};
+
+struct sn_opt {
+	enum sn_opt_id id;
+	char letter;      /* 0: none */
+	const char *name; /* without "--"; NULL ends a table (and letter 0) */
+	const char *arg;  /* what it takes, e.g. "FILE"; NULL: a flag */
+	const char *help; /* one line */
+};
+
+#define SN_CLI_HEADERS_MAX 64
+
+/* One command line, taken apart. */
+struct sn_cli {
+	const struct sn_cmd *cmd;
+	const char *opt[SN_OPT_COUNT]; /* the value given last; "" for flags; NULL: not given */
+	const char *headers[SN_CLI_HEADERS_MAX];
+	unsigned n_headers;
+	const char *args[8];
+	unsigned n_args;
+	uint32_t timeout_ms; /* of --timeout */
+	bool log_json;
+};
+
+struct sn_cmd {
+	const char *name; /* NULL ends the table */
+	const char *args; /* as the usage line says it, e.g. "KIND NAME [ENDPOINT]" */
+	unsigned min_args, max_args;
+	const char *summary; /* one line */
+	const char *text;    /* paragraphs for --help and the man page */
+	const char *example; /* lines for --help and the man page */
+	const struct sn_opt *opts; /* its own; NULL: none */
+	/** Runs the command and returns an enum sn_exit. */
+	int (*run)(struct sn_cli *cli);
+};
+
+extern const struct sn_cmd sn__commands[];       /* commands.c */
+extern const struct sn_opt sn__global_opts[];    /* commands.c */
+extern const char *const sn__commands_planned[]; /* names fixed for later versions, NULL-ended */
+
+/** Take @argv apart. 0, or an exit status after what is wrong was said on stderr; --help and
+ * --version are answered here too: then *ret_done is true. */
+SN_MUST_USE int sn__cli_parse(struct sn_cli *cli, int argc, char **argv, bool *ret_done);
+
+/** A line on stderr: "sinew: ..." (or as JSON with --log json). */
+void sn__cli_say(const struct sn_cli *cli, const char *fmt, ...) SN_PRINTF(2, 3);
+/** The same for a line that is made already; @level: "error", "info". Any thread. */
+void sn__cli_log(const struct sn_cli *cli, const char *level, const char *line);
+/** The exit status that stands for a result code. */
+int sn__cli_exit_of(int code);
+/** The story of a failed call on stderr: the sentence, a line an attempt, the id. */
+void sn__cli_story(const struct sn_cli *cli, const struct sn_error *err);
+
+/* ---- the commands (cmd_*.c) ---- */
+
+int sn__cmd_agent(struct sn_cli *cli);
+int sn__cmd_peers(struct sn_cli *cli);
+int sn__cmd_peer(struct sn_cli *cli);
+int sn__cmd_request(struct sn_cli *cli);
+int sn__cmd_policies(struct sn_cli *cli);
+int sn__cmd_check(struct sn_cli *cli);
+int sn__cmd_why(struct sn_cli *cli);
+int sn__cmd_version(struct sn_cli *cli);
+int sn__cmd_generate(struct sn_cli *cli);
+
+#endif

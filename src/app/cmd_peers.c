@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sinew peers, sinew peer */
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include "app/session.h"
+
+struct watch {
+	bool show_secrets;
+	atomic_bool gone; /* stdout cannot be written to any more */
+};
+
+static void print_peers(struct sn_peers *peers, void *arg)
+{
+	struct watch *w = arg;
+
+	if (sn__put_json(sn_peers_json(peers), w->show_secrets) != 0)
+		atomic_store(&w->gone, true);
+}
+
+static int refused(const struct sn_cli *cli, int code)
+{
+	sn__cli_say(cli, "%s %s: %s", cli->args[0], cli->args[1],
+			code == SN_E_INVALID ? "kind is service, cluster, database or queue"
+					     : sn_strerror(code));
+	return sn__cli_exit_of(code);
+}
+
+/* Until SIGINT or SIGTERM; the monitor prints on the library's thread. */
+static int watch_until_signal(struct sn_cli *cli, struct sn_runtime *rt, bool known)
+{
+	struct watch w = {.show_secrets = cli->opt[SN_OPT_SECRETS] != NULL};
+	const struct timespec tick = {.tv_nsec = 200000000};
+	struct sn_monitor *monitor;
+	sigset_t set;
+	int r;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGHUP);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+	if (!known && sn__put_json("null", true) != 0)
+		return SN_EXIT_FAILED;
+	r = sn_monitor_peers(rt, cli->args[0], cli->args[1], cli->args[2], print_peers, &w, &monitor);
+	if (r != 0)
+		return refused(cli, r);
+	while (!atomic_load(&w.gone) && sigtimedwait(&set, NULL, &tick) < 0 &&
+			(errno == EAGAIN || errno == EINTR))
+		;
+	sn_monitor_stop(monitor);
+	return SN_EXIT_DONE;
+}
+
+int sn__cmd_peers(struct sn_cli *cli)
+{
+	struct sn_peers *peers = NULL;
+	struct sn_runtime *rt;
+	int r = sn__session_open(cli, &rt);
+
+	if (r != 0)
+		return r;
+	r = sn_get_peers(rt, cli->args[0], cli->args[1], cli->args[2], &peers);
+	if (r != 0)
+		r = refused(cli, r);
+	else if (cli->opt[SN_OPT_WATCH] != NULL)
+		r = watch_until_signal(cli, rt, peers != NULL);
+	else
+		r = sn__put_json(peers != NULL ? sn_peers_json(peers) : "null",
+				cli->opt[SN_OPT_SECRETS] != NULL);
+	sn_peers_unref(peers);
+	sn__session_close(rt);
+	return r;
+}
+
+int sn__cmd_peer(struct sn_cli *cli)
+{
+	struct sn_peers *peers = NULL;
+	struct sn_peer_info info;
+	struct sn_runtime *rt;
+	int r = sn__session_open(cli, &rt);
+
+	if (r != 0)
+		return r;
+	r = sn_get_random_peer(rt, cli->args[0], cli->args[1], cli->args[2], &peers, &info);
+	if (r == SN_E_NO_PEER) {
+		r = sn__put_json("null", true);
+		r = r != 0 ? r : SN_EXIT_NO_PEER;
+	} else if (r != 0) {
+		r = refused(cli, r);
+	} else {
+		if (cli->opt[SN_OPT_VERBOSE] != NULL)
+			sn__cli_say(cli, "identity %s", info.identity);
+		r = sn__put_json(info.json, cli->opt[SN_OPT_SECRETS] != NULL);
+	}
+	sn_peers_unref(peers);
+	sn__session_close(rt);
+	return r;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SN_SRC_APP_SESSION_H
+#define SN_SRC_APP_SESSION_H
+
+/* Internal. What the commands that talk to peers share: a runtime that has heard of its agent, and
+ * JSON on stdout. Main thread. */
+
+#include <sinew/mesh.h>
+#include <sinew/runtime.h>
+#include "app/cli.h"
+
+/** Open a runtime with the agent and file of the command line and wait for its first message, at
+ * most --timeout. 0, or the exit status after what is wrong was said. The caller closes it. */
+SN_MUST_USE int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt);
+void sn__session_close(struct sn_runtime *rt /* may be NULL */);
+
+/** The library's lines on stderr; @arg is the struct sn_cli. An sn_log_fn. */
+void sn__session_log(enum sn_log_level level, const char *line, void *arg);
+/** The level that -v and -vv stand for; @usual without them. */
+enum sn_log_level sn__session_log_level(const struct sn_cli *cli, enum sn_log_level usual);
+/** --config, $SINEW_CONFIG, or sinew.yaml when there is one; NULL: none. */
+const char *sn__session_config(const struct sn_cli *cli);
+
+/** @json on one line on stdout, flushed. Values of members that look secret are masked unless
+ * @show_secrets. 0, or an exit status (stdout is gone). */
+SN_MUST_USE int sn__put_json(const char *json, bool show_secrets);
+
+#endif
