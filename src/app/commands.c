@@ -104,7 +104,7 @@ const struct sn_cmd sn__commands[] = {
 			"sinew check sinew.yaml", check_opts, sn__cmd_check},
 	{"why", "[CALL-ID]", 0, 1, "tell the story of a call",
 			"Prints the attempts of a call as a time line, from the flight recorder in the "
-			"state directory. Without an id: the calls it holds, newest last. Every failed, "
+			"state directory. Without an id: the newest story. Every failed, "
 			"retried, refused or slow call is kept, of the others a sample.\n",
 			"sinew why 5f3a9c0011d2e4b7", why_opts, sn__cmd_why},
 	{"version", "", 0, 0, "print the version", "Prints sinew and its version.\n",

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sinew generate: man pages (mdoc) and bash completion from the table of commands. */
+#include <string.h>
+
+#include "app/cli.h"
+
+/* Text of the table in mdoc: backslashes doubled, no line that looks like a macro, `x` as code. */
+static void put_text(const char *text)
+{
+	bool line_start = true, in_code = false;
+
+	for (const char *p = text; *p != '\0'; p++) {
+		if (line_start && (*p == '.' || *p == '\''))
+			(void)fputs("\\&", stdout);
+		line_start = *p == '\n';
+		if (*p == '\\')
+			(void)fputs("\\e", stdout);
+		else if (*p == '-')
+			(void)fputs("\\-", stdout);
+		else if (*p == '`')
+			(void)fputs((in_code = !in_code) ? "\\fB" : "\\fR", stdout);
+		else if (*p == '\n' && p[1] == '\n')
+			(void)fputs("\n.Pp", stdout);
+		else if (!line_start || p[1] != '\0')
+			(void)putchar(*p);
+	}
+	(void)putchar('\n');
+}
+
+static void put_options(const struct sn_opt *o)
+{
+	(void)puts(".Bl -tag -width Ds");
+	for (; o->name != NULL; o++) {
+		(void)fputs(".It ", stdout);
+		if (o->letter != 0)
+			(void)printf("Fl %c , ", o->letter);
+		(void)printf("Fl \\-%s", o->name);
+		if (o->arg != NULL)
+			(void)printf(" Ar %s", o->arg);
+		(void)putchar('\n');
+		put_text(o->help);
+	}
+	(void)puts(".El");
+}
+
+static void put_example(const char *example)
+{
+	(void)puts(".Sh EXAMPLES\n.Bd -literal -offset indent");
+	put_text(example);
+	(void)puts(".Ed");
+}
+
+static void put_head(const char *page, const char *summary)
+{
+	/* The date of the page is the version's; the title says which. */
+	(void)printf(".Dd $Mdocdate$\n.Dt %s 1\n.Os sinew %s\n.Sh NAME\n.Nm %s\n.Nd %s\n", page,
+			sn_version(), page, summary);
+}
+
+static void put_status(void)
+{
+	(void)puts(".Sh EXIT STATUS\n.Bl -tag -width Ds -compact\n.It 0\ndone\n.It 1\nfailed\n"
+		   ".It 2\nusage or invalid configuration\n.It 3\nno peer\n.It 4\ndeadline\n"
+		   ".It 5\nrejected by a breaker, a limit or authentication\n.El");
+}
+
+static void man_of(const struct sn_cmd *cmd)
+{
+	char page[64];
+
+	(void)snprintf(page, sizeof page, "sinew-%s", cmd->name);
+	put_head(page, cmd->summary);
+	(void)printf(".Sh SYNOPSIS\n.Nm sinew %s\n.Op Ar OPTION ...\n", cmd->name);
+	if (cmd->args[0] != '\0')
+		(void)printf(".Ar %s\n", cmd->args);
+	(void)puts(".Sh DESCRIPTION");
+	put_text(cmd->text);
+	if (cmd->opts != NULL) {
+		(void)puts(".Sh OPTIONS");
+		put_options(cmd->opts);
+	}
+	(void)puts(".Sh OPTIONS OF EVERY COMMAND");
+	put_options(sn__global_opts);
+	put_status();
+	put_example(cmd->example);
+	(void)puts(".Sh SEE ALSO\n.Xr sinew 1");
+}
+
+static void man_all(void)
+{
+	put_head("sinew", "connects native services to their peers");
+	(void)puts(".Sh SYNOPSIS\n.Nm\n.Op Ar OPTION ...\n.Ar COMMAND\n.Op Ar ARGUMENT ...\n"
+		   ".Sh DESCRIPTION\nEvery command has a page of its own.\n.Bl -tag -width Ds");
+	for (const struct sn_cmd *c = sn__commands; c->name != NULL; c++)
+		(void)printf(".It Xr sinew-%s 1\n%s\n", c->name, c->summary);
+	(void)puts(".El\n.Pp\nWhat is printed on standard output is data; everything else goes to "
+		   "standard error.\n.Sh OPTIONS OF EVERY COMMAND");
+	put_options(sn__global_opts);
+	(void)puts(".Sh ENVIRONMENT\n.Bl -tag -width Ds\n"
+		   ".It Ev BERLIOZ_AGENT_PATH\nURL of the agent.\n"
+		   ".It Ev BERLIOZ_CLUSTER , BERLIOZ_SECTOR , BERLIOZ_SERVICE\nthe own place.\n"
+		   ".It Ev SINEW_CONFIG\npath of the file.\n.El");
+	put_status();
+	put_example("sinew agent --listen 127.0.0.1:55555 --mesh mesh.yaml");
+}
+
+static void completion_options(const struct sn_opt *o)
+{
+	for (; o != NULL && o->name != NULL; o++) {
+		(void)printf(" --%s", o->name);
+		if (o->letter != 0)
+			(void)printf(" -%c", o->letter);
+	}
+}
+
+static void completion(void)
+{
+	(void)puts("# bash completion of sinew");
+	(void)puts("_sinew()\n{\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} cmd= w");
+	(void)puts("\tlocal -i i\n\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
+		   "\t\tcase ${COMP_WORDS[i]} in -*) ;; *) cmd=${COMP_WORDS[i]}; break ;; esac\n"
+		   "\tdone");
+	(void)fputs("\tlocal all='", stdout);
+	completion_options(sn__global_opts);
+	(void)puts("'\n\tcase $cmd in");
+	(void)fputs("\t'') w='", stdout);
+	for (const struct sn_cmd *c = sn__commands; c->name != NULL; c++)
+		(void)printf("%s%s", c == sn__commands ? "" : " ", c->name);
+	(void)puts("' ;;");
+	for (const struct sn_cmd *c = sn__commands; c->name != NULL; c++) {
+		(void)printf("\t%s) w='", c->name);
+		if (strncmp(c->args, "KIND", 4) == 0 || strncmp(c->args, "[KIND", 5) == 0)
+			(void)fputs("service cluster database queue", stdout);
+		completion_options(c->opts);
+		(void)puts("' ;;");
+	}
+	(void)puts("\tesac\n\tCOMPREPLY=($(compgen -W \"$w $all\" -- \"$cur\"))\n"
+		   "\t[[ $cur == -* || $cmd == '' ]] || COMPREPLY+=($(compgen -f -- \"$cur\"))\n}\n"
+		   "complete -F _sinew sinew");
+}
+
+int sn__cmd_generate(struct sn_cli *cli)
+{
+	const char *what = cli->args[0];
+
+	if (strcmp(what, "completion") == 0) {
+		completion();
+		return SN_EXIT_DONE;
+	}
+	if (strcmp(what, "man") != 0) {
+		sn__cli_say(cli, "generate man or completion, not `%s`", what);
+		return SN_EXIT_USAGE;
+	}
+	if (cli->n_args == 1) {
+		man_all();
+		return SN_EXIT_DONE;
+	}
+	for (const struct sn_cmd *c = sn__commands; c->name != NULL; c++) {
+		if (strcmp(c->name, cli->args[1]) == 0) {
+			man_of(c);
+			return SN_EXIT_DONE;
+		}
+	}
+	sn__cli_say(cli, "no command `%s`", cli->args[1]);
+	return SN_EXIT_USAGE;
+}
+
+int sn__cmd_version(struct sn_cli *cli)
+{
+	printf("sinew %s\n", sn_version());
+	return SN_EXIT_DONE;
+}

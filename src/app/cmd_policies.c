@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sinew policies */
+#include <jansson.h>
+#include <stdlib.h>
+
+#include "app/session.h"
+#include "mesh/policy.h"
+#include "mesh/runtime.h"
+
+/* name, value, where it comes from: three columns. */
+static void print_line(const char *name, const json_t *entry)
+{
+	const json_t *value = json_object_get(entry, "value");
+	const char *from = json_string_value(json_object_get(entry, "from"));
+	const char *source = json_string_value(json_object_get(entry, "source"));
+	char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+
+	(void)printf("%-28s %-16s %s%s%s%s\n", name, text != NULL ? text : "?",
+			from != NULL ? from : "default", source != NULL ? " (" : "",
+			source != NULL ? source : "", source != NULL ? ")" : "");
+	free(text);
+}
+
+static int print_all(const struct sn_cli *cli, struct sn_runtime *rt)
+{
+	struct sn_policy_paths paths;
+	json_t *doc, *entry;
+	const char *name;
+	int r;
+
+	if (cli->n_args > 0)
+		sn__policies_paths(rt->policies, sn_str_from(cli->args[0]),
+				sn_str_from(cli->args[1]), sn_str_from(cli->args[2]), &paths);
+	r = sn__policies_explain(rt->policies, cli->n_args > 0 ? &paths : NULL, SN_DIALECT_BERLIOZ,
+			&doc);
+	if (r != 0) {
+		sn__cli_say(cli, "%s", sn_strerror(r));
+		return sn__cli_exit_of(r);
+	}
+	json_object_foreach(doc, name, entry)
+		print_line(name, entry);
+	json_decref(doc);
+	return SN_EXIT_DONE;
+}
+
+int sn__cmd_policies(struct sn_cli *cli)
+{
+	struct sn_runtime *rt;
+	int r;
+
+	if (cli->n_args == 1) {
+		sn__cli_say(cli, "policies: a target is KIND NAME [ENDPOINT]");
+		return SN_EXIT_USAGE;
+	}
+	r = sn__session_open(cli, &rt);
+	if (r != 0)
+		return r;
+	r = print_all(cli, rt);
+	sn__session_close(rt);
+	return r;
+}
