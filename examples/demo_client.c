@@ -24,13 +24,13 @@
 #include "mesh/runtime.h"
 
 #define PEERS_MAX 8
-#define CALLS_MAX 64      /* in flight */
-#define PACE_MS 10        /* between bursts */
-#define BURST 4           /* calls a burst: 400 a second */
-#define VIEW_MS 250       /* between pictures on a terminal */
-#define LINES_MS 2000     /* between plain lines */
-#define WINDOW_MS 2000    /* of the latencies shown */
-#define BUCKETS 64        /* of the histogram; each a quarter power of two of microseconds */
+#define CALLS_MAX 64   /* in flight */
+#define PACE_MS 10     /* between bursts */
+#define BURST 4        /* calls a burst: 400 a second */
+#define VIEW_MS 250    /* between pictures on a terminal */
+#define LINES_MS 2000  /* between plain lines */
+#define WINDOW_MS 2000 /* of the latencies shown */
+#define BUCKETS 64     /* of the histogram; each a quarter power of two of microseconds */
 #define RED "\033[31m"
 #define GREEN "\033[32m"
 #define BOLD "\033[1m"
@@ -45,9 +45,9 @@ struct peer {
 	char identity[32];
 	char address[64];
 	char breaker[24];
-	uint64_t calls;    /* answered to the caller */
+	uint64_t calls; /* answered to the caller */
 	uint64_t calls_shown;
-	uint64_t retries;  /* attempts that failed here and were made again elsewhere */
+	uint64_t retries; /* attempts that failed here and were made again elsewhere */
 	struct histogram latency;
 };
 
@@ -250,8 +250,8 @@ static void put_peers(struct demo *d, double period_s)
 				(double)(p->calls - p->calls_shown) / period_s);
 		put_ms(histogram_at(&p->latency, 0.5));
 		put_ms(histogram_at(&p->latency, 0.99));
-		printf("  %7llu  %s%s%s\n", (unsigned long long)p->retries, colour(d, good), p->breaker,
-				plain);
+		printf("  %7llu  %s%s%s\n", (unsigned long long)p->retries, colour(d, good),
+				p->breaker, plain);
 		p->calls_shown = p->calls;
 	}
 }

@@ -130,8 +130,8 @@ static void put_options(FILE *out, const struct sn_opt *o)
 	for (; o->name != NULL; o++) {
 		char head[64];
 		int n = snprintf(head, sizeof head, "  %c%c%s --%s%s%s", o->letter != 0 ? '-' : ' ',
-				o->letter != 0 ? o->letter : ' ', o->letter != 0 ? "," : " ", o->name,
-				o->arg != NULL ? " " : "", o->arg != NULL ? o->arg : "");
+				o->letter != 0 ? o->letter : ' ', o->letter != 0 ? "," : " ",
+				o->name, o->arg != NULL ? " " : "", o->arg != NULL ? o->arg : "");
 
 		if (n >= HELP_COLUMN + 6)
 			(void)fprintf(out, "%s\n%*s%s\n", head, HELP_COLUMN + 6, "", o->help);
@@ -163,9 +163,10 @@ static void help_all(FILE *out)
 	(void)fputs("\nExit status: 0 done; 1 failed; 2 usage or invalid configuration; 3 no peer;\n"
 		    "4 deadline; 5 rejected. `sinew COMMAND --help` says more about a command.\n",
 			out);
-	put_examples(out, "sinew agent --listen 127.0.0.1:55555 --mesh mesh.yaml &\n"
-			  "export BERLIOZ_AGENT_PATH=ws://127.0.0.1:55555/task-1\n"
-			  "sinew request service app client /");
+	put_examples(out,
+			"sinew agent --listen 127.0.0.1:55555 --mesh mesh.yaml &\n"
+			"export BERLIOZ_AGENT_PATH=ws://127.0.0.1:55555/task-1\n"
+			"sinew request service app client /");
 }
 
 static void help(FILE *out, const struct sn_cmd *cmd)
@@ -260,7 +261,8 @@ static int unknown_opt(const struct sn_cli *cli, const char *arg)
 		sn__cli_say(cli, "no option `%s`; did you mean `--%s`?", arg, near);
 	else
 		sn__cli_say(cli, "no option `%s`; `sinew %s%s--help` lists them", arg,
-				cli->cmd != NULL ? cli->cmd->name : "", cli->cmd != NULL ? " " : "");
+				cli->cmd != NULL ? cli->cmd->name : "",
+				cli->cmd != NULL ? " " : "");
 	return SN_EXIT_USAGE;
 }
 

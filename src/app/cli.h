@@ -16,7 +16,7 @@
 enum sn_exit {
 	SN_EXIT_DONE = 0,
 	SN_EXIT_FAILED = 1,
-	SN_EXIT_USAGE = 2,    /* usage or invalid configuration */
+	SN_EXIT_USAGE = 2, /* usage or invalid configuration */
 	SN_EXIT_NO_PEER = 3,
 	SN_EXIT_DEADLINE = 4,
 	SN_EXIT_REJECTED = 5, /* breaker, limit, authentication */
@@ -72,9 +72,9 @@ struct sn_cmd {
 	const char *name; /* NULL ends the table */
 	const char *args; /* as the usage line says it, e.g. "KIND NAME [ENDPOINT]" */
 	unsigned min_args, max_args;
-	const char *summary; /* one line */
-	const char *text;    /* paragraphs for --help and the man page */
-	const char *example; /* lines for --help and the man page */
+	const char *summary;       /* one line */
+	const char *text;          /* paragraphs for --help and the man page */
+	const char *example;       /* lines for --help and the man page */
 	const struct sn_opt *opts; /* its own; NULL: none */
 	/** Runs the command and returns an enum sn_exit. */
 	int (*run)(struct sn_cli *cli);

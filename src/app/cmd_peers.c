@@ -44,7 +44,8 @@ static int watch_until_signal(struct sn_cli *cli, struct sn_runtime *rt, bool kn
 	(void)sigprocmask(SIG_BLOCK, &set, NULL);
 	if (!known && sn__put_json("null", true) != 0)
 		return SN_EXIT_FAILED;
-	r = sn_monitor_peers(rt, cli->args[0], cli->args[1], cli->args[2], print_peers, &w, &monitor);
+	r = sn_monitor_peers(
+			rt, cli->args[0], cli->args[1], cli->args[2], print_peers, &w, &monitor);
 	if (r != 0)
 		return refused(cli, r);
 	while (!atomic_load(&w.gone) && sigtimedwait(&set, NULL, &tick) < 0 &&

@@ -31,14 +31,13 @@ static int print_all(const struct sn_cli *cli, struct sn_runtime *rt)
 	if (cli->n_args > 0)
 		sn__policies_paths(rt->policies, sn_str_from(cli->args[0]),
 				sn_str_from(cli->args[1]), sn_str_from(cli->args[2]), &paths);
-	r = sn__policies_explain(rt->policies, cli->n_args > 0 ? &paths : NULL, SN_DIALECT_BERLIOZ,
-			&doc);
+	r = sn__policies_explain(
+			rt->policies, cli->n_args > 0 ? &paths : NULL, SN_DIALECT_BERLIOZ, &doc);
 	if (r != 0) {
 		sn__cli_say(cli, "%s", sn_strerror(r));
 		return sn__cli_exit_of(r);
 	}
-	json_object_foreach(doc, name, entry)
-		print_line(name, entry);
+	json_object_foreach(doc, name, entry) print_line(name, entry);
 	json_decref(doc);
 	return SN_EXIT_DONE;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sinew request */
-#include <stdlib.h>
+#include <jansson.h>
 #include <string.h>
 
 #include "app/session.h"
@@ -37,8 +37,8 @@ static int take_headers(const struct sn_cli *cli, struct request *q)
 			sn__cli_say(cli, "-H takes 'NAME: VALUE', not `%s`", text);
 			return SN_EXIT_USAGE;
 		}
-		q->headers[i].name = sn__arena_strdup(&q->arena,
-				(struct sn_str){text, (size_t)(colon - text)});
+		q->headers[i].name = sn__arena_strdup(
+				&q->arena, (struct sn_str){text, (size_t)(colon - text)});
 		q->headers[i].value = value;
 		if (q->headers[i].name == NULL)
 			return SN_EXIT_FAILED;
@@ -70,6 +70,16 @@ static int read_file(const struct sn_cli *cli, const char *path, struct sn_buf *
 	return r != 0 ? SN_EXIT_FAILED : 0;
 }
 
+/* Whether the body counts as JSON: one object or array. */
+static bool is_json(const struct sn_buf *body)
+{
+	json_t *doc = json_loadb(sn__buf_data(body), body->len - 1, 0, NULL);
+	bool yes = doc != NULL;
+
+	json_decref(doc);
+	return yes;
+}
+
 static int take_body(const struct sn_cli *cli, struct request *q)
 {
 	const char *spec = cli->opt[SN_OPT_DATA];
@@ -87,13 +97,12 @@ static int take_body(const struct sn_cli *cli, struct request *q)
 		r = SN_EXIT_FAILED;
 	if (r != 0)
 		return r;
-	q->opts.body_size = q->body.len - 1;
-	if (sn__json_is_container(sn__buf_data(&q->body), q->opts.body_size))
+	if (is_json(&q->body)) {
 		q->opts.json = sn__buf_data(&q->body);
-	else
+	} else {
 		q->opts.body = sn__buf_data(&q->body);
-	if (q->opts.json != NULL)
-		q->opts.body_size = 0;
+		q->opts.body_size = q->body.len - 1;
+	}
 	if (q->opts.method == NULL)
 		q->opts.method = "POST";
 	return 0;

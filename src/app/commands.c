@@ -3,56 +3,66 @@
 #include "app/cli.h"
 
 const struct sn_opt sn__global_opts[] = {
-	{SN_OPT_CONFIG, 0, "config", "FILE", "sinew's file (default: $SINEW_CONFIG, then sinew.yaml)"},
-	{SN_OPT_AGENT, 0, "agent", "URL", "the agent, ws://host:port/TASK (default: $BERLIOZ_AGENT_PATH)"},
-	{SN_OPT_ADMIN, 0, "admin", "ADDR", "a running sinew's admin address"},
-	{SN_OPT_TIMEOUT, 0, "timeout", "DURATION", "wait at most so long, e.g. 500ms, 10s (default: 10s)"},
-	{SN_OPT_VERBOSE, 'v', "verbose", NULL, "say more on stderr; twice: debug lines"},
-	{SN_OPT_LOG, 0, "log", "text|json", "form of the lines on stderr (default: text)"},
-	{SN_OPT_HELP, 'h', "help", NULL, "this text"},
-	{SN_OPT_VERSION, 0, "version", NULL, "the version"},
-	{0, 0, NULL, NULL, NULL},
+		{SN_OPT_CONFIG, 0, "config", "FILE",
+				"sinew's file (default: $SINEW_CONFIG, then sinew.yaml)"},
+		{SN_OPT_AGENT, 0, "agent", "URL",
+				"the agent, ws://host:port/TASK (default: $BERLIOZ_AGENT_PATH)"},
+		{SN_OPT_ADMIN, 0, "admin", "ADDR", "a running sinew's admin address"},
+		{SN_OPT_TIMEOUT, 0, "timeout", "DURATION",
+				"wait at most so long, e.g. 500ms, 10s (default: 10s)"},
+		{SN_OPT_VERBOSE, 'v', "verbose", NULL, "say more on stderr; twice: debug lines"},
+		{SN_OPT_LOG, 0, "log", "text|json", "form of the lines on stderr (default: text)"},
+		{SN_OPT_HELP, 'h', "help", NULL, "this text"},
+		{SN_OPT_VERSION, 0, "version", NULL, "the version"},
+		{0, 0, NULL, NULL, NULL},
 };
 
 #define SECRETS_OPTION \
-	{SN_OPT_SECRETS, 0, "show-secrets", NULL, "print keys, tokens and passwords as they are"}
+	{ \
+		SN_OPT_SECRETS, 0, "show-secrets", NULL, \
+				"print keys, tokens and passwords as they are" \
+	}
 
 static const struct sn_opt peers_opts[] = {
-	{SN_OPT_WATCH, 0, "watch", NULL, "go on: one line a change, until interrupted"},
-	SECRETS_OPTION,
-	{0, 0, NULL, NULL, NULL},
+		{SN_OPT_WATCH, 0, "watch", NULL, "go on: one line a change, until interrupted"},
+		SECRETS_OPTION,
+		{0, 0, NULL, NULL, NULL},
 };
 
 static const struct sn_opt peer_opts[] = {
-	SECRETS_OPTION,
-	{0, 0, NULL, NULL, NULL},
+		SECRETS_OPTION,
+		{0, 0, NULL, NULL, NULL},
 };
 
 static const struct sn_opt request_opts[] = {
-	{SN_OPT_METHOD, 'X', "method", "METHOD", "default: GET, with -d POST"},
-	{SN_OPT_HEADER, 'H', "header", "'NAME: VALUE'", "a header; may be given again"},
-	{SN_OPT_DATA, 'd', "data", "BODY|@FILE|-",
-			"the body; a JSON object or array is sent as application/json"},
-	{SN_OPT_INCLUDE, 'i', "include", NULL, "print status line and headers before the body"},
-	{SN_OPT_FAIL, 0, "fail", NULL, "status 400 and above exits 1"},
-	{SN_OPT_RETRY, 0, "retry", "safe|all|none", "what may be sent again (default: as policies say)"},
-	{0, 0, NULL, NULL, NULL},
+		{SN_OPT_METHOD, 'X', "method", "METHOD", "default: GET, with -d POST"},
+		{SN_OPT_HEADER, 'H', "header", "'NAME: VALUE'", "a header; may be given again"},
+		{SN_OPT_DATA, 'd', "data", "BODY|@FILE|-",
+				"the body; a JSON object or array is sent as application/json"},
+		{SN_OPT_INCLUDE, 'i', "include", NULL,
+				"print status line and headers before the body"},
+		{SN_OPT_FAIL, 0, "fail", NULL, "status 400 and above exits 1"},
+		{SN_OPT_RETRY, 0, "retry", "safe|all|none",
+				"what may be sent again (default: as policies say)"},
+		{0, 0, NULL, NULL, NULL},
 };
 
 static const struct sn_opt agent_opts[] = {
-	{SN_OPT_LISTEN, 0, "listen", "ADDR", "host:port, :port (loopback) or unix:PATH"},
-	{SN_OPT_MESH, 0, "mesh", "FILE", "the mesh file; re-read when it changes"},
-	{0, 0, NULL, NULL, NULL},
+		{SN_OPT_LISTEN, 0, "listen", "ADDR", "host:port, :port (loopback) or unix:PATH"},
+		{SN_OPT_MESH, 0, "mesh", "FILE", "the mesh file; re-read when it changes"},
+		{0, 0, NULL, NULL, NULL},
 };
 
 static const struct sn_opt why_opts[] = {
-	{SN_OPT_STATE, 0, "state", "DIR", "the state directory (default: `state` of the file)"},
-	{0, 0, NULL, NULL, NULL},
+		{SN_OPT_STATE, 0, "state", "DIR",
+				"the state directory (default: `state` of the file)"},
+		{0, 0, NULL, NULL, NULL},
 };
 
 static const struct sn_opt check_opts[] = {
-	{SN_OPT_CONNECT, 0, "connect", NULL, "also connect to the agent and wait for its first message"},
-	{0, 0, NULL, NULL, NULL},
+		{SN_OPT_CONNECT, 0, "connect", NULL,
+				"also connect to the agent and wait for its first message"},
+		{0, 0, NULL, NULL, NULL},
 };
 
 #define TARGET_TEXT \
@@ -64,61 +74,84 @@ static const struct sn_opt check_opts[] = {
 	"it exits 1 and names the agent's URL.\n"
 
 const struct sn_cmd sn__commands[] = {
-	{"peers", "KIND NAME [ENDPOINT]", 2, 3, "print the peers of a target",
-			"Prints a JSON object, identity to peer, as the agent sent it; null when the "
-			"target is unknown. With --watch a line follows for each change, until SIGINT "
-			"or SIGTERM.\n\n" TARGET_TEXT WAIT_TEXT,
-			"sinew peers service app client\nsinew peers service app client --watch",
-			peers_opts, sn__cmd_peers},
-	{"peer", "KIND NAME [ENDPOINT]", 2, 3, "print one peer of a target, chosen at random",
-			"Prints the peer as the agent sent it, without its identity (-v tells it on "
-			"stderr). When there is none it prints null and exits 3.\n\n"
-			TARGET_TEXT WAIT_TEXT,
-			"sinew peer service app client", peer_opts, sn__cmd_peer},
-	{"request", "KIND NAME ENDPOINT [URL]", 3, 4, "send an HTTP request to a peer of a target",
-			"Chooses a peer and sends the request, with the retries, time-outs, breaker "
-			"and balancing that the target's policies ask for. The answer's body goes to "
-			"stdout, its status line to stderr. Any answer exits 0 unless --fail is given; "
-			"when no answer came the attempts are told on stderr. URL is relative: it "
-			"begins with / and names no host. --timeout, when given, also bounds the whole "
-			"call.\n\n" TARGET_TEXT WAIT_TEXT,
-			"sinew request service app client /contact\n"
-			"sinew request service app client /contact -X POST "
-			"-d '{\"name\": \"Chuck Norris\", \"phone\": \"314-159-2653\"}'",
-			request_opts, sn__cmd_request},
-	{"policies", "[KIND NAME [ENDPOINT]]", 0, 3, "print the policies in force for a target",
-			"One line a policy: its name, its value, and the node of the policy tree it "
-			"comes from (or `default`). Without a target: of the root.\n\n" TARGET_TEXT
-			WAIT_TEXT,
-			"sinew policies service app client", NULL, sn__cmd_policies},
-	{"agent", "", 0, 0, "serve peers to connectors over WebSocket",
-			"The other end of a connector's socket: serves each task its metadata from the "
-			"mesh file, pushes what changes when the file changes, and takes POST /report. "
-			"The address is printed on stderr. Ends with SIGTERM or SIGINT.\n",
-			"sinew agent --listen 127.0.0.1:55555 --mesh mesh.yaml", agent_opts,
-			sn__cmd_agent},
-	{"check", "FILE", 1, 1, "validate a file and say every problem with its place",
-			"FILE is sinew's own file or a mesh file. Every problem is a line "
-			"FILE:LINE:COLUMN: what was expected, with the nearest known name. Exits 2 "
-			"when there is one.\n",
-			"sinew check sinew.yaml", check_opts, sn__cmd_check},
-	{"why", "[CALL-ID]", 0, 1, "tell the story of a call",
-			"Prints the attempts of a call as a time line, from the flight recorder in the "
-			"state directory. Without an id: the newest story. Every failed, "
-			"retried, refused or slow call is kept, of the others a sample.\n",
-			"sinew why 5f3a9c0011d2e4b7", why_opts, sn__cmd_why},
-	{"version", "", 0, 0, "print the version", "Prints sinew and its version.\n",
-			"sinew version", NULL, sn__cmd_version},
-	{"generate", "man|completion [COMMAND]", 1, 2, "print a man page or shell completion",
-			"The pages that `make install` installs come from here.\n",
-			"sinew generate man request | man -l -\n"
-			"sinew generate completion > /etc/bash_completion.d/sinew",
-			NULL, sn__cmd_generate},
-	{NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL},
+		{"peers", "KIND NAME [ENDPOINT]", 2, 3, "print the peers of a target",
+				"Prints a JSON object, identity to peer, as the agent sent it; null when the "
+				"target is unknown. With --watch a line follows for each change, until SIGINT "
+				"or SIGTERM.\n\n" TARGET_TEXT WAIT_TEXT,
+				"sinew peers service app client\nsinew peers service app client --watch",
+				peers_opts, sn__cmd_peers},
+		{"peer", "KIND NAME [ENDPOINT]", 2, 3,
+				"print one peer of a target, chosen at random",
+				"Prints the peer as the agent sent it, without its identity (-v tells it on "
+				"stderr). When there is none it prints null and exits 3.\n\n" TARGET_TEXT
+						WAIT_TEXT,
+				"sinew peer service app client", peer_opts, sn__cmd_peer},
+		{"request", "KIND NAME ENDPOINT [URL]", 3, 4,
+				"send an HTTP request to a peer of a target",
+				"Chooses a peer and sends the request, with the retries, time-outs, breaker "
+				"and balancing that the target's policies ask for. The answer's body goes to "
+				"stdout, its status line to stderr. Any answer exits 0 unless --fail is given; "
+				"when no answer came the attempts are told on stderr. URL is relative: it "
+				"begins with / and names no host. --timeout, when given, also bounds the whole "
+				"call.\n\n" TARGET_TEXT WAIT_TEXT,
+				"sinew request service app client /contact\n"
+				"sinew request service app client /contact -X POST "
+				"-d '{\"name\": \"Chuck Norris\", \"phone\": \"314-159-2653\"}'",
+				request_opts, sn__cmd_request},
+		{"policies", "[KIND NAME [ENDPOINT]]", 0, 3,
+				"print the policies in force for a target",
+				"One line a policy: its name, its value, and the node of the policy tree it "
+				"comes from (or `default`). Without a target: of the root.\n\n" TARGET_TEXT
+						WAIT_TEXT,
+				"sinew policies service app client", NULL, sn__cmd_policies},
+		{"agent", "", 0, 0, "serve peers to connectors over WebSocket",
+				"The other end of a connector's socket: serves each task its metadata from the "
+				"mesh file, pushes what changes when the file changes, and takes POST /report. "
+				"The address is printed on stderr. Ends with SIGTERM or SIGINT.\n",
+				"sinew agent --listen 127.0.0.1:55555 --mesh mesh.yaml", agent_opts,
+				sn__cmd_agent},
+		{"check", "FILE", 1, 1, "validate a file and say every problem with its place",
+				"FILE is sinew's own file or a mesh file. Every problem is a line "
+				"FILE:LINE:COLUMN: what was expected, with the nearest known name. Exits 2 "
+				"when there is one.\n",
+				"sinew check sinew.yaml", check_opts, sn__cmd_check},
+		{"why", "[CALL-ID]", 0, 1, "tell the story of a call",
+				"Prints the attempts of a call as a time line, from the flight recorder in the "
+				"state directory. Without an id: the newest story. Every failed, "
+				"retried, refused or slow call is kept, of the others a sample.\n",
+				"sinew why 5f3a9c0011d2e4b7", why_opts, sn__cmd_why},
+		{"version", "", 0, 0, "print the version", "Prints sinew and its version.\n",
+				"sinew version", NULL, sn__cmd_version},
+		{"generate", "man|completion [COMMAND]", 1, 2,
+				"print a man page or shell completion",
+				"The pages that `make install` installs come from here.\n",
+				"sinew generate man request | man -l -\n"
+				"sinew generate completion > /etc/bash_completion.d/sinew",
+				NULL, sn__cmd_generate},
+		{NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL},
 };
 
 const char *const sn__commands_planned[] = {
-	"run", "test", "schema", "drivers", "database", "queue", "hub", "node", "publish", "repl",
-	"registry", "bridge", "streams", "dead-letters", "data", "meta", "connector", "new",
-	"platform", "top", "breaker", NULL,
+		"run",
+		"test",
+		"schema",
+		"drivers",
+		"database",
+		"queue",
+		"hub",
+		"node",
+		"publish",
+		"repl",
+		"registry",
+		"bridge",
+		"streams",
+		"dead-letters",
+		"data",
+		"meta",
+		"connector",
+		"new",
+		"platform",
+		"top",
+		"breaker",
+		NULL,
 };

@@ -38,7 +38,7 @@ const char *sn__session_config(const struct sn_cli *cli)
 	return access("sinew.yaml", F_OK) == 0 ? "sinew.yaml" : NULL;
 }
 
-/* The agent as the command line and the environment name it; a file may name another. */
+/* The agent as the command line, the file and the environment name it, in this order. */
 static const char *agent_of(const struct sn_cli *cli)
 {
 	const char *url = cli->opt[SN_OPT_AGENT];
@@ -67,8 +67,9 @@ int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt)
 	opts.log_arg = cli;
 	opts.log_level = sn__session_log_level(cli, SN_LOG_ERROR);
 	if (opts.config == NULL && agent_of(cli) == NULL && source == NULL) {
-		sn__cli_say(cli, "no agent: give --agent URL, set BERLIOZ_AGENT_PATH, or write a "
-				 "sinew.yaml (ws://HOST:PORT/TASK)");
+		sn__cli_say(cli,
+				"no agent: give --agent URL, set BERLIOZ_AGENT_PATH, or write a "
+				"sinew.yaml (ws://HOST:PORT/TASK)");
 		return SN_EXIT_USAGE;
 	}
 	r = sn_open(&opts, &rt, &err);
@@ -76,10 +77,8 @@ int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt)
 		return open_failed(cli, r, err);
 	r = sn_wait_ready(rt, cli->timeout_ms);
 	if (r != 0) {
-		char text[600];
-
-		sn__agent_state(rt, text, sizeof text);
-		sn__cli_say(cli, "no message from the agent %s within %u ms", text, cli->timeout_ms);
+		sn__cli_say(cli, "no message from the agent %s within %u ms",
+				agent_of(cli) != NULL ? agent_of(cli) : "", cli->timeout_ms);
 		(void)sn_close(rt, NULL, NULL);
 		return SN_EXIT_FAILED;
 	}
