@@ -314,6 +314,19 @@ static bool once(struct sn_http1_parser *p, unsigned bit)
 	return true;
 }
 
+/* Some parsers do not know the tab as space around a value. Where that would change the framing
+ * (http-parser reads "chunked" with a tab behind it as something else) it is refused. */
+static bool has_tab(const struct sn_http_header *h)
+{
+	const char *c = h->name.ptr + h->name.len;
+
+	for (; *c != '\r'; c++) {
+		if (*c == '\t')
+			return true;
+	}
+	return false;
+}
+
 static enum sn_http1_event content_length(struct sn_http1_parser *p, struct sn_str value)
 {
 	int r;
@@ -368,13 +381,17 @@ static inline enum sn_http1_event interpret(struct sn_http1_parser *p,
 			connection_options(p, h->value);
 		break;
 	case 14:
-		if (sn__str_ieq(h->name, SN_STR("content-length")))
-			return content_length(p, h->value);
-		break;
+		if (!sn__str_ieq(h->name, SN_STR("content-length")))
+			break;
+		if (has_tab(h))
+			return fail(p, 400, "tab in a framing header");
+		return content_length(p, h->value);
 	case 17:
-		if (sn__str_ieq(h->name, SN_STR("transfer-encoding")))
-			return transfer_encoding(p, h->value);
-		break;
+		if (!sn__str_ieq(h->name, SN_STR("transfer-encoding")))
+			break;
+		if (has_tab(h))
+			return fail(p, 400, "tab in a framing header");
+		return transfer_encoding(p, h->value);
 	default:
 		break;
 	}

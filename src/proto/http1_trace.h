@@ -6,6 +6,7 @@
  * depend on how the input was cut. */
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/mem.h"
 #include "proto/http1.h"
