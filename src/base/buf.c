@@ -44,7 +44,8 @@ int sn__buf_reserve(struct sn_buf *b, size_t n, char **ret_space)
 		b->head = 0;
 		b->cap = cap;
 	}
-	*ret_space = b->block + b->head + b->len;
+	/* Nothing asked of nothing: no arithmetic on a null pointer. */
+	*ret_space = b->block != NULL ? b->block + b->head + b->len : NULL;
 	return 0;
 }
 
