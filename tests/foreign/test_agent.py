@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sinew agent` with a WebSocket client and an HTTP client that are not ours."""
+import asyncio
+import json
+import os
+import urllib.error
+import urllib.request
+
+import pytest
+import websockets
+
+from conftest import PATIENCE, peer, peers_message
+
+
+def http(port, path, data=None, headers=None):
+    req = urllib.request.Request("http://127.0.0.1:%d%s" % (port, path), data=data,
+                                 headers=headers or {})
+    try:
+        with urllib.request.urlopen(req, timeout=PATIENCE) as r:
+            return r.status, r.read().decode()
+    except urllib.error.HTTPError as e:
+        return e.code, e.read().decode()
+
+
+def report(port, task, **sections):
+    body = json.dumps([{"id": task, "metadata": sections}]).encode()
+    return http(port, "/report", body, {"Content-Type": "application/json"})
+
+
+async def messages(port, path, n, between=()):
+    """The first @n messages; after each, the next function of @between runs."""
+    got = []
+    todo = list(between)
+    async with websockets.connect("ws://127.0.0.1:%d%s" % (port, path), max_size=None) as ws:
+        while len(got) < n:
+            got.append(json.loads(await asyncio.wait_for(ws.recv(), PATIENCE)))
+            if todo:
+                await asyncio.get_running_loop().run_in_executor(None, todo.pop(0))
+    return got
+
+
+def test_wire_document_is_served_as_it_is(sinew):
+    doc = peers_message(4000, 4001, policies={"values": {"timeout": 100}})
+    (sinew.tmp / "mesh.json").write_text(json.dumps(doc))
+    _, port = sinew.agent("--mesh", "mesh.json")
+    assert asyncio.run(messages(port, "/any-task", 1)) == [doc]
+    assert asyncio.run(messages(port, "/", 1)) == [doc]
+    status, text = http(port, "/any-task")
+    assert status == 200 and json.loads(text) == doc
+    r = sinew.run("peers", "service", "basket", "rest", agent="ws://127.0.0.1:%d/t" % port)
+    assert json.loads(r.stdout) == doc["peers"]["service"]["basket"]["rest"], r.stderr
+
+
+def test_report_pushes_only_what_changed(sinew):
+    _, port = sinew.agent()
+    peers = peers_message(4000)["peers"]
+    policies = {"values": {"timeout": 7}}
+
+    def first():
+        assert report(port, "t1", peers=peers, policies=policies) == (200, "")
+
+    def same_and_other_order():
+        assert report(port, "t1", peers=peers)[0] == 200
+        assert report(port, "t2", peers={"service": {}})[0] == 200
+        assert report(port, "t1", policies={"values": {"timeout": 8}})[0] == 200
+
+    def null():
+        assert report(port, "t1", peers=None)[0] == 200
+
+    got = asyncio.run(messages(port, "/t1", 5, [first, lambda: None, same_and_other_order, null]))
+    assert got[0] == {}
+    assert {"peers": peers} in got[1:3] and {"policies": policies} in got[1:3]
+    assert got[3] == {"policies": {"values": {"timeout": 8}}}
+    assert got[4] == {"peers": {}}  # a stored null goes out as {}
+    full = json.loads(http(port, "/t1")[1])
+    assert full["peers"] is None and full["policies"] == {"values": {"timeout": 8}}
+    assert json.loads(http(port, "/nobody")[1]) == {}
+
+
+def test_other_paths_are_404(sinew):
+    _, port = sinew.agent()
+    for path in ("/a/b", "/"):
+        with pytest.raises(websockets.InvalidStatusCode) as e:
+            asyncio.run(messages(port, path, 1))
+        assert e.value.status_code == 404
+
+
+def test_bad_reports_are_refused_whole(sinew):
+    _, port = sinew.agent()
+    for body in (b"{", b"{}", b"[1]", b'[{"id": 1, "metadata": {}}]',
+                 b'[{"id": "t", "metadata": {"peers": {}}}, {"id": "u"}]'):
+        status, text = http(port, "/report", body)
+        assert status == 400 and text.strip(), body
+    assert json.loads(http(port, "/t")[1]) == {}
+
+
+def test_web_pages_cannot_reach_it(sinew):
+    _, port = sinew.agent()
+    assert http(port, "/t", headers={"Origin": "https://evil.example"})[0] == 403
+    assert http(port, "/t", headers={"Sec-Fetch-Site": "cross-site"})[0] == 403
+    assert http(port, "/t", headers={"Host": "evil.example"})[0] == 421
+    assert http(port, "/report", b"[]", {"Origin": "https://evil.example"})[0] == 403
+
+
+def test_mesh_file_is_read_again_and_a_broken_one_is_not_used(sinew):
+    path = sinew.tmp / "mesh.yaml"
+
+    def write(text):
+        (sinew.tmp / "new").write_text(text)
+        os.rename(sinew.tmp / "new", path)
+
+    write(json.dumps(peers_message(4000)))
+    p, port = sinew.agent("--mesh", "mesh.yaml")
+
+    def broken_then_good():
+        write("peers: {service: [")
+        line = ""
+        while "mesh.yaml:" not in line:  # file:line:column
+            line = p.stderr.readline()
+            assert line, "no complaint about the broken file"
+        assert peers_message(4000) == json.loads(http(port, "/t")[1])
+        write(json.dumps(peers_message(4001)))
+
+    got = asyncio.run(messages(port, "/t", 2, [broken_then_good]))
+    assert got == [peers_message(4000), {"peers": peers_message(4001)["peers"]}]
+
+
+def test_wrong_mesh_file_at_start(sinew):
+    (sinew.tmp / "m.yaml").write_text("services:\n  basket:\n    endpoint: {}\n")
+    r = sinew.run("agent", "--listen", "127.0.0.1:0", "--mesh", "m.yaml", patience=20)
+    assert r.returncode == 2
+    assert "m.yaml:3:5" in r.stderr and "endpoints" in r.stderr
+    r = sinew.run("agent", "--listen", "127.0.0.1:0", "--mesh", "none.yaml", patience=20)
+    assert r.returncode != 0 and "none.yaml" in r.stderr
+
+
+def test_listens_on_loopback_only(sinew):
+    r = sinew.run("agent", "--listen", "0.0.0.0:0", patience=20)
+    assert r.returncode == 2 and "loopback" in r.stderr
+
+
+def test_sigterm_ends_it(sinew):
+    p, port = sinew.agent()
+    p.terminate()
+    assert p.wait(PATIENCE) == 0
