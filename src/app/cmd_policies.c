@@ -1,24 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sinew policies */
 #include <jansson.h>
-#include <stdlib.h>
 
 #include "app/session.h"
 #include "mesh/policy.h"
 #include "mesh/runtime.h"
 
+#define VALUE_MAX 4096
+
 /* name, value, where it comes from: three columns. */
 static void print_line(const char *name, const json_t *entry)
 {
-	const json_t *value = json_object_get(entry, "value");
 	const char *from = json_string_value(json_object_get(entry, "from"));
 	const char *source = json_string_value(json_object_get(entry, "source"));
-	char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+	char value[VALUE_MAX];
+	size_t n = json_dumpb(json_object_get(entry, "value"), value, sizeof value,
+			JSON_ENCODE_ANY | JSON_COMPACT);
 
-	(void)printf("%-28s %-16s %s%s%s%s\n", name, text != NULL ? text : "?",
+	if (n == 0 || n > sizeof value)
+		n = (size_t)snprintf(value, sizeof value, "(%zu bytes)", n);
+	(void)printf("%-28s %-16.*s %s%s%s%s\n", name, (int)n, value,
 			from != NULL ? from : "default", source != NULL ? " (" : "",
 			source != NULL ? source : "", source != NULL ? ")" : "");
-	free(text);
 }
 
 static int print_all(const struct sn_cli *cli, struct sn_runtime *rt)
