@@ -4,6 +4,7 @@
 #include <assert.h>
 
 #include "base/mem.h"
+#include "base/rcu.h"
 
 /* Any address of the thread's own names it; unlike pthread_t it is sure to be one word. */
 static _Thread_local char thread_mark;
@@ -16,6 +17,7 @@ static uintptr_t this_thread(void)
 void sn__loop_init(struct sn_loop *loop, const struct sn_loop_ops *ops, uint64_t now_ns,
 		uint64_t seed)
 {
+	sn__rcu_init();
 	loop->ops = ops;
 	loop->now_ns = now_ns;
 	loop->turn = 0;
@@ -129,6 +131,7 @@ void sn__turn_begin(struct sn_loop *loop)
 {
 	if (loop->in_turn)
 		return;
+	sn_rcu_read_lock();
 	loop->in_turn = true;
 	loop->turn++;
 	loop->now_ns = loop->ops->clock_ns(loop);
@@ -144,6 +147,7 @@ void sn__turn_end(struct sn_loop *loop)
 		hook->fn(hook);
 	}
 	loop->in_turn = false;
+	sn_rcu_read_unlock();
 }
 
 void sn__loop_hook_add(struct sn_loop *loop, struct sn_hook *hook, void (*fn)(struct sn_hook *))

@@ -42,7 +42,7 @@ static void arm(struct sn_loop_uv *lu)
 	}
 	if (!uv_has_ref((uv_handle_t *)&lu->timer))
 		uv_ref((uv_handle_t *)&lu->timer);
-	next_ns = sn__wheel_next_ns(&lu->loop.wheel);
+	next_ns = sn__wheel_next_ns(&lu->loop.wheel, lu->loop.now_ns);
 	next_ms = sn_ns_to_ms(next_ns);
 	if (next_ms >= lu->timer_ms)
 		return;

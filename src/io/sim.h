@@ -25,7 +25,7 @@ struct sn_sim_options {
 	unsigned partial_write; /* a write takes only a part */
 	unsigned partial_read;  /* a read gives only a part */
 	unsigned refuse;        /* a connect is refused */
-	size_t window;          /* bytes in flight a direction; 0: 64 KiB */
+	size_t window;          /* bytes under way or unread, a direction; 0: 64 KiB */
 };
 SN_MUST_USE int sn__sim_create(const struct sn_sim_options *opts, struct sn_sim **ret_sim);
 /** All loops must be closed. */
@@ -44,10 +44,14 @@ void sn__sim_stall(struct sn_sim *sim, const struct sn_addr *addr, bool stall);
 void sn__sim_refuse(struct sn_sim *sim, const struct sn_addr *addr, bool refuse);
 void sn__sim_break(struct sn_sim *sim, const struct sn_addr *addr);
 
-/** Run every host until @until_ns of virtual time, or until nothing can happen any more, or until
- * sn__sim_stop(). Returns whether anything is left to happen. */
+/** Run every host until @until_ns of virtual time (the clock arrives there even if nothing happens),
+ * or with SN_NEVER_NS until nothing can happen any more, or until sn__sim_stop(). Returns whether
+ * anything is left to happen. A turn takes a microsecond, so that even a spinning host ends.
+ * sn__loop_run() on one of the loops runs all hosts as well. */
 bool sn__sim_run(struct sn_sim *sim, uint64_t until_ns);
 void sn__sim_stop(struct sn_sim *sim);
+/** A hash over everything that happened so far: two runs with the same value took the same course. */
+uint64_t sn__sim_trace(const struct sn_sim *sim);
 uint64_t sn__sim_now_ns(const struct sn_sim *sim);
 struct sn_rng *sn__sim_rng(struct sn_sim *sim);
 

@@ -95,13 +95,16 @@ static uint64_t next_tick(struct sn_wheel *w)
 	return next;
 }
 
-uint64_t sn__wheel_next_ns(struct sn_wheel *w)
+uint64_t sn__wheel_next_ns(struct sn_wheel *w, uint64_t now_ns)
 {
-	uint64_t tick;
+	uint64_t now = now_ns / SN_WHEEL_TICK_NS, tick;
 
 	if (!sn_list_empty(&w->expired))
 		return 0;
 	tick = next_tick(w);
+	/* Nothing on the way: go on to now, so that what is started next lies on a low level. */
+	if (tick > now && now > w->tick)
+		w->tick = now;
 	return tick > UINT64_MAX / SN_WHEEL_TICK_NS ? SN_NEVER_NS : tick * SN_WHEEL_TICK_NS;
 }
 

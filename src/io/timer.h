@@ -28,7 +28,7 @@ void sn__wheel_start(struct sn_wheel *w, struct sn_timer *t, uint64_t due_ns);
 void sn__wheel_stop(struct sn_wheel *w, struct sn_timer *t);
 /** When sn__wheel_run() has to be called next (at the latest a level has to move down);
  * SN_NEVER_NS without timers. Not before this time is anything due. */
-uint64_t sn__wheel_next_ns(struct sn_wheel *w);
+uint64_t sn__wheel_next_ns(struct sn_wheel *w, uint64_t now_ns);
 /** Run what is due at @now_ns, in the order of ticks. */
 void sn__wheel_run(struct sn_wheel *w, uint64_t now_ns);
 
