@@ -27,9 +27,10 @@ struct sim_name {
 void sn__sim_plan(struct sn_sim *sim, struct sim_event *ev, uint64_t at_ns,
 		void (*fn)(struct sim_event *ev))
 {
-	struct sn_list *at = sim->events.prev;
+	struct sn_list *at;
 
 	sn__sim_unplan(ev);
+	at = sim->events.prev;
 	ev->at_ns = SN_MAX(at_ns, sim->now_ns);
 	ev->fn = fn;
 	while (at != &sim->events && SN_CONTAINER_OF(at, struct sim_event, link)->at_ns > ev->at_ns)
