@@ -27,6 +27,8 @@ SN_MUST_USE int sn__http_server_open(struct sn_loop *loop, const struct sn_http_
 		sn_http_handler_fn *handler, void *arg, struct sn_http_server **ret_server,
 		struct sn_error *err);
 const struct sn_addr *sn__http_server_addr(const struct sn_http_server *server);
+/** A pointer of the owner's that lives as long as the server; NULL at first. */
+void **sn__http_server_slot(struct sn_http_server *server);
 /** Stop accepting, finish open exchanges (`Connection: close`) for up to @grace_ms, break the rest;
  * then the server is freed and @done (may be NULL) is called, in a later turn. */
 void sn__http_server_close(struct sn_http_server *server, uint32_t grace_ms,

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SN_SRC_MESH_API_H
+#define SN_SRC_MESH_API_H
+
+/* Internal. What the public calls share: targets by name, monitors, the end of both. */
+
+#include "mesh/catalog.h"
+#include "mesh/runtime.h"
+
+/* A public target, checked: texts are the caller's. */
+struct sn_api_target {
+	struct sn_str kind, name, endpoint;
+};
+#define SN_TARGET_NAME_MAX 255 /* bytes of each part */
+
+/** Check (kind, name, endpoint) as sinew/mesh.h describes them. SN_E_INVALID with one sentence. */
+SN_MUST_USE int sn__api_target(const char *kind, const char *name,
+		const char *endpoint /* may be NULL */, struct sn_api_target *ret_name,
+		struct sn_error *err);
+
+/** What every monitor has; the head of each kind's own object (sn__free() frees it). */
+struct sn_monitor;
+struct sn_monitor_ops {
+	/** Loop thread. Begin; the present value is told in a later turn. */
+	void (*start)(struct sn_monitor *m);
+	/** Loop thread. Nothing is told any more. Not called when start() never was. */
+	void (*stop)(struct sn_monitor *m);
+};
+struct sn_monitor {
+	const struct sn_monitor_ops *ops;
+	struct sn_runtime *rt;
+	struct sn_list link;   /* in rt->monitors from start to end */
+	struct sn_task start_task, stop_task;
+	atomic_bool stopped;   /* by the host: nothing may be told */
+	bool running;
+};
+/** Start @m on the loop thread, at once when this is it. Any thread; between enter and leave. */
+void sn__monitor_open(struct sn_monitor *m, struct sn_runtime *rt, const struct sn_monitor_ops *ops);
+static inline bool sn_monitor_silent(const struct sn_monitor *m)
+{
+	return atomic_load_explicit(&m->stopped, memory_order_acquire);
+}
+
+/** The public view of a catalog entry; texts live as long as its version. */
+void sn__peer_info(const struct sn_peer *peer, struct sn_peer_info *ret_info);
+
+/** First stage of closing: monitors, delayed functions, waiting threads, the host's servers. */
+void sn__api_close(struct sn_runtime *rt);
+/** Last stage: what is left of them. */
+void sn__api_free(struct sn_runtime *rt);
+void sn__api_peers_close(struct sn_runtime *rt);   /* api_peers.c */
+void sn__api_servers_close(struct sn_runtime *rt); /* api_server.c */
+
+#endif

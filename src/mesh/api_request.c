@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * sn_request(): a fetch whose answer is collected. Operations are made once and used again, so that
+ * a request of steady state takes no memory: those of the loop thread in a list without lock, those
+ * of other threads behind one.
+ *
+ * An id is (index, generation). An operation is never freed before the runtime is, so any thread may
+ * look one up by index and compare the generation: cancelling an ended call finds another number.
+ */
+
+#include "base/mem.h"
+#include "mesh/api.h"
+#include "mesh/request.h"
+#include "mesh/request_text.h"
+#include "mesh/response.h"
+
+#define OPS_MAX (1u << 20)
+
+struct request_wait {
+	struct sn_wait wait;
+	struct sn_response *response; /* made beforehand: the answer moves into it */
+	struct sn_error *error;
+	bool answered;
+	bool called;                  /* it went out: `error` is all there is to say */
+	int code;
+};
+
+/* Who is told of the end: a function, or a waiting thread. */
+struct listener {
+	sn_response_fn *fn;
+	void *arg;
+	struct request_wait *waiter; /* of sn_request_wait(), else NULL */
+};
+
+struct request {
+	struct sn_fetch fetch;
+	struct sn_list link;         /* in one of the free lists */
+	struct sn_runtime *rt;
+	uint32_t index;
+	bool elsewhere;              /* belongs to the list of other threads */
+	_Atomic uint32_t generation; /* even: free */
+	_Atomic uint32_t cancel;     /* generation to cancel; 0: none */
+	atomic_bool cancel_queued;
+	struct sn_task start_task, cancel_task;
+	struct sn_request_text text;
+	struct sn_response response;
+	struct sn_context context;
+	struct listener listener;
+	bool running;                /* the fetch has been started */
+};
+
+struct sn_requests {
+	struct sn_runtime *rt;
+	struct sn_list free;         /* loop thread only */
+	pthread_mutex_t lock;        /* the rest */
+	struct sn_list free_elsewhere;
+	struct request **all;
+	uint32_t n, cap;
+};
+
+/* ---- operations ---- */
+
+int sn__requests_create(struct sn_runtime *rt, struct sn_requests **ret_requests)
+{
+	struct sn_requests *rs = sn__calloc(1, sizeof(*rs));
+
+	if (rs == NULL)
+		return SN_E_NOMEM;
+	if (pthread_mutex_init(&rs->lock, NULL) != 0) {
+		sn__free(rs);
+		return SN_E_NOMEM;
+	}
+	rs->rt = rt;
+	sn_list_init(&rs->free);
+	sn_list_init(&rs->free_elsewhere);
+	*ret_requests = rs;
+	return 0;
+}
+
+void sn__requests_destroy(struct sn_requests *rs)
+{
+	if (rs == NULL)
+		return;
+	for (uint32_t i = 0; i < rs->n; i++) {
+		sn__request_text_finish(&rs->all[i]->text);
+		sn__response_finish(&rs->all[i]->response);
+		sn__free(rs->all[i]);
+	}
+	sn__free(rs->all);
+	pthread_mutex_destroy(&rs->lock);
+	sn__free(rs);
+}
+
+/* Under the lock. */
+static int table_room(struct sn_requests *rs)
+{
+	uint32_t cap = rs->cap > 0 ? rs->cap * 2 : 64;
+	struct request **all;
+
+	if (rs->n < rs->cap)
+		return 0;
+	if (rs->n >= OPS_MAX)
+		return SN_E_LIMIT;
+	all = sn__realloc(rs->all, cap * sizeof(*all));
+	if (all == NULL)
+		return SN_E_NOMEM;
+	rs->all = all;
+	rs->cap = cap;
+	return 0;
+}
+
+/* Under the lock. */
+static int request_make(struct sn_requests *rs, bool elsewhere, struct request **ret_req)
+{
+	struct request *req;
+	int r = table_room(rs);
+
+	if (r < 0)
+		return r;
+	req = sn__calloc(1, sizeof(*req));
+	if (req == NULL)
+		return SN_E_NOMEM;
+	req->rt = rs->rt;
+	req->index = rs->n;
+	req->elsewhere = elsewhere;
+	sn_list_init(&req->link);
+	sn__response_init(&req->response);
+	rs->all[rs->n++] = req;
+	*ret_req = req;
+	return 0;
+}
+
+static int request_take(struct sn_requests *rs, struct request **ret_req)
+{
+	bool here = sn__loop_is_here(rs->rt->loop);
+	struct sn_list *node = here ? sn_list_pop_front(&rs->free) : NULL;
+	int r = 0;
+
+	if (node == NULL) {
+		pthread_mutex_lock(&rs->lock);
+		if (!here)
+			node = sn_list_pop_front(&rs->free_elsewhere);
+		if (node == NULL)
+			r = request_make(rs, !here, ret_req);
+		pthread_mutex_unlock(&rs->lock);
+	}
+	if (node != NULL)
+		*ret_req = SN_CONTAINER_OF(node, struct request, link);
+	if (r == 0)
+		atomic_fetch_add(&(*ret_req)->generation, 1);
+	return r;
+}
+
+static void request_give(struct request *req)
+{
+	struct sn_requests *rs = req->rt->requests;
+
+	sn__request_text_reset(&req->text);
+	sn__response_reset(&req->response);
+	atomic_fetch_add(&req->generation, 1);
+	if (!req->elsewhere && sn__loop_is_here(req->rt->loop)) {
+		sn_list_push_front(&rs->free, &req->link);
+		return;
+	}
+	pthread_mutex_lock(&rs->lock);
+	sn_list_push_front(&rs->free_elsewhere, &req->link);
+	pthread_mutex_unlock(&rs->lock);
+}
+
+/* ---- the answer ---- */
+
+static int answer_where(struct request *req)
+{
+	struct sn_buf *texts = &req->response.texts;
+	int r = sn__response_text(&req->response,
+			sn_str_from(req->fetch.call.permit.state->identity),
+			&req->response.identity);
+
+	if (r < 0)
+		return r;
+	req->response.url = (uint32_t)texts->len;
+	r = sn__fetch_url(&req->fetch, texts);
+	return r < 0 ? r : sn__buf_append(texts, "", 1);
+}
+
+static void on_head(struct sn_fetch *f, const struct sn_http1_head *head)
+{
+	struct request *req = SN_CONTAINER_OF(f, struct request, fetch);
+	int r = sn__response_head(&req->response, head, f->call.policy->max_response);
+
+	if (r == 0)
+		r = answer_where(req);
+	if (r < 0)
+		sn__fetch_fail(f, r);
+}
+
+static int on_data(struct sn_fetch *f, struct sn_str data)
+{
+	return sn__response_data(&SN_CONTAINER_OF(f, struct request, fetch)->response, data);
+}
+
+/* A waiting thread takes the answer along; its own empty one stays here for the next call. */
+static void waiter_wake(struct request_wait *w, struct sn_response *res, const struct sn_error *err)
+{
+	w->code = err != NULL ? sn_error_code(err) : 0;
+	w->answered = res != NULL;
+	if (res != NULL) {
+		struct sn_response empty = *w->response;
+
+		*w->response = *res;
+		w->response->lone = true;
+		*res = empty;
+		res->lone = false;
+	}
+	if (err != NULL && sn_error_copy(err, &w->error) < 0)
+		w->error = NULL;
+	sn__wait_wake(&w->wait);
+}
+
+static void request_end(struct request *req, const struct sn_error *err)
+{
+	struct sn_response *res = NULL;
+	struct listener listener = req->listener;
+
+	if (err != NULL && sn_error_code(err) == SN_E_STATUS && req->fetch.status < 500)
+		err = NULL; /* 429: an answer like other 4xx once nobody retries it */
+	if (err == NULL || sn_error_code(err) == SN_E_STATUS) {
+		res = &req->response;
+		res->attempts = req->fetch.call.attempt;
+		sn__call_id_text(req->fetch.call.id, res->call_id);
+	}
+	if (listener.waiter != NULL)
+		waiter_wake(listener.waiter, res, err);
+	else
+		listener.fn(res, err, listener.arg);
+	request_give(req);
+}
+
+static void on_done(struct sn_fetch *f, const struct sn_error *err)
+{
+	request_end(SN_CONTAINER_OF(f, struct request, fetch), err);
+}
+
+static const struct sn_fetch_ops fetch_ops = {
+	.on_head = on_head,
+	.on_data = on_data,
+	.on_done = on_done,
+};
+
+/* ---- submission ---- */
+
+static void start_run(struct sn_task *task)
+{
+	struct request *req = SN_CONTAINER_OF(task, struct request, start_task);
+	struct sn_error err;
+	uint32_t generation = atomic_load(&req->generation);
+
+	if (sn__fetch_start(req->rt, &req->fetch, &err) < 0) {
+		request_end(req, &err);
+		return;
+	}
+	req->running = true;
+	if (atomic_load(&req->cancel) == generation)
+		sn__fetch_cancel(&req->fetch);
+}
+
+static int target_find(struct sn_runtime *rt, const char *kind, const char *name,
+		const char *endpoint, struct sn_target **ret_target, struct sn_error *err)
+{
+	struct sn_api_target t;
+	int r = sn__api_target(kind, name, endpoint, &t, err);
+
+	if (r < 0)
+		return r;
+	if (t.endpoint.len == 0)
+		return sn__error_set(err, SN_E_INVALID, "a request goes to a service or a cluster, "
+				"not to a %s", kind);
+	r = sn__catalog_target(rt->catalog, t.kind, t.name, t.endpoint, ret_target);
+	if (r < 0)
+		return sn__error_set(err, r, "%s %s/%s: %s", kind, name, t.endpoint.ptr,
+				sn_strerror(r));
+	return 0;
+}
+
+static void fetch_fill(struct request *req, struct sn_target *target,
+		const struct sn_request_options *o)
+{
+	req->fetch = (struct sn_fetch){
+		.ops = &fetch_ops,
+		.target = target,
+		.method = req->text.method,
+		.url = req->text.url,
+		.headers = req->text.headers,
+		.n_headers = req->text.n_headers,
+		.body = req->text.body,
+		.retry = o->retry,
+		.keyed = req->text.keyed,
+		.whole = true,
+		.timeout_ms = o->timeout_ms,
+		.deadline_ms = o->deadline_ms,
+	};
+	if (o->context != NULL) {
+		req->context = *o->context;
+		req->fetch.context = &req->context;
+	}
+}
+
+/* Between enter and leave. On success the call is under way or posted. */
+static int submit(struct sn_runtime *rt, struct sn_target *target,
+		const struct sn_request_options *o, const struct listener *listener,
+		struct sn_call_id *ret_id, struct sn_error *err)
+{
+	struct request *req;
+	uint64_t id;
+	int r = request_take(rt->requests, &req);
+
+	if (r < 0)
+		return sn__error_set(err, r, "%s", sn_strerror(r));
+	r = sn__request_text_fill(&req->text, o, err);
+	if (r < 0) {
+		request_give(req);
+		return r;
+	}
+	fetch_fill(req, target, o);
+	req->listener = *listener;
+	req->running = false;
+	id = (uint64_t)req->index << 32 | atomic_load(&req->generation);
+	if (!sn__loop_is_here(rt->loop)) {
+		sn__loop_post(rt->loop, &req->start_task, start_run);
+	} else {
+		r = sn__fetch_start(rt, &req->fetch, err);
+		if (r < 0) {
+			request_give(req);
+			return r;
+		}
+		req->running = true;
+	}
+	if (ret_id != NULL)
+		ret_id->value = id;
+	return 0;
+}
+
+static int options_copy(const struct sn_request_options *opts, struct sn_request_options *ret_o,
+		struct sn_error *err)
+{
+	*ret_o = (struct sn_request_options)SN_REQUEST_INIT;
+	if (opts == NULL)
+		return 0;
+	if (opts->size < offsetof(struct sn_request_options, url) || opts->size > sizeof(*opts))
+		return sn__error_set(err, SN_E_INVALID, "options.size is %zu: use SN_REQUEST_INIT",
+				opts->size);
+	memcpy(ret_o, opts, opts->size);
+	return 0;
+}
+
+static int request_enter(struct sn_runtime *rt, const char *kind, const char *name,
+		const char *endpoint, const struct sn_request_options *opts,
+		const struct listener *listener, struct sn_call_id *ret_id, struct sn_error *err)
+{
+	struct sn_request_options o;
+	struct sn_target *target;
+	int r = options_copy(opts, &o, err);
+
+	if (r < 0)
+		return r;
+	r = sn__enter(rt);
+	if (r < 0)
+		return sn__error_set(err, r, "%s", sn_strerror(r));
+	r = target_find(rt, kind, name, endpoint, &target, err);
+	if (r == 0)
+		r = submit(rt, target, &o, listener, ret_id, err);
+	sn__leave(rt);
+	return r;
+}
+
+static void error_give(const struct sn_error *err, struct sn_error **ret_error)
+{
+	if (ret_error != NULL && sn_error_copy(err, ret_error) < 0)
+		*ret_error = NULL;
+}
+
+int sn_request(struct sn_runtime *rt, const char *kind, const char *name, const char *endpoint,
+		const struct sn_request_options *opts, sn_response_fn *fn, void *arg,
+		struct sn_call_id *ret_id, struct sn_error **ret_error)
+{
+	struct sn_error err;
+	int r = request_enter(rt, kind, name, endpoint, opts,
+			&(struct listener){.fn = fn, .arg = arg}, ret_id, &err);
+
+	if (r < 0)
+		error_give(&err, ret_error);
+	return r;
+}
+
+/* ---- cancel ---- */
+
+static void cancel_run(struct sn_task *task)
+{
+	struct request *req = SN_CONTAINER_OF(task, struct request, cancel_task);
+
+	atomic_store(&req->cancel_queued, false);
+	if (req->running && atomic_load(&req->cancel) == atomic_load(&req->generation))
+		sn__fetch_cancel(&req->fetch);
+}
+
+static struct request *request_at(struct sn_requests *rs, uint64_t index)
+{
+	struct request *req;
+
+	pthread_mutex_lock(&rs->lock);
+	req = index < rs->n ? rs->all[index] : NULL;
+	pthread_mutex_unlock(&rs->lock);
+	return req;
+}
+
+void sn_request_cancel(struct sn_runtime *rt, struct sn_call_id id)
+{
+	uint32_t generation = (uint32_t)id.value, seen;
+	struct request *req;
+
+	if (sn__enter(rt) < 0)
+		return;
+	req = request_at(rt->requests, id.value >> 32);
+	if (req != NULL && generation % 2 == 1 && atomic_load(&req->generation) == generation) {
+		/* Only upwards: a late caller must not overwrite a newer call's wish. */
+		seen = atomic_load(&req->cancel);
+		while ((int32_t)(generation - seen) > 0 &&
+				!atomic_compare_exchange_weak(&req->cancel, &seen, generation))
+			;
+		if (!atomic_exchange(&req->cancel_queued, true))
+			sn__loop_post(rt->loop, &req->cancel_task, cancel_run);
+	}
+	sn__leave(rt);
+}
+
+/* ---- the blocking twin ---- */
+
+static int wait_response(struct request_wait *w)
+{
+	w->response = sn__malloc(sizeof(*w->response));
+	if (w->response == NULL)
+		return SN_E_NOMEM;
+	sn__response_init(w->response);
+	w->response->lone = true;
+	return 0;
+}
+
+static int request_wait(struct sn_runtime *rt, const char *kind, const char *name,
+		const char *endpoint, const struct sn_request_options *opts,
+		struct request_wait *w, struct sn_error *err)
+{
+	int r = request_enter(rt, kind, name, endpoint, opts, &(struct listener){.waiter = w}, NULL,
+			err);
+
+	if (r < 0)
+		return r;
+	w->called = true;
+	sn__wait_for(&w->wait, UINT64_MAX);
+	return w->code;
+}
+
+/* The results are set whole or not at all. */
+static int wait_end(struct request_wait *w, int r, const struct sn_error *err,
+		struct sn_response **ret_response, struct sn_error **ret_error)
+{
+	if (w->answered) {
+		*ret_response = w->response;
+	} else if (w->response != NULL) {
+		sn_response_destroy(w->response);
+	}
+	if (r < 0 && ret_error != NULL && w->error != NULL)
+		*ret_error = SN_TAKE(w->error);
+	else if (r < 0 && !w->called)
+		error_give(err, ret_error);
+	sn_error_destroy(w->error);
+	return r;
+}
+
+int sn_request_wait(struct sn_runtime *rt, const char *kind, const char *name, const char *endpoint,
+		const struct sn_request_options *opts, struct sn_response **ret_response,
+		struct sn_error **ret_error)
+{
+	struct request_wait w = {.answered = false};
+	struct sn_error err;
+	int r = sn__enter(rt);
+
+	if (r < 0)
+		return r;
+	r = sn__wait_init(&w.wait, rt);
+	if (r == 0) {
+		r = wait_response(&w);
+		if (r < 0)
+			sn__error_set(&err, r, "out of memory");
+		else
+			r = request_wait(rt, kind, name, endpoint, opts, &w, &err);
+		sn__wait_finish(&w.wait);
+		r = wait_end(&w, r, &err, ret_response, ret_error);
+	}
+	sn__leave(rt);
+	return r;
+}

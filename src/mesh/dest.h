@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SN_SRC_MESH_DEST_H
+#define SN_SRC_MESH_DEST_H
+
+/* Internal. The way to a peer: its HTTP destination, kept in the slot of its state and made anew
+ * when a policy it was made from changes. Loop thread. */
+
+#include "io/http.h"
+#include "mesh/peer_state.h"
+#include "mesh/policy.h"
+#include "mesh/runtime.h"
+
+/* TLS contexts by options, shared by all peers of a runtime. */
+struct sn_tls_cache;
+
+/** Borrowed; take a reference to keep it beyond the turn. SN_E_NOTSUP (protocol), SN_E_NOMEM, what
+ * the client says about the address. */
+SN_MUST_USE int sn__dest_of(struct sn_runtime *rt, struct sn_peer_state *ps,
+		const struct sn_policy *policy, struct sn_http_dest **ret_dest, struct sn_error *err);
+void sn__tls_cache_destroy(struct sn_tls_cache *cache /* may be NULL */);
+
+#endif

@@ -1,0 +1,674 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * A fetch is a call (mesh/call.h) whose attempts are HTTP requests. Two shapes:
+ *
+ * whole: the owner collects the answer. Every answered attempt is told (on_head starts it over), and
+ * the attempt ends with its body.
+ *
+ * streamed: the head can be given once only. A head that may be followed by a retry (5xx, 429) is
+ * held back: reading pauses, the mesh is told at once, and then either makes another attempt (the
+ * held answer is dropped) or ends the call (the held answer is given after all, its body flows). A
+ * good head ends the attempt and with it the call; its body then flows outside of the call, under
+ * the HTTP client's idle time-out, as no retry is possible any more.
+ *
+ * States of one attempt: in_flight (the HTTP request is not done), reported (the mesh knows how it
+ * ended). A new attempt while the held answer is still in flight cancels that and waits (restart).
+ */
+
+#include "mesh/request.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "mesh/dest.h"
+
+#define HELD_BODY_MAX (256u << 10) /* what may still come in while reading is paused */
+
+static void attempt_send(struct sn_fetch *f);
+
+/* ---- outcomes ---- */
+
+static unsigned retry_bits(unsigned status)
+{
+	switch (status) {
+	case 429:
+		return SN_RETRY_429;
+	case 502:
+		return SN_RETRY_502 | SN_RETRY_5XX;
+	case 503:
+		return SN_RETRY_503 | SN_RETRY_5XX;
+	case 504:
+		return SN_RETRY_504 | SN_RETRY_5XX;
+	default:
+		return status >= 500 ? SN_RETRY_5XX : 0;
+	}
+}
+
+static void outcome_of_status(unsigned status, int64_t retry_after_ms, struct sn_outcome *out)
+{
+	out->sent = SN_SENT_YES;
+	if (status < 500 && status != 429)
+		return;
+	out->class = status == 429 ? SN_OUTCOME_THROTTLED :
+			status == 503 ? SN_OUTCOME_UNAVAILABLE : SN_OUTCOME_FAILED;
+	out->phase = SN_PHASE_READ;
+	out->code = SN_E_STATUS;
+	out->foreign = (int)status;
+	out->retry_on = retry_bits(status);
+	out->retry_after_ms = retry_after_ms;
+	snprintf(out->detail, sizeof(out->detail), "status %u", status);
+}
+
+static void outcome_of_failure(const struct sn_http_result *res, struct sn_outcome *out)
+{
+	bool connecting = res->phase == SN_PHASE_RESOLVE || res->phase == SN_PHASE_CONNECT ||
+			res->phase == SN_PHASE_TLS;
+
+	out->class = SN_OUTCOME_FAILED;
+	out->sent = res->sent;
+	out->phase = res->phase;
+	out->code = res->code;
+	out->foreign = res->foreign;
+	snprintf(out->detail, sizeof(out->detail), "%s",
+			res->detail[0] != '\0' ? res->detail : sn_strerror(res->code));
+	switch (res->code) {
+	case SN_E_TIMEOUT:
+		out->retry_on = connecting ? SN_RETRY_CONNECT : SN_RETRY_TIMEOUT;
+		break;
+	case SN_E_RESOLVE:
+	case SN_E_CONNECT:
+	case SN_E_TLS:
+		out->retry_on = SN_RETRY_CONNECT;
+		break;
+	case SN_E_RESET:
+	case SN_E_EOF:
+	case SN_E_IO:
+	case SN_E_PROTOCOL: /* what it sent is no answer */
+		out->retry_on = connecting ? SN_RETRY_CONNECT : SN_RETRY_RESET;
+		break;
+	default: /* cancelled, closed, too large, out of memory: nothing the peer did */
+		out->class = SN_OUTCOME_REJECTED;
+		break;
+	}
+}
+
+void sn__fetch_outcome(const struct sn_http_result *res, int64_t retry_after_ms,
+		struct sn_outcome *ret_outcome)
+{
+	*ret_outcome = (struct sn_outcome)SN_OUTCOME_INIT;
+	ret_outcome->first_byte_ns = res->head_ns;
+	if (res->code == 0)
+		outcome_of_status(res->status, retry_after_ms, ret_outcome);
+	else
+		outcome_of_failure(res, ret_outcome);
+}
+
+static void report(struct sn_fetch *f, const struct sn_outcome *outcome)
+{
+	struct sn_outcome out = *outcome;
+
+	/* Bytes of the body that left and are nowhere any more. */
+	if (f->source != NULL && f->pull.lost && f->source->rewind == NULL)
+		out.not_replayable = true;
+	f->reported = true;
+	sn__call_attempt_done(&f->call, &out);
+}
+
+/* ---- the body on its way out ---- */
+
+static struct sn_fetch_body *body_of(struct sn_body_source *source)
+{
+	return SN_CONTAINER_OF(source, struct sn_fetch_body, source);
+}
+
+static ssize_t body_read(struct sn_body_source *source, void *out, size_t n)
+{
+	struct sn_fetch_body *b = body_of(source);
+	ssize_t got;
+
+	if (b->given < b->kept.len) {
+		n = SN_MIN(n, b->kept.len - b->given);
+		memcpy(out, sn__buf_data(&b->kept) + b->given, n);
+		b->given += n;
+		return (ssize_t)n;
+	}
+	got = b->inner->read(b->inner, out, n);
+	if (got > 0 && b->inner->rewind == NULL && !b->lost) {
+		if (sn__buf_append(&b->kept, out, (size_t)got) < 0) {
+			b->lost = true;
+			sn__buf_finish(&b->kept);
+		}
+		b->given = b->kept.len;
+	}
+	return got;
+}
+
+static int body_restart(struct sn_fetch *f)
+{
+	struct sn_fetch_body *b = &f->pull;
+
+	if (f->source == NULL)
+		return 0;
+	b->given = 0;
+	if (f->call.attempt <= 1)
+		return 0;
+	if (f->source->rewind != NULL)
+		return f->source->rewind(f->source);
+	return b->lost ? SN_E_STATE : 0;
+}
+
+void sn__fetch_body_ready(struct sn_fetch *f)
+{
+	if (f->in_flight)
+		sn__http_body_ready(&f->req);
+}
+
+/* ---- headers of our own ---- */
+
+static void extra_headers(struct sn_fetch *f)
+{
+	uint64_t left_ns = sn__call_left_ns(&f->call);
+	struct sn_rng *rng = sn__loop_rng(f->rt->loop);
+	unsigned n = 0;
+
+	if (f->zipkin) {
+		uint64_t span_id = sn__rng_u64(rng) | 1;
+
+		sn__b3_write(f->parent.trace_id[1] != 0 ? &f->parent : NULL, span_id, &f->b3);
+		for (; n < f->b3.n; n++)
+			f->extra[n] = f->b3.headers[n];
+	}
+	if (left_ns != SN_NEVER_NS) {
+		snprintf(f->left_text, sizeof(f->left_text), "%" PRIu64, sn_ns_to_ms(left_ns));
+		f->extra[n++] = (struct sn_http_header){SN_STR("sinew-timeout-ms"),
+				sn_str_from(f->left_text)};
+	}
+	f->req.headers2 = f->extra;
+	f->req.n_headers2 = n;
+}
+
+/* ---- answers ---- */
+
+static bool head_is_final(unsigned status)
+{
+	return status < 500 && status != 429;
+}
+
+static void copy_slice(struct sn_str *slice, char **at)
+{
+	memcpy(*at, slice->ptr != NULL ? slice->ptr : "", slice->len);
+	slice->ptr = *at;
+	*at += slice->len;
+}
+
+/* Keep the head beyond the callback: the struct with its texts behind it. */
+static int head_hold(struct sn_fetch *f, const struct sn_http1_head *head)
+{
+	size_t size = sizeof(*head) + head->reason.len;
+	struct sn_http1_head *copy;
+	char *at;
+
+	for (unsigned i = 0; i < head->n_headers; i++)
+		size += head->headers[i].name.len + head->headers[i].value.len;
+	copy = sn__malloc(size);
+	if (copy == NULL)
+		return SN_E_NOMEM;
+	*copy = *head;
+	at = (char *)(copy + 1);
+	copy_slice(&copy->reason, &at);
+	for (unsigned i = 0; i < copy->n_headers; i++) {
+		copy_slice(&copy->headers[i].name, &at);
+		copy_slice(&copy->headers[i].value, &at);
+	}
+	f->held_head = copy;
+	return 0;
+}
+
+static void held_drop(struct sn_fetch *f)
+{
+	sn__free(SN_TAKE(f->held_head));
+	sn__buf_finish(&f->held);
+}
+
+static void finish(struct sn_fetch *f, const struct sn_error *err)
+{
+	struct sn_error *last = SN_TAKE(f->last_error);
+
+	held_drop(f);
+	sn__buf_finish(&f->pull.kept);
+	sn__loop_undefer(f->rt->loop, &f->task);
+	f->ops->on_done(f, err);
+	sn_error_destroy(last);
+}
+
+/* The request cannot go on for a reason of our own: on_done of the client follows. */
+static void give_up(struct sn_fetch *f, int code)
+{
+	f->data_error = code;
+	sn__http_cancel(&f->req, code);
+}
+
+/* A streamed answer's head is all the mesh needs to know. */
+static void answer_report(struct sn_fetch *f)
+{
+	struct sn_outcome outcome = SN_OUTCOME_INIT;
+
+	if (f->reported)
+		return;
+	outcome.first_byte_ns = f->head_ns;
+	outcome_of_status(f->status, f->retry_after_ms, &outcome);
+	report(f, &outcome);
+}
+
+/* A held head: the mesh decides what becomes of it. Not from inside the client's callback, for the
+ * decision may be to cancel the request. */
+static void held_report(struct sn_task *task)
+{
+	answer_report(SN_CONTAINER_OF(task, struct sn_fetch, task));
+}
+
+static void on_head(struct sn_http_req *req, const struct sn_http1_head *head)
+{
+	struct sn_fetch *f = SN_CONTAINER_OF(req, struct sn_fetch, req);
+	const struct sn_str *after = sn__http1_find(head, "retry-after");
+	int r;
+
+	f->status = head->status;
+	f->head_ns = sn__loop_now_ns(f->rt->loop);
+	f->retry_after_ms = after != NULL ?
+			sn__retry_after_ms(*after, sn__loop_wall_ns(f->rt->loop)) : -1;
+	if (f->whole || head_is_final(head->status)) {
+		f->given = true;
+		f->ops->on_head(f, head);
+		if (!f->whole)
+			answer_report(f);
+		return;
+	}
+	r = head_hold(f, head);
+	if (r < 0) {
+		give_up(f, r);
+		return;
+	}
+	sn__http_pause(req, true);
+	sn__loop_defer(f->rt->loop, &f->task, held_report);
+}
+
+static void on_data(struct sn_http_req *req, struct sn_str data)
+{
+	struct sn_fetch *f = SN_CONTAINER_OF(req, struct sn_fetch, req);
+	int r;
+
+	if (f->data_error != 0 || f->restart)
+		return;
+	if (f->held_head != NULL)
+		r = sn__buf_append_str(&f->held, data);
+	else
+		r = f->ops->on_data(f, data);
+	if (r < 0)
+		give_up(f, r);
+}
+
+/* The call ended with the held answer, or the good one is still coming: it belongs to the owner. */
+static int held_give(struct sn_fetch *f)
+{
+	struct sn_http1_head *head = SN_TAKE(f->held_head);
+	int r = 0;
+
+	f->given = true;
+	f->ops->on_head(f, head);
+	sn__free(head);
+	if (f->held.len > 0)
+		r = f->ops->on_data(f, sn__buf_str(&f->held));
+	sn__buf_finish(&f->held);
+	return r;
+}
+
+/* The HTTP request ended after the call did. */
+static void end_outside(struct sn_fetch *f, const struct sn_http_result *res)
+{
+	struct sn_error err;
+
+	if (f->last_error != NULL) {
+		finish(f, f->last_error);
+		return;
+	}
+	if (res->code == 0 && f->data_error == 0) {
+		finish(f, NULL);
+		return;
+	}
+	sn__error_set(&err, f->data_error != 0 ? f->data_error : res->code,
+			"%s: the answer broke off: %s", sn__target_text(f->target),
+			res->detail[0] != '\0' ? res->detail : sn_strerror(res->code));
+	sn__call_id_text(f->call.id, err.call_id);
+	finish(f, &err);
+}
+
+/* The attempt failed before the client took it: told in a later turn, with its sentence. */
+static void start_failed_report(struct sn_task *task)
+{
+	struct sn_fetch *f = SN_CONTAINER_OF(task, struct sn_fetch, task);
+	struct sn_outcome outcome = SN_OUTCOME_INIT;
+
+	outcome.class = SN_OUTCOME_REJECTED;
+	outcome.code = f->data_error;
+	outcome.phase = SN_PHASE_ADMIT;
+	snprintf(outcome.detail, sizeof(outcome.detail), "%s", f->start_detail);
+	report(f, &outcome);
+}
+
+static void on_done(struct sn_http_req *req)
+{
+	struct sn_fetch *f = SN_CONTAINER_OF(req, struct sn_fetch, req);
+	struct sn_outcome outcome;
+
+	f->in_flight = false;
+	if (f->restart) {
+		f->restart = false;
+		attempt_send(f);
+		return;
+	}
+	if (f->call_over) {
+		end_outside(f, &req->result);
+		return;
+	}
+	if (f->reported) /* the held answer came to its end before the mesh decided */
+		return;
+	if (f->data_error != 0)
+		req->result.code = f->data_error;
+	sn__fetch_outcome(&req->result, f->retry_after_ms, &outcome);
+	report(f, &outcome);
+}
+
+static const struct sn_http_req_ops req_ops = {
+	.on_head = on_head,
+	.on_data = on_data,
+	.on_done = on_done,
+};
+
+/* ---- attempts ---- */
+
+static int attempt_start(struct sn_fetch *f, struct sn_error *err)
+{
+	const struct sn_policy *policy = f->call.policy;
+	struct sn_http_dest *dest;
+	int r = sn__dest_of(f->rt, f->call.permit.state, policy, &dest, err);
+
+	if (r < 0)
+		return r;
+	r = body_restart(f);
+	if (r < 0)
+		return sn__error_set(err, r, "the body cannot be sent again");
+	f->req = (struct sn_http_req){
+		.ops = &req_ops,
+		.method = f->method,
+		.target = f->url,
+		.headers = f->headers,
+		.n_headers = f->n_headers,
+		.body = f->body,
+		.source = f->source != NULL ? &f->pull.source : NULL,
+		.connect_timeout_ms = policy->connect_timeout,
+		.idle_timeout_ms = policy->idle_timeout,
+	};
+	extra_headers(f);
+	return sn__http_start(dest, &f->req, err);
+}
+
+static void attempt_send(struct sn_fetch *f)
+{
+	struct sn_error err;
+	int r;
+
+	f->reported = f->given = false;
+	f->status = 0;
+	f->head_ns = 0;
+	f->retry_after_ms = -1;
+	f->data_error = 0;
+	r = attempt_start(f, &err);
+	if (r < 0) {
+		f->data_error = r;
+		snprintf(f->start_detail, sizeof(f->start_detail), "%.*s",
+				(int)sizeof(f->start_detail) - 1, err.text);
+		sn__loop_defer(f->rt->loop, &f->task, start_failed_report);
+		return;
+	}
+	f->in_flight = true;
+}
+
+static int attempt(struct sn_call *call)
+{
+	struct sn_fetch *f = SN_CONTAINER_OF(call, struct sn_fetch, call);
+
+	held_drop(f);
+	if (f->in_flight) { /* a held answer nobody wants */
+		f->reported = false;
+		f->restart = true;
+		sn__http_cancel(&f->req, SN_E_CANCELLED);
+	} else {
+		attempt_send(f);
+	}
+	return 0;
+}
+
+static void attempt_abort(struct sn_call *call, int code)
+{
+	struct sn_fetch *f = SN_CONTAINER_OF(call, struct sn_fetch, call);
+
+	f->restart = false; /* not begun yet: its end is told all the same */
+	if (f->in_flight)
+		give_up(f, code);
+}
+
+/* The call ended. What still flows is the owner's, or nobody's. */
+static void call_done(struct sn_call *call, const struct sn_error *err)
+{
+	struct sn_fetch *f = SN_CONTAINER_OF(call, struct sn_fetch, call);
+	bool give = f->held_head != NULL && !f->cancelled &&
+			(err == NULL || sn_error_code(err) == SN_E_STATUS);
+	int r = 0;
+
+	f->call_over = true;
+	if (give)
+		r = held_give(f);
+	if (!f->in_flight) {
+		finish(f, give ? NULL : err);
+		return;
+	}
+	if (give || (err == NULL && !f->cancelled)) {
+		if (r < 0)
+			give_up(f, r);
+		else
+			sn__http_pause(&f->req, f->paused);
+		return;
+	}
+	if (err != NULL && sn_error_copy(err, &f->last_error) < 0)
+		f->last_error = NULL; /* end_outside() has a shorter sentence */
+	give_up(f, err != NULL ? sn_error_code(err) : SN_E_CANCELLED);
+}
+
+static const struct sn_call_ops call_ops = {
+	.attempt = attempt,
+	.abort = attempt_abort,
+	.done = call_done,
+	.tcp = true,
+};
+
+/* ---- the whole ---- */
+
+static bool method_in(struct sn_str method, const char *const *list)
+{
+	for (; *list != NULL; list++)
+		if (sn_str_eq(method, sn_str_from(*list)))
+			return true;
+	return false;
+}
+
+static enum sn_safety safety_of(const struct sn_fetch *f)
+{
+	static const char *const safe[] = {"GET", "HEAD", "OPTIONS", "TRACE", NULL};
+	static const char *const idempotent[] = {"PUT", "DELETE", NULL};
+
+	if (method_in(f->method, safe))
+		return SN_SAFE;
+	if (method_in(f->method, idempotent))
+		return SN_IDEMPOTENT;
+	return f->keyed ? SN_KEYED : SN_UNSAFE;
+}
+
+/* For the recorder: the path only, for a query may hold secrets. */
+static struct sn_str what_of(struct sn_fetch *f)
+{
+	const char *query = memchr(f->url.ptr, '?', f->url.len);
+	size_t path = query != NULL ? (size_t)(query - f->url.ptr) : f->url.len;
+	int n = snprintf(f->what, sizeof(f->what), "%.*s %.*s", (int)SN_MIN(f->method.len, 16u),
+			f->method.ptr, (int)SN_MIN(path, sizeof(f->what)), f->url.ptr);
+
+	return (struct sn_str){f->what, SN_MIN((size_t)SN_MAX(n, 0), sizeof(f->what) - 1)};
+}
+
+static void trace_begin(struct sn_fetch *f)
+{
+	const struct sn_policy *policy = sn__mesh_policy(f->rt->mesh, f->target,
+			SN_DIALECT_BERLIOZ);
+
+	f->zipkin = policy->enable_zipkin;
+	if (!f->zipkin)
+		return;
+	if (f->context != NULL && f->context->trace_id[1] != 0)
+		f->parent = *f->context;
+	else /* one root for all attempts of the call */
+		sn__b3_root(sn__loop_rng(f->rt->loop), &f->parent);
+}
+
+static int fetch_check(const struct sn_fetch *f, struct sn_error *err)
+{
+	if (!sn__http1_method_valid(f->method))
+		return sn__error_set(err, SN_E_INVALID, "method \"%.*s\" is not valid",
+				(int)SN_MIN(f->method.len, 32u), f->method.ptr);
+	if (!sn__http1_target_valid(f->url))
+		return sn__error_set(err, SN_E_INVALID, "url \"%.*s\" is not valid: it must begin "
+				"with / and hold no space, control character or #",
+				(int)SN_MIN(f->url.len, 80u), f->url.ptr);
+	return 0;
+}
+
+int sn__fetch_start(struct sn_runtime *rt, struct sn_fetch *f, struct sn_error *err)
+{
+	int r = fetch_check(f, err);
+
+	if (r < 0)
+		return r;
+	f->rt = rt;
+	sn__buf_init(&f->held, HELD_BODY_MAX);
+	trace_begin(f);
+	sn__buf_init(&f->pull.kept, SN_MAX(1, sn__mesh_policy(rt->mesh, f->target,
+			SN_DIALECT_BERLIOZ)->retry_buffer));
+	if (f->source != NULL) {
+		f->pull.inner = f->source;
+		f->pull.source = (struct sn_body_source){.read = body_read,
+				.length = f->source->length};
+	}
+	f->call.ops = &call_ops;
+	f->call.target = f->target;
+	f->call.what = what_of(f);
+	f->call.safety = safety_of(f);
+	f->call.retry = f->retry;
+	f->call.dialect = SN_DIALECT_BERLIOZ;
+	f->call.timeout_ms = f->timeout_ms;
+	f->call.deadline_ms = f->deadline_ms;
+	f->call.context = f->context;
+	r = sn__call_start(rt->mesh, &f->call);
+	if (r < 0)
+		return sn__error_set(err, r, "%s: %s", sn__target_text(f->target), sn_strerror(r));
+	return 0;
+}
+
+void sn__fetch_cancel(struct sn_fetch *f)
+{
+	f->cancelled = true;
+	if (!f->call_over)
+		sn__call_cancel(&f->call);
+	else if (f->in_flight)
+		give_up(f, SN_E_CANCELLED);
+}
+
+void sn__fetch_fail(struct sn_fetch *f, int code)
+{
+	if (f->in_flight)
+		give_up(f, code);
+}
+
+void sn__fetch_pause(struct sn_fetch *f, bool pause)
+{
+	f->paused = pause;
+	if (f->in_flight && f->held_head == NULL)
+		sn__http_pause(&f->req, pause);
+}
+
+int sn__fetch_url(const struct sn_fetch *f, struct sn_buf *out)
+{
+	const struct sn_peer_state *ps = f->call.permit.state;
+	bool v6 = strchr(ps->address, ':') != NULL;
+
+	return sn__buf_printf(out, "%s://%s%s%s:%u%.*s",
+			ps->protocol[0] != '\0' ? ps->protocol : "http", v6 ? "[" : "", ps->address,
+			v6 ? "]" : "", ps->port, (int)f->url.len, f->url.ptr);
+}
+
+/* ---- Retry-After ---- */
+
+/* Days since 1970 of a date in the Gregorian calendar (H. Hinnant's formula for years from 0 on). */
+static int64_t days_from_civil(int64_t y, unsigned m, unsigned d)
+{
+	int64_t era;
+	unsigned yoe, doy;
+
+	y -= m <= 2;
+	era = y / 400;
+	yoe = (unsigned)(y - era * 400);
+	doy = (153 * (m > 2 ? m - 3 : m + 9) + 2) / 5 + d - 1;
+	return era * 146097 + (int64_t)(yoe * 365 + yoe / 4 - yoe / 100 + doy) - 719468;
+}
+
+static bool digits(const char *p, unsigned n, unsigned *ret_value)
+{
+	uint64_t v;
+
+	if (sn__parse_u64((struct sn_str){p, n}, UINT32_MAX, &v) < 0)
+		return false;
+	*ret_value = (unsigned)v;
+	return true;
+}
+
+/* "Sun, 06 Nov 1994 08:49:37 GMT", seconds since 1970. */
+static bool imf_date(struct sn_str s, int64_t *ret_s)
+{
+	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+	unsigned d, y, h, min, sec, m;
+
+	if (s.len != 29 || memcmp(s.ptr + 25, " GMT", 4) != 0)
+		return false;
+	if (!digits(s.ptr + 5, 2, &d) || !digits(s.ptr + 12, 4, &y) || !digits(s.ptr + 17, 2, &h) ||
+			!digits(s.ptr + 20, 2, &min) || !digits(s.ptr + 23, 2, &sec))
+		return false;
+	for (m = 0; m < 12 && memcmp(months + 3 * m, s.ptr + 8, 3) != 0; m++)
+		;
+	if (m == 12 || d < 1 || d > 31 || h > 23 || min > 59 || sec > 60 || y < 1970)
+		return false;
+	*ret_s = days_from_civil(y, m + 1, d) * 86400 + h * 3600 + min * 60 + sec;
+	return true;
+}
+
+int64_t sn__retry_after_ms(struct sn_str value, uint64_t wall_ns)
+{
+	uint64_t seconds;
+	int64_t at_s, ms;
+
+	if (sn__parse_u64(value, UINT32_MAX, &seconds) == 0)
+		return (int64_t)seconds * 1000;
+	if (!imf_date(value, &at_s))
+		return -1;
+	ms = at_s * 1000 - (int64_t)(wall_ns / SN_NS_PER_MS);
+	return SN_MAX(ms, 0);
+}

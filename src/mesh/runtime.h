@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SN_SRC_MESH_RUNTIME_H
+#define SN_SRC_MESH_RUNTIME_H
+
+/*
+ * Internal. The runtime: one loop and what lives on it. sn_open() (src/dialect/open.c) opens the
+ * core here, then the dialects the options ask for; sn_close() undoes it in stages, each of which
+ * waits for its completions: dialects, monitors, calls and servers; then the connections; then the
+ * memory; then the loop.
+ *
+ * Threads: the setup runs on the opening thread before the loop's thread starts, all else on the
+ * loop thread unless a function says "any thread".
+ */
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <sinew/mesh.h>
+#include <sinew/runtime.h>
+#include "base/error.h"
+#include "base/list.h"
+#include "io/loop.h"
+#include "mesh/catalog.h"
+
+struct sn_http_pool;
+struct sn_mesh;
+struct sn_metrics;
+struct sn_policies;
+struct sn_recorder;
+struct sn_requests;
+struct sn_tls_cache;
+
+/* A dialect's hold on the runtime: embedded in the dialect's own object. */
+struct sn_dialect_part;
+struct sn_part_ops {
+	const char *name;
+	/** Stop talking: no new work, and no callback of the user afterwards. Call
+	 * sn__runtime_part_closed() once, in a later turn, when nothing is in flight any more. */
+	void (*close)(struct sn_dialect_part *dialect);
+	/** Free everything; also for one that was never started, and in a child after fork(). */
+	void (*destroy)(struct sn_dialect_part *dialect);
+};
+struct sn_dialect_part {
+	const struct sn_part_ops *ops;
+	struct sn_runtime *rt;
+	struct sn_list link;
+};
+
+enum sn_runtime_state { SN_RUNTIME_OPENING, SN_RUNTIME_OPEN, SN_RUNTIME_CLOSING };
+
+struct sn_runtime {
+	/* any thread */
+	atomic_int state;          /* enum sn_runtime_state */
+	atomic_uint users;         /* public calls of other threads inside right now */
+	unsigned fork_generation;  /* differs from the process's: we are in a child */
+	enum sn_mode mode;
+	struct sn_loop *loop;
+	struct sn_catalog *catalog;
+	struct sn_policies *policies;
+	struct sn_recorder *recorder;
+	struct sn_metrics *metrics;
+	struct sn_mesh *mesh;
+	struct sn_http_pool *pool;
+	struct sn_requests *requests;
+	struct sn_tls_cache *tls_cache; /* mesh/dest.c; loop thread; NULL at first */
+	uint64_t seed;
+	pthread_t thread;
+	pthread_mutex_t lock;      /* ready */
+	pthread_cond_t changed;    /* ready, state */
+	bool ready;
+	pthread_mutex_t log_lock;  /* one line at a time */
+	sn_log_fn *log;
+	void *log_arg;
+	enum sn_log_level log_level;
+
+	/* loop thread */
+	struct sn_list dialects;   /* sn_dialect_part.link, in order of opening */
+	struct sn_list monitors;   /* sn_monitor.link */
+	struct sn_list waiters;    /* threads in sn_get_peers_wait() */
+	struct sn_list servers;    /* of sn_http_server_open() */
+	struct sn_list delayed;    /* of sn_after() */
+	unsigned parts_open;       /* of the present stage of closing */
+	void (*stage)(struct sn_runtime *rt); /* what follows when they are closed */
+	struct sn_task stage_task, close_task;
+	bool finished;             /* the loop may stop for good */
+	bool stepping;             /* inside sn_runtime_step() */
+	struct sn_timer users_timer;
+	unsigned unready;          /* dialects that have not had their first message */
+	void (*done)(void *arg);
+	void *done_arg;
+};
+
+/** Loop, catalog, policies, mesh; no thread yet. @opts has been checked for size. @paths, @arg: how
+ * a dialect spells targets (sn__catalog_create()). */
+SN_MUST_USE int sn__runtime_create(const struct sn_options *opts, sn_paths_fn *paths, void *arg,
+		struct sn_runtime **ret_rt, struct sn_error *err);
+/** Before sn__runtime_start(): take it apart again, dialects included. */
+void sn__runtime_destroy(struct sn_runtime *rt);
+/** Start the thread (own-thread mode). On failure the caller destroys. */
+SN_MUST_USE int sn__runtime_start(struct sn_runtime *rt, struct sn_error *err);
+
+/** @unready: sn_wait_ready() waits until sn__runtime_ready() was called for it. */
+void sn__runtime_attach(struct sn_runtime *rt, struct sn_dialect_part *dialect,
+		const struct sn_part_ops *ops, bool unready);
+/** The dialect called @name, or NULL. Any thread (the list never changes while open). */
+struct sn_dialect_part *sn__runtime_dialect(const struct sn_runtime *rt, const char *name);
+void sn__runtime_ready(struct sn_runtime *rt);
+
+/** One more part to wait for in this stage of closing, and its end. */
+void sn__runtime_part_opened(struct sn_runtime *rt);
+void sn__runtime_part_closed(struct sn_runtime *rt);
+
+/** A line for the host's log function. Any thread. */
+void sn__runtime_log(struct sn_runtime *rt, enum sn_log_level level, const char *fmt, ...)
+		SN_PRINTF(3, 4);
+
+/**
+ * Every public call on a runtime stands between these two. Any thread. sn__enter() refuses with
+ * SN_E_FORKED in a child and SN_E_CLOSED while closing; sn_close() waits until all have left.
+ */
+SN_MUST_USE int sn__enter(struct sn_runtime *rt);
+void sn__leave(struct sn_runtime *rt);
+bool sn__runtime_forked(const struct sn_runtime *rt);
+
+/* ---- blocking twins ---- */
+
+/* A thread that waits for something on the loop. Lives on the waiting thread's stack; the loop
+ * side calls sn__wait_wake() exactly once, as the last thing it does with it. */
+struct sn_wait {
+	struct sn_task task;
+	struct sn_runtime *rt;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	bool woken;
+};
+/** SN_E_DEADLK on the loop thread and without own thread. */
+SN_MUST_USE int sn__wait_init(struct sn_wait *w, struct sn_runtime *rt);
+void sn__wait_finish(struct sn_wait *w);
+void sn__wait_wake(struct sn_wait *w);
+/** Wait at most @timeout_ms (UINT64_MAX: for ever); whether it was woken. */
+bool sn__wait_for(struct sn_wait *w, uint64_t timeout_ms);
+
+#endif
