@@ -9,19 +9,23 @@ all: $(BUILD)/build.ninja
 	ninja -C $(BUILD)
 
 $(BUILD)/build.ninja:
+	tools/bootstrap
 	tools/install-deps build
 	meson setup $(BUILD) --prefix=$(PREFIX)
 
 # Under five minutes, no servers: one build, unit, vector, stored fuzz inputs, few seeds, the rules.
 check:
+	@tools/bootstrap
 	$(PYTHON) tools/run-tests check
 
 # Everything CI runs: both compilers, sanitizers, fuzzing, 10,000 seeds, the binary, the demo.
 test:
+	@tools/bootstrap
 	$(PYTHON) tools/run-tests test
 
 # Long: more seeds, longer fuzzing.
 soak:
+	@tools/bootstrap
 	$(PYTHON) tools/run-tests soak
 
 demo:

@@ -33,9 +33,11 @@ int sn__cmd_why(struct sn_cli *cli)
 
 	if (record == NULL)
 		return SN_EXIT_FAILED;
-	r = sn__session_state_dir(cli, &dir);
-	if (r != 0)
-		return r;
+	r = sn__session_record_dir(cli, &dir);
+	if (r != 0) {
+		sn__cli_say(cli, "no state directory: give --state DIR (%s)", sn_strerror(r));
+		return SN_EXIT_FAILED;
+	}
 	if (cli->n_args == 1 && sn__call_id_parse(sn_str_from(cli->args[0]), &id) != 0) {
 		sn__cli_say(cli, "a call id has 16 hexadecimal digits, not `%s`", cli->args[0]);
 		return SN_EXIT_USAGE;

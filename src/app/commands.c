@@ -55,7 +55,7 @@ static const struct sn_opt agent_opts[] = {
 
 static const struct sn_opt why_opts[] = {
 		{SN_OPT_STATE, 0, "state", "DIR",
-				"the state directory (default: `state` of the file)"},
+				"the state directory (default: ~/.local/state/sinew)"},
 		{0, 0, NULL, NULL, NULL},
 };
 

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/session.h"
 
-#include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/str.h"
-
-#define MEMBER_NAME_MAX 128
+#include "base/json.h"
+#include "base/mem.h"
 
 void sn__session_log(enum sn_log_level level, const char *line, void *arg)
 {
@@ -38,6 +37,47 @@ const char *sn__session_config(const struct sn_cli *cli)
 	return access("sinew.yaml", F_OK) == 0 ? "sinew.yaml" : NULL;
 }
 
+/* mkdir -p, private. */
+static int make_folders(char *path)
+{
+	for (char *p = path + 1;; p++) {
+		char c = *p;
+
+		if (c != '/' && c != '\0')
+			continue;
+		*p = '\0';
+		if (mkdir(path, 0700) != 0 && errno != EEXIST)
+			return SN_E_IO;
+		*p = c;
+		if (c == '\0')
+			return 0;
+	}
+}
+
+int sn__session_record_dir(const struct sn_cli *cli, char **ret_dir)
+{
+	const char *state = getenv("XDG_STATE_HOME");
+	const char *home = getenv("HOME");
+	char *dir;
+
+	if (cli->opt[SN_OPT_STATE] != NULL)
+		dir = sn__strdup(cli->opt[SN_OPT_STATE]);
+	else if (state != NULL && state[0] == '/')
+		dir = sn__asprintf("%s/sinew", state);
+	else if (home != NULL && home[0] == '/')
+		dir = sn__asprintf("%s/.local/state/sinew", home);
+	else
+		return SN_E_NOT_FOUND;
+	if (dir == NULL)
+		return SN_E_NOMEM;
+	if (make_folders(dir) != 0) {
+		sn__free(dir);
+		return SN_E_IO;
+	}
+	*ret_dir = dir;
+	return 0;
+}
+
 /* The agent as the command line, the file and the environment name it, in this order. */
 static const char *agent_of(const struct sn_cli *cli)
 {
@@ -57,10 +97,14 @@ int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt)
 {
 	struct sn_options opts = SN_OPTIONS_INIT;
 	const char *source = getenv("BERLIOZ_METADATA_SOURCE");
+	SN_AUTO_FREE char *record_dir = NULL;
 	struct sn_error *err = NULL;
 	struct sn_runtime *rt;
 	int r;
 
+	/* Without such a place there is no `sinew why`, and nothing else is missing. */
+	if (sn__session_record_dir(cli, &record_dir) == 0)
+		opts.record_dir = record_dir;
 	opts.config = sn__session_config(cli);
 	opts.agent = cli->opt[SN_OPT_AGENT];
 	opts.log = sn__session_log;
@@ -94,20 +138,8 @@ void sn__session_close(struct sn_runtime *rt)
 
 /* ---- JSON out ---- */
 
-static bool is_secret_name(const char *name, size_t n)
-{
-	static const char *const words[] = {"SECRET", "KEY", "TOKEN", "PASSWORD"};
-
-	for (size_t w = 0; w < sizeof words / sizeof words[0]; w++) {
-		size_t len = strlen(words[w]);
-
-		for (size_t i = 0; i + len <= n; i++) {
-			if (strncasecmp(name + i, words[w], len) == 0)
-				return true;
-		}
-	}
-	return false;
-}
+/* The text is passed on as it came (numbers keep their digits), so no document is made of it. The
+ * library has parsed it before: it is well-formed. */
 
 /* The end of the string that begins at @p (its opening quote): behind the closing one. */
 static const char *string_end(const char *p)
@@ -121,31 +153,60 @@ static const char *string_end(const char *p)
 
 static const char *skip_space(const char *p)
 {
-	while (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r')
-		p++;
+	return p + strspn(p, " \t\r\n");
+}
+
+/* Behind the value that begins at @p. */
+static const char *value_end(const char *p)
+{
+	size_t depth = 0;
+
+	do {
+		if (*p == '"') {
+			p = string_end(p);
+		} else if (*p == '{' || *p == '[') {
+			depth++;
+			p++;
+		} else if (*p == '}' || *p == ']') {
+			depth--;
+			p++;
+		} else if (depth == 0) {
+			return p + strcspn(p, ",}] \t\r\n");
+		} else {
+			p++;
+		}
+	} while (depth > 0 && *p != '\0');
 	return p;
+}
+
+/* The member's name and colon at @p, and "***" for its value if that must not be seen. */
+static const char *put_member(const char *p, const char *end)
+{
+	(void)fwrite(p, 1, (size_t)(end - p), stdout);
+	(void)putchar(':');
+	p = skip_space(skip_space(end) + 1);
+	if (strncmp(p, "null", 4) == 0)
+		return p;
+	(void)fputs("\"***\"", stdout);
+	return value_end(p);
 }
 
 int sn__put_json(const char *json, bool show_secrets)
 {
-	bool masked = false; /* the next string is the value of a secret member */
-
 	for (const char *p = skip_space(json); *p != '\0'; p = skip_space(p)) {
 		const char *end;
-		bool is_name;
 
 		if (*p != '"') {
-			masked = masked && *p == ':';
 			(void)putchar(*p++);
 			continue;
 		}
 		end = string_end(p);
-		is_name = *skip_space(end) == ':';
-		if (masked && !is_name)
-			(void)fputs("\"***\"", stdout);
-		else
-			(void)fwrite(p, 1, (size_t)(end - p), stdout);
-		masked = is_name && !show_secrets && is_secret_name(p, (size_t)(end - p));
+		if (!show_secrets && *skip_space(end) == ':' &&
+				sn__is_secret_name((struct sn_str){p + 1, (size_t)(end - p) - 2})) {
+			p = put_member(p, end);
+			continue;
+		}
+		(void)fwrite(p, 1, (size_t)(end - p), stdout);
 		p = end;
 	}
 	(void)putchar('\n');

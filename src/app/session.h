@@ -21,9 +21,10 @@ enum sn_log_level sn__session_log_level(const struct sn_cli *cli, enum sn_log_le
 /** --config, $SINEW_CONFIG, or sinew.yaml when there is one; NULL: none. */
 const char *sn__session_config(const struct sn_cli *cli);
 
-/** The state directory: --state, or `state` of the file. 0 and a text for sn__free(), or the exit
- * status after what is wrong was said. */
-SN_MUST_USE int sn__session_state_dir(struct sn_cli *cli, char **ret_dir);
+/** Where the flight recorder of commands keeps its files, made when missing: --state,
+ * $XDG_STATE_HOME/sinew or ~/.local/state/sinew. The caller frees it. SN_E_NOT_FOUND, SN_E_IO,
+ * SN_E_NOMEM. */
+SN_MUST_USE int sn__session_record_dir(const struct sn_cli *cli, char **ret_dir);
 
 /** @json on one line on stdout, flushed. Values of members that look secret are masked unless
  * @show_secrets. 0, or an exit status (stdout is gone). */

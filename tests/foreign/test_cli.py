@@ -79,12 +79,13 @@ def test_lines_as_json(sinew):
 
 
 def test_secrets_are_masked(sinew, cleanup):
-    config = {"region": "r", "credentials": {"accessKeyId": "A", "secretAccessKey": "a \"b\\"}}
+    config = {"region": "r", "credentials": {"accessKeyId": "A", "secretAccessKey": "a \"b\\"},
+              "deep": [{"apiToken": ["x", {"y": "}"}], "z": 1.50}], "key": None}
     a = an_agent(cleanup, {"peers": {"database": {"contacts": {"1": {"tableName": "contacts",
                                                                      "config": config}}}}})
     r = sinew.run("peers", "database", "contacts", agent=a)
     assert json.loads(r.stdout)["1"]["config"] == {
-        "region": "r", "credentials": {"accessKeyId": "***", "secretAccessKey": "***"}}
+        "region": "r", "credentials": "***", "deep": [{"apiToken": "***", "z": 1.5}], "key": None}
     r = sinew.run("peer", "database", "contacts", "--show-secrets", agent=a)
     assert json.loads(r.stdout)["config"] == config
 
