@@ -24,6 +24,8 @@ void sn__loop_init(struct sn_loop *loop, const struct sn_loop_ops *ops, uint64_t
 	loop->in_turn = false;
 	loop->hook_at = NULL;
 	loop->system_resolver = false;
+	loop->ares_config[0] = '\0';
+	loop->ares = NULL;
 	sn__wheel_init(&loop->wheel, now_ns);
 	sn__rng_seed(&loop->rng, seed);
 	sn_list_init(&loop->tasks);

@@ -57,6 +57,8 @@ struct sn_loop {
 	_Atomic(struct sn_task *) posts; /* newest first */
 	_Atomic uintptr_t owner; /* the thread */
 	bool system_resolver;
+	char ares_config[120];   /* "": /etc/resolv.conf; a path; or servers */
+	struct sn_ares *ares;    /* NULL until the first query */
 };
 
 struct sn_poll {
@@ -92,5 +94,16 @@ static inline bool sn_loop_has_posts(struct sn_loop *loop)
  * The families of @addrs are put in turns and the port is set here; what is too much is left out. */
 void sn__resolve_done(struct sn_resolve *op, int status, const char *detail,
 		const struct sn_addr *addrs, unsigned n_addrs, uint32_t ttl_s);
+
+/* resolve_ares.c, for back ends that have sn_poll */
+int sn__ares_query(struct sn_resolve *op, const char *host);
+void sn__ares_query_cancel(struct sn_resolve *op);
+/** Queries from now on are made anew from ares_config. */
+void sn__ares_reset(struct sn_loop *loop);
+/** Before the loop closes. */
+void sn__ares_finish(struct sn_loop *loop);
+/* resolve_system.c */
+int sn__system_query(struct sn_resolve *op, const char *host);
+void sn__system_query_cancel(struct sn_resolve *op);
 
 #endif

@@ -23,6 +23,8 @@
  * going on: a watched descriptor, an armed timer, a queued task, a job; the rest is unreferenced.
  */
 
+#define N_HANDLES 5 /* prepare, check, idle, timer, async */
+
 static struct sn_loop_uv *lu_of(struct sn_loop *loop)
 {
 	return SN_CONTAINER_OF(loop, struct sn_loop_uv, loop);
@@ -63,6 +65,8 @@ static void end_turn(struct sn_loop_uv *lu)
 		(void)uv_idle_start(&lu->idle, on_idle);
 }
 
+static void close_if_drained(struct sn_loop_uv *lu);
+
 static void on_timer(uv_timer_t *h)
 {
 	struct sn_loop_uv *lu = h->data;
@@ -87,12 +91,15 @@ static void on_prepare(uv_prepare_t *h)
 	if (uv_is_active((uv_handle_t *)&lu->idle)) {
 		sn__turn_begin(&lu->loop);
 		sn__turn_tasks(&lu->loop);
+		if (lu->closing)
+			sn__turn_posts(&lu->loop);
 		sn__turn_end(&lu->loop);
 		/* A task was the one event of a run that waits for one. */
 		if (sn_list_empty(&lu->loop.tasks) && !(lu->once && had_tasks))
 			(void)uv_idle_stop(&lu->idle);
 	}
 	arm(lu);
+	close_if_drained(lu);
 }
 
 static void on_check(uv_check_t *h)
@@ -363,6 +370,22 @@ static int uv_back_work(struct sn_loop *loop, struct sn_job *job)
 	return 0;
 }
 
+/* ---- names ---- */
+
+static int uv_back_query(struct sn_resolve *op, const char *host)
+{
+	op->by_system = op->loop->system_resolver;
+	return op->by_system ? sn__system_query(op, host) : sn__ares_query(op, host);
+}
+
+static void uv_back_query_cancel(struct sn_resolve *op)
+{
+	if (op->by_system)
+		sn__system_query_cancel(op);
+	else
+		sn__ares_query_cancel(op);
+}
+
 /* ---- opening and closing ---- */
 
 static void handle_gone(struct sn_loop_uv *lu)
@@ -370,7 +393,12 @@ static void handle_gone(struct sn_loop_uv *lu)
 	void (*done)(void *arg) = lu->done;
 	void *arg = lu->done_arg;
 
-	if (--lu->n_handles != 0 || !lu->closing || !lu->hosted)
+	lu->n_handles--;
+	if (!lu->closing || !lu->hosted)
+		return;
+	if (lu->n_handles == N_HANDLES)
+		uv_kick(&lu->loop);
+	if (lu->n_handles != 0)
 		return;
 	sn__free(lu);
 	if (done != NULL)
@@ -391,20 +419,35 @@ static void close_handles(struct sn_loop_uv *lu)
 	uv_close((uv_handle_t *)&lu->async, on_handle_gone);
 }
 
+/** In a host's loop: once nothing is queued and nothing else is open. */
+static void close_if_drained(struct sn_loop_uv *lu)
+{
+	if (!lu->closing || !lu->hosted || uv_is_closing((uv_handle_t *)&lu->idle))
+		return;
+	if (lu->n_handles == N_HANDLES && sn_list_empty(&lu->loop.tasks) &&
+			!sn_loop_has_posts(&lu->loop))
+		close_handles(lu);
+	else if (lu->n_handles == N_HANDLES)
+		uv_kick(&lu->loop);
+}
+
 static void uv_back_close(struct sn_loop *loop, void (*done)(void *arg), void *arg)
 {
 	struct sn_loop_uv *lu = lu_of(loop);
 
-	if (!lu->hosted) { /* what is queued still runs */
-		while (lu->n_handles > 5 || !sn_list_empty(&loop->tasks) || sn_loop_has_posts(loop))
-			(void)uv_back_run(loop, lu->n_handles > 5 ? SN_RUN_ONCE : SN_RUN_NOWAIT);
-	}
-	lu->closing = true;
+	sn__ares_finish(loop);
 	lu->done = done;
 	lu->done_arg = arg;
-	close_handles(lu);
-	if (lu->hosted)
+	if (lu->hosted) {
+		lu->closing = true;
+		uv_kick(loop);
 		return;
+	}
+	/* What is queued still runs. */
+	while (lu->n_handles > N_HANDLES || !sn_list_empty(&loop->tasks) || sn_loop_has_posts(loop))
+		(void)uv_back_run(loop, lu->n_handles > N_HANDLES ? SN_RUN_ONCE : SN_RUN_NOWAIT);
+	lu->closing = true;
+	close_handles(lu);
 	while (uv_run(lu->uv, UV_RUN_DEFAULT) != 0)
 		;
 	(void)uv_loop_close(lu->uv);
@@ -446,8 +489,8 @@ static const struct sn_loop_ops uv_ops = {
 	.listen = sn__uv_listen,
 	.listener_pause = sn__uv_listener_pause,
 	.listener_close = sn__uv_listener_close,
-	.query = sn__system_query,
-	.query_cancel = sn__system_query_cancel,
+	.query = uv_back_query,
+	.query_cancel = uv_back_query_cancel,
 };
 
 /** The five handles; of these only the async can fail, and it goes first. */
@@ -469,7 +512,7 @@ static int init_handles(struct sn_loop_uv *lu)
 	uv_unref((uv_handle_t *)&lu->check);
 	uv_unref((uv_handle_t *)&lu->timer);
 	uv_unref((uv_handle_t *)&lu->async);
-	lu->n_handles = 5;
+	lu->n_handles = N_HANDLES;
 	return 0;
 }
 

@@ -56,8 +56,4 @@ int sn__uv_listen(struct sn_loop *loop, const struct sn_addr *addr,
 void sn__uv_listener_pause(struct sn_listener *l, bool pause);
 void sn__uv_listener_close(struct sn_listener *l);
 
-/* resolve_system.c */
-int sn__system_query(struct sn_resolve *op, const char *host);
-void sn__system_query_cancel(struct sn_resolve *op);
-
 #endif

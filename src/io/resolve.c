@@ -145,10 +145,21 @@ void sn__resolve_cancel(struct sn_resolve *op)
 
 int sn__resolver_select(struct sn_loop *loop, const char *name)
 {
-	struct sn_str s = sn_str_from(name);
+	struct sn_str s = sn_str_from(name), ares = SN_STR("ares:");
 
-	if (!sn_str_eq(s, SN_STR("ares")) && !sn_str_eq(s, SN_STR("system")))
-		return SN_E_INVALID;
-	loop->system_resolver = sn_str_eq(s, SN_STR("system"));
+	if (sn_str_eq(s, SN_STR("system"))) {
+		loop->system_resolver = true;
+		return 0;
+	}
+	if (!sn_str_eq(s, SN_STR("ares"))) {
+		if (s.len <= ares.len || memcmp(s.ptr, ares.ptr, ares.len) != 0 ||
+				s.len - ares.len >= sizeof loop->ares_config)
+			return SN_E_INVALID;
+		memcpy(loop->ares_config, s.ptr + ares.len, s.len - ares.len + 1);
+	} else {
+		loop->ares_config[0] = '\0';
+	}
+	loop->system_resolver = false;
+	sn__ares_reset(loop);
 	return 0;
 }

@@ -29,7 +29,7 @@ struct sn_resolve {
 	void *query; /* of the back end; NULL: none */
 	int status;
 	uint16_t port;
-	bool pending;
+	bool pending, by_system;
 };
 /** Literals and "localhost" answer without a query (in the next turn). @host is copied. SN_E_NOMEM,
  * SN_E_INVALID (empty, over 253 bytes). */
@@ -37,7 +37,9 @@ SN_MUST_USE int sn__resolve(struct sn_loop *loop, struct sn_resolve *op, const c
 		uint16_t port, sn_resolve_fn *fn);
 /** No callback afterwards. Harmless when done. */
 void sn__resolve_cancel(struct sn_resolve *op);
-/** "ares" (default) or "system". SN_E_INVALID. */
+/** "ares" (default: c-ares as /etc/resolv.conf says, which is read again when it changes),
+ * "ares:/path/of/another/resolv.conf", "ares:SERVER:PORT[,SERVER..]", or "system" (getaddrinfo in a
+ * job). For queries from now on; the simulation has its own table. SN_E_INVALID. */
 SN_MUST_USE int sn__resolver_select(struct sn_loop *loop, const char *name);
 
 #endif
