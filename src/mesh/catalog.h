@@ -20,6 +20,7 @@
 
 #include "base/error.h"
 #include "base/list.h"
+#include "base/rcu.h"
 #include "base/str.h"
 #include "io/loop.h"
 
@@ -73,10 +74,10 @@ struct sn_peers {
 	atomic_uint refs;
 	uint32_t n;
 	uint32_t first;        /* index of the first in order (spec 4.5); n when empty */
-	uint32_t flags;        /* catalog.c */
+	uint32_t flags;        /* peers.c */
 	uint64_t version;      /* rises by publication */
 	uint64_t hash;         /* of the value as it came */
-	struct sn_peers *next; /* catalog.c */
+	struct sn_rcu_head rcu;
 	_Atomic(char *) json;  /* sn__peers_json() */
 	struct sn_peer peers[]; /* n, in order of appearance */
 };

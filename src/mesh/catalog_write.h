@@ -31,7 +31,7 @@ void sn__catalog_submit(struct sn_catalog *cat, struct sn_update *u);
 /** Whether nothing is under way. */
 bool sn__catalog_idle(const struct sn_catalog *cat);
 
-/** Scratch memory of the batch. */
+/** Memory that is freed when work() has returned. */
 struct sn_arena *sn__batch_arena(struct sn_batch *b);
 /** A map identity -> peer. @json: checked JSON text of an object. A place is set at most once a
  * batch. SN_E_NOMEM, SN_E_LIMIT. */

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SN_SRC_PROTO_JSON_VALUE_H
+#define SN_SRC_PROTO_JSON_VALUE_H
+
+/*
+ * Internal. Objects as lists of members, and equality of values, on JSON text that has been checked
+ * (json_pull.h). Scratch memory comes from the caller's arena. Any thread.
+ */
+
+#include "base/arena.h"
+#include "proto/json_pull.h"
+
+struct sn_json_member {
+	struct sn_str key; /* unescaped; in the text or in the arena */
+	struct sn_str raw; /* the value as written */
+	enum sn_json_type type;
+};
+struct sn_json_members {
+	struct sn_json_member *v;
+	uint32_t n;
+};
+
+/** The members of the object @json in order of first appearance; of several with one name the last
+ * value counts. SN_E_NOMEM (or the arena's limit), SN_E_PARSE (no object). */
+SN_MUST_USE int sn__json_members(struct sn_str json, struct sn_arena *arena,
+		struct sn_json_members *ret_members);
+/** Member called @key, or NULL; linear. */
+const struct sn_json_member *sn__json_members_get(const struct sn_json_members *m,
+		struct sn_str key);
+
+/** Deep equality: order of members irrelevant, order of items relevant, 1 equals 1.0, null differs
+ * from absent. SN_E_NOMEM. */
+SN_MUST_USE int sn__json_equal(struct sn_str a, struct sn_str b, struct sn_arena *arena,
+		bool *ret_equal);
+
+/** Append @text as a JSON string with its quotes (to buf.h's buffer). */
+struct sn_buf;
+SN_MUST_USE int sn__json_quote(struct sn_str text, struct sn_buf *out);
+/** As above into @out, which has room for 6 * text.len + 2 bytes. Returns the length. */
+size_t sn__json_quote_to(struct sn_str text, char *out);
+
+#endif
