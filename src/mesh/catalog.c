@@ -348,28 +348,32 @@ int sn__catalog_path_target(struct sn_catalog *cat, enum sn_section section,
 	return rc < 0 ? rc : target_of(cat, &k, section, path, 1, ret_target);
 }
 
-struct sn_target *sn__catalog_find(struct sn_catalog *cat, struct sn_str kind, struct sn_str name,
-		struct sn_str endpoint)
+const struct sn_peers *sn__catalog_path_get(struct sn_catalog *cat, enum sn_section section,
+		const struct sn_path *path)
 {
-	struct target_key k;
+	char key[SN_NAME_MAX * 6 + 64];
+	int len = sn__source_key(section, path, key, sizeof(key));
+	const struct sn_peers *p = NULL;
+	struct sn_source *s;
 
-	if (target_key(kind, name, endpoint, &k) < 0)
+	if (len < 0)
 		return NULL;
-	return target_find(cat, &k, key_hash(&k));
+	sn_rcu_read_lock();
+	s = sn__source_find(cat, (struct sn_str){key, (size_t)len});
+	if (s != NULL)
+		p = sn_rcu_dereference(&s->value);
+	if (p != NULL)
+		(void)sn__peers_ref(p);
+	sn_rcu_read_unlock();
+	return p;
 }
 
 static bool path_is_present(struct sn_catalog *cat, const struct sn_path *path)
 {
-	char key[SN_NAME_MAX * 6 + 64];
-	int len = sn__source_key(SN_SECTION_PEERS, path, key, sizeof(key));
-	struct sn_source *s;
+	const struct sn_peers *p = sn__catalog_path_get(cat, SN_SECTION_PEERS, path);
 
-	if (len < 0)
-		return false;
-	sn_rcu_read_lock();
-	s = sn__source_find(cat, (struct sn_str){key, (size_t)len});
-	sn_rcu_read_unlock();
-	return s != NULL && atomic_load_explicit(&s->value, memory_order_acquire) != NULL;
+	sn__peers_unref(p);
+	return p != NULL;
 }
 
 int sn__catalog_look_up(struct sn_catalog *cat, struct sn_str kind, struct sn_str name,
@@ -396,6 +400,14 @@ int sn__catalog_look_up(struct sn_catalog *cat, struct sn_str kind, struct sn_st
 	}
 	*ret_target = NULL;
 	return 0;
+}
+
+struct sn_target *sn__catalog_find(struct sn_catalog *cat, struct sn_str kind, struct sn_str name,
+		struct sn_str endpoint)
+{
+	struct sn_target *t = NULL;
+
+	return sn__catalog_look_up(cat, kind, name, endpoint, &t) == 0 ? t : NULL;
 }
 
 struct sn_str sn__target_kind(const struct sn_target *t)

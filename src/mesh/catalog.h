@@ -96,14 +96,14 @@ SN_MUST_USE int sn__catalog_target(struct sn_catalog *cat, struct sn_str kind, s
 /** A target of one given place, whatever it is called. Errors as above. */
 SN_MUST_USE int sn__catalog_path_target(struct sn_catalog *cat, enum sn_section section,
 		const struct sn_path *path, struct sn_target **ret_target);
-/** The target, or NULL when nobody ever asked for it. Any thread, no allocation. */
+/** The target for reading: one that nobody asked for before is made only when it has a value, so that
+ * asking for unknown names costs no memory (*ret_target NULL and 0). Any thread. SN_E_INVALID,
+ * SN_E_NOMEM, SN_E_LIMIT. */
+SN_MUST_USE int sn__catalog_look_up(struct sn_catalog *cat, struct sn_str kind, struct sn_str name,
+		struct sn_str endpoint, struct sn_target **ret_target);
+/** As above; NULL for every error, too. */
 struct sn_target *sn__catalog_find(struct sn_catalog *cat, struct sn_str kind, struct sn_str name,
 		struct sn_str endpoint);
-/** As above, but a target that has a value is made when nobody asked for it before, so that
- * asking for unknown names costs no memory: NULL and 0 then. Any thread. SN_E_INVALID, SN_E_NOMEM,
- * SN_E_LIMIT. */
-SN_MUST_USE int sn__catalog_look_up(struct sn_catalog *cat, struct sn_str kind, struct sn_str name,
-		struct sn_str endpoint, struct sn_target **ret_target /* NULL: unknown */);
 /** The places of a target (policies are looked up along them). Any thread. SN_E_INVALID. */
 SN_MUST_USE int sn__catalog_paths(struct sn_catalog *cat, struct sn_str kind, struct sn_str name,
 		struct sn_str endpoint, struct sn_paths *ret_paths);
@@ -123,6 +123,9 @@ const struct sn_peers *sn__peers_ref(const struct sn_peers *p);
 void sn__peers_unref(const struct sn_peers *p /* may be NULL */);
 /** As sn__target_peers() with a reference, from any thread. */
 const struct sn_peers *sn__target_peers_get(struct sn_target *t);
+/** The value of one place with a reference, or NULL. Any thread, no allocation. */
+const struct sn_peers *sn__catalog_path_get(struct sn_catalog *cat, enum sn_section section,
+		const struct sn_path *path);
 /** The whole value as JSON, made at the first call; lives as long as @p. NULL when out of memory.
  * Any thread. */
 const char *sn__peers_json(const struct sn_peers *p);

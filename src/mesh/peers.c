@@ -11,6 +11,9 @@
 #include "mesh/peer_state.h"
 #include "proto/json_value.h"
 
+#pragma weak sn__peer_state_ref
+#pragma weak sn__peer_state_unref
+
 static struct sn_peers none = {.refs = 1, .flags = SN_PEERS_STATIC | SN_PEERS_EMPTY};
 
 const struct sn_peers *sn__peers_none(void)
