@@ -39,8 +39,13 @@ void sn__peers_unref(const struct sn_peers *p)
 	if (p == NULL || atomic_fetch_sub_explicit(&w->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	assert((p->flags & SN_PEERS_STATIC) == 0);
-	for (uint32_t i = 0; i < p->n; i++)
-		sn__peer_state_unref(atomic_load_explicit(&p->peers[i].state, memory_order_acquire));
+	for (uint32_t i = 0; i < p->n; i++) {
+		struct sn_peer_state *ps = atomic_load_explicit(&p->peers[i].state,
+				memory_order_acquire);
+
+		if (ps != NULL)
+			sn__peer_state_unref(ps);
+	}
 	if ((p->flags & SN_PEERS_TEXT) == 0)
 		sn__free(atomic_load_explicit(&w->json, memory_order_acquire));
 	sn__free(w);
