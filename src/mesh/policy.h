@@ -40,7 +40,6 @@ enum sn_retry_on { /* bits of retry_on; a 503 is SN_RETRY_503 | SN_RETRY_5XX */
 	SN_RETRY_504 = 32,
 	SN_RETRY_5XX = 64,
 	SN_RETRY_UNAVAILABLE = 128,
-	SN_RETRY_429 = 256, /* only after the hint that came with it */
 };
 
 /* Whose defaults hold where the tree says nothing. */
@@ -115,6 +114,11 @@ const char *sn__policy_unit(const struct sn_policy_def *def);
  */
 SN_MUST_USE int sn__policy_check(const struct sn_policy_def *def, const json_t *value,
 		json_t **ret_value, struct sn_error *err /* may be NULL */);
+enum sn_policy_stored { SN_POLICY_STORED, SN_POLICY_CLAMPED, SN_POLICY_WRONG_TYPE };
+/** Compile one value in its plain form into its field; WRONG_TYPE: untouched. Texts are borrowed. */
+enum sn_policy_stored sn__policy_store(const struct sn_policy_def *def, const json_t *value,
+		struct sn_policy *policy);
+size_t sn__policy_field_size(const struct sn_policy_def *def);
 /** docs/policies.md, whole. */
 SN_MUST_USE int sn__policy_doc(struct sn_buf *out);
 
@@ -211,7 +215,8 @@ SN_MUST_USE int sn__policies_explain(struct sn_policies *ps,
 struct sn_policy_monitor;
 /** @value: borrowed; JSON null when there is none. */
 typedef void sn_policy_monitor_fn(const json_t *value, void *arg);
-/** @fn hears the present value in a later turn and then every different one. SN_E_NOMEM. */
+/** @fn hears the present value in a later turn and then every different one (of several changes in one
+ * turn the last). SN_E_NOMEM, SN_E_LIMIT (paths over 1 KB). */
 SN_MUST_USE int sn__policy_monitor_start(struct sn_policies *ps, const char *name,
 		const struct sn_policy_paths *paths /* may be NULL */, enum sn_dialect dialect,
 		sn_policy_monitor_fn *fn, void *arg, struct sn_policy_monitor **ret_monitor);
