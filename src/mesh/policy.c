@@ -39,7 +39,7 @@ struct node {
 /* Fields of several paths put together. */
 struct combined {
 	struct combined *next;
-	const struct node *nodes[SN_POLICY_PATHS];
+	const struct node *nodes[SN_TARGET_RANKS];
 	enum sn_dialect dialect;
 	struct sn_policy policy;
 };
@@ -73,7 +73,7 @@ struct sn_policy_monitor {
 	sn_policy_monitor_fn *fn;
 	void *arg;
 	char *name;
-	struct sn_policy_paths paths;
+	struct sn_paths paths;
 	enum sn_dialect dialect;
 	json_t *last; /* told last; NULL: nothing yet */
 	bool fresh;   /* made in this turn */
@@ -443,10 +443,10 @@ static const struct node *child(const struct node *n, struct sn_str name)
 }
 
 /* The deepest node that exists on the way. */
-static const struct node *deepest(const struct node *n, const struct sn_policy_path *path)
+static const struct node *deepest(const struct node *n, const struct sn_path *path)
 {
 	for (unsigned i = 0; i < path->n; i++) {
-		const struct node *next = child(n, path->parts[i]);
+		const struct node *next = child(n, path->part[i]);
 
 		if (next == NULL)
 			break;
@@ -456,20 +456,20 @@ static const struct node *deepest(const struct node *n, const struct sn_policy_p
 }
 
 void sn__policies_paths(const struct sn_policies *ps, struct sn_str kind, struct sn_str name,
-		struct sn_str endpoint, struct sn_policy_paths *ret_paths)
+		struct sn_str endpoint, struct sn_paths *ret_paths)
 {
-	ret_paths->n = 0;
 	if (ps->opts.paths != NULL) {
-		ps->opts.paths(kind, name, endpoint, ret_paths, ps->opts.paths_arg);
+		if (ps->opts.paths(ps->opts.paths_arg, kind, name, endpoint, ret_paths) != 0)
+			ret_paths->n = 0;
 		return;
 	}
 	ret_paths->n = 1;
-	ret_paths->path[0] = (struct sn_policy_path){.n = 3, .parts = {kind, name, endpoint}};
+	ret_paths->path[0] = (struct sn_path){.n = 3, .part = {kind, name, endpoint}};
 }
 
 /* Field by field: the first path that has it below the root. NULL: out of memory. */
 static const struct sn_policy *combine(struct sn_policy_tree *tree,
-		const struct node *const nodes[SN_POLICY_PATHS], unsigned n, enum sn_dialect dialect)
+		const struct node *const nodes[SN_TARGET_RANKS], unsigned n, enum sn_dialect dialect)
 {
 	struct combined *c;
 	uint64_t have = nodes[0]->below;
@@ -503,9 +503,9 @@ static const struct sn_policy *combine(struct sn_policy_tree *tree,
 }
 
 static const struct sn_policy *policy_on(struct sn_policy_tree *tree,
-		const struct sn_policy_paths *paths, enum sn_dialect dialect)
+		const struct sn_paths *paths, enum sn_dialect dialect)
 {
-	const struct node *nodes[SN_POLICY_PATHS] = {NULL};
+	const struct node *nodes[SN_TARGET_RANKS] = {NULL};
 	const struct sn_policy *p;
 	unsigned n = 0;
 
@@ -530,7 +530,7 @@ const struct sn_policy *sn__policies_of(struct sn_policies *ps, const struct sn_
 		memset(cache->policy, 0, sizeof cache->policy);
 	}
 	if (cache->policy[dialect] == NULL) {
-		struct sn_policy_paths paths;
+		struct sn_paths paths;
 
 		sn__policies_paths(ps, sn__target_kind(t), sn__target_name(t), sn__target_endpoint(t),
 				&paths);
@@ -540,7 +540,7 @@ const struct sn_policy *sn__policies_of(struct sn_policies *ps, const struct sn_
 }
 
 /* Deepest value on one path; @ret_depth counts from the root. */
-static const json_t *value_on(const struct node *root, const struct sn_policy_path *path,
+static const json_t *value_on(const struct node *root, const struct sn_path *path,
 		const char *name, struct sn_policy_found *found)
 {
 	const struct node *n = root;
@@ -550,7 +550,7 @@ static const json_t *value_on(const struct node *root, const struct sn_policy_pa
 		enum sn_policy_source source;
 		const json_t *v;
 
-		n = child(n, path->parts[i]);
+		n = child(n, path->part[i]);
 		if (n == NULL)
 			break;
 		v = node_value(n, name, &source);
@@ -563,7 +563,7 @@ static const json_t *value_on(const struct node *root, const struct sn_policy_pa
 	return best;
 }
 
-static const json_t *find_value(const struct sn_policy_tree *tree, const struct sn_policy_paths *paths,
+static const json_t *find_value(const struct sn_policy_tree *tree, const struct sn_paths *paths,
 		const char *name, struct sn_policy_found *found)
 {
 	const json_t *v = NULL;
@@ -582,7 +582,7 @@ static const json_t *find_value(const struct sn_policy_tree *tree, const struct 
 
 /* As sn__policies_get() over a held tree. */
 static int resolve(struct sn_policies *ps, const struct sn_policy_tree *tree, const char *name,
-		const struct sn_policy_paths *paths, enum sn_dialect dialect, json_t **ret_value,
+		const struct sn_paths *paths, enum sn_dialect dialect, json_t **ret_value,
 		struct sn_policy_found *found)
 {
 	const struct sn_policy_def *def = sn__policy_def(name);
@@ -606,7 +606,7 @@ static int resolve(struct sn_policies *ps, const struct sn_policy_tree *tree, co
 	return 0;
 }
 
-int sn__policies_get(struct sn_policies *ps, const char *name, const struct sn_policy_paths *paths,
+int sn__policies_get(struct sn_policies *ps, const char *name, const struct sn_paths *paths,
 		enum sn_dialect dialect, json_t **ret_value, struct sn_policy_found *ret_found)
 {
 	struct sn_policy_tree *tree = tree_get(ps);
@@ -621,7 +621,7 @@ int sn__policies_get(struct sn_policies *ps, const char *name, const struct sn_p
 
 /* ---- explaining ---- */
 
-static void from_text(const struct sn_policy_paths *paths, const struct sn_policy_found *f, char *out,
+static void from_text(const struct sn_paths *paths, const struct sn_policy_found *f, char *out,
 		size_t size)
 {
 	size_t at = 0;
@@ -635,7 +635,7 @@ static void from_text(const struct sn_policy_paths *paths, const struct sn_polic
 	}
 	out[0] = '\0';
 	for (unsigned i = 0; i < f->depth && at < size; i++) {
-		const struct sn_str *part = &paths->path[f->path].parts[i];
+		const struct sn_str *part = &paths->path[f->path].part[i];
 		int n = snprintf(out + at, size - at, "%s%.*s", i > 0 ? "/" : "", (int)part->len, part->ptr);
 
 		at += n > 0 ? (size_t)n : 0;
@@ -643,7 +643,7 @@ static void from_text(const struct sn_policy_paths *paths, const struct sn_polic
 }
 
 static int explain_one(struct sn_policies *ps, const struct sn_policy_tree *tree, const char *name,
-		const struct sn_policy_paths *paths, enum sn_dialect dialect, json_t *doc)
+		const struct sn_paths *paths, enum sn_dialect dialect, json_t *doc)
 {
 	static const char *const sources[] = {[SN_POLICY_FILE] = "file", [SN_POLICY_AGENT] = "agent"};
 	struct sn_policy_found found;
@@ -668,7 +668,7 @@ static int explain_one(struct sn_policies *ps, const struct sn_policy_tree *tree
 }
 
 static int explain_free(struct sn_policies *ps, const struct sn_policy_tree *tree, const struct node *n,
-		const struct sn_policy_paths *paths, enum sn_dialect dialect, json_t *doc)
+		const struct sn_paths *paths, enum sn_dialect dialect, json_t *doc)
 {
 	for (int s = 0; s < SN_POLICY_SOURCES; s++) {
 		const char *key;
@@ -690,7 +690,7 @@ static int explain_free(struct sn_policies *ps, const struct sn_policy_tree *tre
 }
 
 static int explain_all(struct sn_policies *ps, const struct sn_policy_tree *tree,
-		const struct sn_policy_paths *paths, enum sn_dialect dialect, json_t *doc)
+		const struct sn_paths *paths, enum sn_dialect dialect, json_t *doc)
 {
 	int r = 0;
 
@@ -702,7 +702,7 @@ static int explain_all(struct sn_policies *ps, const struct sn_policy_tree *tree
 		const struct node *n = &tree->root;
 
 		for (unsigned i = 0; r == 0 && i < paths->path[p].n; i++) {
-			n = child(n, paths->path[p].parts[i]);
+			n = child(n, paths->path[p].part[i]);
 			if (n == NULL)
 				break;
 			r = explain_free(ps, tree, n, paths, dialect, doc);
@@ -711,7 +711,7 @@ static int explain_all(struct sn_policies *ps, const struct sn_policy_tree *tree
 	return r;
 }
 
-int sn__policies_explain(struct sn_policies *ps, const struct sn_policy_paths *paths,
+int sn__policies_explain(struct sn_policies *ps, const struct sn_paths *paths,
 		enum sn_dialect dialect, json_t **ret_doc)
 {
 	json_t *doc = json_object();
@@ -778,7 +778,7 @@ static void notify(struct sn_task *task)
 	ps->cursor = NULL;
 }
 
-static bool copy_paths(struct sn_policy_monitor *m, const struct sn_policy_paths *paths)
+static bool copy_paths(struct sn_policy_monitor *m, const struct sn_paths *paths)
 {
 	size_t at = 0;
 
@@ -788,13 +788,13 @@ static bool copy_paths(struct sn_policy_monitor *m, const struct sn_policy_paths
 	for (unsigned p = 0; p < paths->n; p++) {
 		m->paths.path[p].n = paths->path[p].n;
 		for (unsigned i = 0; i < paths->path[p].n; i++) {
-			struct sn_str s = paths->path[p].parts[i];
+			struct sn_str s = paths->path[p].part[i];
 
 			if (s.len > sizeof m->paths.text - at)
 				return false;
 			if (s.len > 0)
 				memcpy(m->paths.text + at, s.ptr, s.len);
-			m->paths.path[p].parts[i] = (struct sn_str){m->paths.text + at, s.len};
+			m->paths.path[p].part[i] = (struct sn_str){m->paths.text + at, s.len};
 			at += s.len;
 		}
 	}
@@ -802,7 +802,7 @@ static bool copy_paths(struct sn_policy_monitor *m, const struct sn_policy_paths
 }
 
 int sn__policy_monitor_start(struct sn_policies *ps, const char *name,
-		const struct sn_policy_paths *paths, enum sn_dialect dialect, sn_policy_monitor_fn *fn,
+		const struct sn_paths *paths, enum sn_dialect dialect, sn_policy_monitor_fn *fn,
 		void *arg, struct sn_policy_monitor **ret_monitor)
 {
 	struct sn_policy_monitor *m = sn__calloc(1, sizeof *m);

@@ -126,30 +126,13 @@ SN_MUST_USE int sn__policy_doc(struct sn_buf *out);
 
 struct sn_policies;
 
-#define SN_POLICY_PATHS 3
-#define SN_POLICY_PATH_MAX 8   /* parts of a path */
 #define SN_POLICY_DEPTH_MAX 32 /* of a tree; deeper nodes are ignored with a warning */
 #define SN_POLICY_NODES_MAX 100000
 
-/* A way from the root of the tree, e.g. {"service://shop-core-basket", "rest"}. */
-struct sn_policy_path {
-	unsigned n;
-	struct sn_str parts[SN_POLICY_PATH_MAX];
-};
-
-/* The paths under which a target is looked for, most specific first. */
-struct sn_policy_paths {
-	unsigned n;
-	struct sn_policy_path path[SN_POLICY_PATHS];
-	char text[1024]; /* for parts that had to be made */
-};
-/** A dialect's spellings of a target. Any thread. */
-typedef void sn_policy_paths_fn(struct sn_str kind, struct sn_str name, struct sn_str endpoint,
-		struct sn_policy_paths *paths, void *arg);
-
+/* A target is looked for along its paths (struct sn_paths of catalog.h), best first. */
 struct sn_policies_options {
 	struct sn_loop *loop;
-	sn_policy_paths_fn *paths; /* NULL: {kind, name, endpoint} */
+	sn_paths_fn *paths; /* the catalog's; NULL: {kind, name, endpoint} */
 	void *paths_arg;
 	void (*warn)(const char *text, void *arg); /* wrong type, out of range, unknown; may be NULL */
 	void *warn_arg;
@@ -192,22 +175,22 @@ struct sn_policy_found {
 	enum sn_policy_source source;
 	bool wrong_type;      /* the tree's value was of the wrong type: this is the default */
 };
-/** The paths of a target. Any thread. */
+/** The paths of a target (none when there is no such kind). Any thread. */
 void sn__policies_paths(const struct sn_policies *ps, struct sn_str kind, struct sn_str name,
-		struct sn_str endpoint, struct sn_policy_paths *ret_paths);
+		struct sn_str endpoint, struct sn_paths *ret_paths);
 /**
  * The value of @name (known or not) on @paths (NULL: the root): the deepest value that is not null
  * of the first path that has one below the root, else the root's, else the default, else JSON null.
  * @ret_value: a new reference. Any thread. SN_E_NOMEM.
  */
 SN_MUST_USE int sn__policies_get(struct sn_policies *ps, const char *name,
-		const struct sn_policy_paths *paths /* may be NULL */, enum sn_dialect dialect,
+		const struct sn_paths *paths /* may be NULL */, enum sn_dialect dialect,
 		json_t **ret_value, struct sn_policy_found *ret_found /* may be NULL */);
 /** Every policy of the table and every free name on the way, with value and origin, as
  * {"timeout": {"value": 800, "from": "service/basket", "source": "agent"}, ...} in the order of the
  * table. Any thread. @ret_doc: a new reference. SN_E_NOMEM. */
 SN_MUST_USE int sn__policies_explain(struct sn_policies *ps,
-		const struct sn_policy_paths *paths /* may be NULL */, enum sn_dialect dialect,
+		const struct sn_paths *paths /* may be NULL */, enum sn_dialect dialect,
 		json_t **ret_doc);
 
 /* ---- monitors ---- */
@@ -218,7 +201,7 @@ typedef void sn_policy_monitor_fn(const json_t *value, void *arg);
 /** @fn hears the present value in a later turn and then every different one (of several changes in one
  * turn the last). SN_E_NOMEM, SN_E_LIMIT (paths over 1 KB). */
 SN_MUST_USE int sn__policy_monitor_start(struct sn_policies *ps, const char *name,
-		const struct sn_policy_paths *paths /* may be NULL */, enum sn_dialect dialect,
+		const struct sn_paths *paths /* may be NULL */, enum sn_dialect dialect,
 		sn_policy_monitor_fn *fn, void *arg, struct sn_policy_monitor **ret_monitor);
 /** Also inside a callback; none follows. */
 void sn__policy_monitor_stop(struct sn_policy_monitor *m /* may be NULL */);

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SN_SRC_MESH_TARGET_H
+#define SN_SRC_MESH_TARGET_H
+
+/* Internal to the mesh (admit.c, balance.c, call.c, mesh.c): what all calls of a loop and all calls
+ * to a target share. Loop thread. */
+
+#include "base/list.h"
+#include "io/loop.h"
+#include "mesh/breaker.h"
+#include "mesh/budget.h"
+#include "mesh/catalog.h"
+#include "mesh/mesh.h"
+#include "mesh/metrics.h"
+#include "mesh/peer_state.h"
+#include "mesh/policy.h"
+#include "mesh/recorder.h"
+
+/* Results of calls as a label; the first is success. */
+#define SN_CALL_OUTCOMES 9
+
+struct sn_mesh_metrics {
+	struct sn_metrics *m;
+	struct sn_family *calls, *seconds, *attempts, *retries, *breaker, *inflight, *pending, *tokens;
+	struct sn_collector collector;
+};
+
+struct sn_mesh {
+	struct sn_mesh_options opts;
+	struct sn_loop *loop;
+	struct sn_list targets; /* sn_mesh_target.link */
+	struct sn_list states;  /* sn_peer_state.link; the sweep goes round */
+	struct sn_list calls;   /* sn_call.link */
+	struct sn_list probes;  /* connects of our own */
+	unsigned n_calls;
+	uint64_t serial;        /* of the newest peer state */
+	uint64_t next_id;       /* of calls, without a recorder */
+	bool closing, closed;
+	void (*close_done)(void *arg);
+	void *close_arg;
+	struct sn_task close_task;
+	struct sn_mesh_metrics metrics;
+	struct sn_error *spare; /* for a story when memory is out */
+};
+
+struct sn_mesh_target {
+	struct sn_list link;
+	struct sn_mesh *mesh;
+	struct sn_target *target;
+	struct sn_policy_cache cache;
+	struct sn_budget budget;
+	struct sn_list pending; /* sn_permit.link, in order */
+	uint32_t n_pending, inflight;
+	uint32_t n_barred;      /* peer states whose breaker must be asked */
+	uint64_t probe_due_ns;  /* no barred peer has a probe due before then; 0: look */
+	uint64_t exclude_until_ns; /* some peer asked to be left alone until then */
+	uint64_t round_robin;
+	uint32_t why_countdown; /* to the next ordinary call that is recorded */
+	bool draining, again, monitoring;
+	struct sn_target_monitor monitor;
+	struct sn_series *calls[SN_CALL_OUTCOMES], *seconds, *attempts;
+};
+
+/** Made when missing. NULL: out of memory. */
+struct sn_mesh_target *sn__mesh_target(struct sn_mesh *mesh, struct sn_target *t);
+static inline const struct sn_policy *sn_mesh_target_policy(struct sn_mesh_target *mt,
+		enum sn_dialect dialect)
+{
+	return sn__policies_of(mt->mesh->opts.policies, mt->target, &mt->cache, dialect);
+}
+
+/* ---- peer_state.c ---- */
+
+/** With one reference, the mesh's. NULL: out of memory. */
+struct sn_peer_state *sn__peer_state_create(struct sn_mesh_target *mt, const struct sn_peer *peer,
+		uint64_t serial);
+void sn__peer_state_set_cost(struct sn_peer_state *ps, double cost_ns, uint64_t now_ns);
+
+/* ---- mesh.c ---- */
+
+/** The state of a catalog entry, made when missing. NULL: out of memory. */
+struct sn_peer_state *sn__mesh_peer(struct sn_mesh_target *mt, const struct sn_peer *peer);
+/** The breaker, made when missing. NULL: out of memory. */
+struct sn_breaker *sn__mesh_breaker(struct sn_peer_state *ps);
+/** After any change of a breaker: keep barred and n_barred true. */
+void sn__mesh_breaker_changed(struct sn_peer_state *ps);
+/** Free a few states that nobody needs any more. Cheap; called with every call. */
+void sn__mesh_sweep(struct sn_mesh *mesh);
+/** A call or a probe ended: perhaps the last before the close is complete. */
+void sn__mesh_ended(struct sn_mesh *mesh);
+
+/* ---- balance.c ---- */
+
+struct sn_pick {
+	/* asked */
+	struct sn_mesh_target *mt;
+	const struct sn_peers *peers; /* at least one */
+	const struct sn_policy *policy;
+	enum sn_balance balance;
+	enum sn_safety safety;
+	const uint64_t *tried;
+	unsigned n_tried;
+	uint64_t now_ns;
+	struct sn_rng *rng;
+	bool tcp;
+	/* answered */
+	uint32_t index;
+	bool probe;         /* take a probe of its breaker */
+	bool waiting;       /* SN_E_BREAKER, but a connect of ours is under way */
+	uint64_t due_ns;    /* SN_E_BREAKER: when the next probe is due; SN_NEVER_NS: never */
+	bool hinted;        /* SN_E_BREAKER: only because peers asked to be left alone */
+};
+/** What "default" means for a target. */
+enum sn_balance sn__balance_of(const struct sn_policy *policy, struct sn_str kind,
+		enum sn_dialect dialect);
+/** 0 and pick->index, or SN_E_BREAKER. May start connects of our own. */
+int sn__balance_pick(struct sn_pick *pick);
+/** After a breaker closed: what the others cost. */
+void sn__balance_cold_cost(struct sn_peer_state *ps, uint64_t now_ns);
+
+/* ---- probe.c ---- */
+
+/** Connect to @ps without a request; its breaker is in OPEN and due. */
+void sn__mesh_probe(struct sn_peer_state *ps, const struct sn_policy *policy);
+void sn__mesh_probes_close(struct sn_mesh *mesh);
+
+/* ---- admit.c ---- */
+
+/** Something changed: grant to who waits. */
+void sn__mesh_drain(struct sn_mesh_target *mt);
+/** Everybody who waits gets @code. */
+void sn__mesh_refuse_all(struct sn_mesh_target *mt, int code);
+
+#endif
