@@ -33,9 +33,13 @@ static int take(struct sn_permit *p, const struct sn_pick *pick, struct sn_error
 
 	if (ps == NULL)
 		return sn__error_set(err, SN_E_NOMEM, "out of memory");
-	p->probe = pick->probe ? sn__breaker_probe(ps->breaker, p->lease_until_ns, pick->now_ns) : 0;
-	if (pick->probe)
+	p->probe = 0;
+	if (pick->probe) {
+		p->probe = sn__breaker_probe(ps->breaker,
+				p->attempt_ns != 0 ? sn_time_add(pick->now_ns, p->attempt_ns) : 0,
+				pick->now_ns);
 		sn__mesh_breaker_changed(ps);
+	}
 	p->generation = ps->breaker != NULL ? ps->breaker->generation : 0;
 	p->state = ps;
 	p->peer = peer;
@@ -265,7 +269,9 @@ static void report(struct sn_permit *p, const struct sn_outcome *o)
 	uint64_t now = now_of(p);
 
 	p->reported = true;
+	p->state->n_calls++;
 	if (o != NULL) {
+		p->state->n_failures += sn_outcome_failed(o);
 		report_cost(p, o, now);
 		if (o->retry_after_ms > 0 && o->class != SN_OUTCOME_OK)
 			exclude(p, o->retry_after_ms);

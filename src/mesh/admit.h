@@ -67,7 +67,8 @@ struct sn_permit {
 	const uint64_t *tried;     /* serials of peers to avoid while others exist */
 	unsigned n_tried;
 	uint64_t wait_until_ns;    /* waiting ends then at the latest; 0: no limit of the caller's */
-	uint64_t lease_until_ns;   /* the attempt's own deadline, for a probe; 0: none */
+	uint64_t attempt_ns;       /* the longest the attempt may take, for the lease of a probe; 0: no
+	                            * limit */
 	sn_permit_fn *fn;
 	void *arg;
 

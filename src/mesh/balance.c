@@ -211,9 +211,12 @@ static bool may_probe(struct sn_pick *p, struct sn_peer_state *ps, bool last_res
 		v = sn__breaker_check(ps->breaker, p->policy, p->now_ns, p->rng);
 	}
 	if (v == SN_BREAKER_PROBE_DUE) {
-		/* What the peer asked for holds for probes too. */
-		if (atomic_load_explicit(&ps->exclude_until_ns, memory_order_relaxed) > p->now_ns)
+		uint64_t until = atomic_load_explicit(&ps->exclude_until_ns, memory_order_relaxed);
+
+		if (until > p->now_ns) { /* what the peer asked for holds for probes too */
+			p->due_ns = SN_MIN(p->due_ns, until);
 			return false;
+		}
 		p->due_ns = 0; /* stays due when this call may not take it */
 		return last_resort || (p->safety != SN_UNSAFE && !was_tried(p, ps));
 	}
@@ -283,6 +286,15 @@ int sn__balance_pick(struct sn_pick *p)
 		return 0;
 	find_hint(p);
 	return SN_E_BREAKER;
+}
+
+bool sn__balance_others(const struct sn_pick *p)
+{
+	for (uint32_t i = 0; i < p->peers->n; i++) {
+		if (eligible(p, i, false))
+			return true;
+	}
+	return false;
 }
 
 static int by_value(const void *a, const void *b)

@@ -45,6 +45,7 @@ struct sn_call_ops {
 	bool tcp;
 };
 
+#define SN_CALL_FREE_RETRIES 3 /* first failures to connect that do not count as attempts */
 #define SN_CALL_TRIED 8 /* distinct peers of one call that are remembered */
 
 struct sn_call {
@@ -69,20 +70,23 @@ struct sn_call {
 	uint64_t attempt_deadline_ns;   /* of the attempt: the mesh aborts it then */
 
 	/* ---- private ---- */
+	struct sn_mesh *mesh;
+	struct sn_mesh_target *mt;
 	struct sn_list link;            /* mesh->calls */
 	struct sn_timer timer;
 	struct sn_task task;
-	struct sn_policy_tree *tree;
-	struct sn_error *story;         /* NULL until the first failure */
+	struct sn_policy_tree *tree;    /* of policy */
+	uint64_t policy_version;
+	struct sn_error *story;         /* NULL until the first failure, or when memory is out */
 	uint64_t start_ns, attempt_start_ns;
-	uint64_t tried[SN_CALL_TRIED];  /* serials of peer states */
+	uint64_t tried[SN_CALL_TRIED];  /* serials of peers to avoid while others exist */
 	unsigned n_tried;
-	unsigned counted;               /* attempts that count against retry-count */
+	unsigned counted;               /* failures that count against retry-count */
 	unsigned free_retries;          /* first connect failures that did not count */
-	int state;
+	uint8_t state;                  /* call.c */
 	int abort_code;                 /* why the running attempt was aborted; 0: it was not */
-	int end_code;                   /* the call ends with it whatever the attempt says */
-	uint64_t wait_ns;               /* the last back-off */
+	int end_code;                   /* cancelled or closed: no retry, whatever the attempt says */
+	int code, foreign;              /* how it ends */
 };
 
 /**

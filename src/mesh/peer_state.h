@@ -43,6 +43,7 @@ struct sn_peer_state {
 	/* The mesh's own. */
 	struct sn_mesh_target *mt;
 	struct sn_list link;
+	uint64_t n_calls, n_failures; /* attempts that ended */
 	void *block; /* what was allocated */
 };
 

@@ -16,8 +16,7 @@
 #include "mesh/policy.h"
 #include "mesh/recorder.h"
 
-/* Results of calls as a label; the first is success. */
-#define SN_CALL_OUTCOMES 9
+#define SN_CALL_LABELS 10 /* outcomes of calls in metrics, see account.c */
 
 struct sn_mesh_metrics {
 	struct sn_metrics *m;
@@ -58,7 +57,7 @@ struct sn_mesh_target {
 	uint32_t why_countdown; /* to the next ordinary call that is recorded */
 	bool draining, again, monitoring;
 	struct sn_target_monitor monitor;
-	struct sn_series *calls[SN_CALL_OUTCOMES], *seconds, *attempts;
+	struct sn_series *calls[SN_CALL_LABELS], *seconds, *attempts;
 };
 
 /** Made when missing. NULL: out of memory. */
@@ -115,6 +114,8 @@ enum sn_balance sn__balance_of(const struct sn_policy *policy, struct sn_str kin
 		enum sn_dialect dialect);
 /** 0 and pick->index, or SN_E_BREAKER. May start connects of our own. */
 int sn__balance_pick(struct sn_pick *pick);
+/** Whether there is a peer that is neither barred nor tried (mt, peers, policy, tried, now_ns). */
+bool sn__balance_others(const struct sn_pick *pick);
 /** After a breaker closed: what the others cost. */
 void sn__balance_cold_cost(struct sn_peer_state *ps, uint64_t now_ns);
 
@@ -123,6 +124,22 @@ void sn__balance_cold_cost(struct sn_peer_state *ps, uint64_t now_ns);
 /** Connect to @ps without a request; its breaker is in OPEN and due. */
 void sn__mesh_probe(struct sn_peer_state *ps, const struct sn_policy *policy);
 void sn__mesh_probes_close(struct sn_mesh *mesh);
+
+/* ---- account.c: what is written down about a call ---- */
+
+struct sn_call;
+/** SN_E_NOMEM. */
+SN_MUST_USE int sn__account_open(struct sn_mesh *mesh);
+void sn__account_close(struct sn_mesh *mesh);
+void sn__account_retry(struct sn_mesh_target *mt, const struct sn_outcome *outcome);
+/** The call has ended: metrics and recorder. */
+void sn__account_call(struct sn_mesh_target *mt, const struct sn_call *call,
+		const struct sn_error *err /* may be NULL */);
+
+/* ---- call.c ---- */
+
+/** Every call ends with SN_E_CLOSED. */
+void sn__calls_close(struct sn_mesh *mesh);
 
 /* ---- admit.c ---- */
 
