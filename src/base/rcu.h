@@ -15,18 +15,25 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-/* Read sections inline: the functions meant for this are marked so in the header (under ten lines,
- * for use in any code). */
-#define _LGPL_SOURCE 1
-#include <urcu/urcu-bp.h>
-
 #if defined(__SANITIZE_THREAD__)
 #define SN_RCU_TSAN 1
+#elif defined(__SANITIZE_ADDRESS__)
+#define SN_RCU_ASAN 1
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)
 #define SN_RCU_TSAN 1
+#elif __has_feature(address_sanitizer)
+#define SN_RCU_ASAN 1
 #endif
 #endif
+
+/* Read sections inline: the functions meant for this are marked so in the header (under ten lines,
+ * for use in any code). Not where UBSan would see that liburcu places its own reader object at less
+ * than its declared alignment. */
+#ifndef SN_RCU_ASAN
+#define _LGPL_SOURCE 1
+#endif
+#include <urcu/urcu-bp.h>
 
 /* Set in a child whose fork() came where liburcu could not be made ready for it: nothing is freed
  * in it any more, so that reading needs no marks. */

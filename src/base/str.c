@@ -26,6 +26,50 @@ bool sn__equal_secret(const void *a, const void *b, size_t n)
 	return diff == 0;
 }
 
+size_t sn__utf8_length(struct sn_str s)
+{
+	/* Limits of the second byte keep out surrogates, overlong forms and what lies above U+10FFFF. */
+	unsigned char c, low = 0x80, high = 0xbf;
+	size_t n;
+
+	if (s.len == 0)
+		return 0;
+	c = (unsigned char)s.ptr[0];
+	if (c < 0x80)
+		return 1;
+	if (c < 0xc2 || c > 0xf4)
+		return 0;
+	n = c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+	if (c == 0xe0)
+		low = 0xa0;
+	else if (c == 0xed)
+		high = 0x9f;
+	else if (c == 0xf0)
+		low = 0x90;
+	else if (c == 0xf4)
+		high = 0x8f;
+	if (s.len < n || (unsigned char)s.ptr[1] < low || (unsigned char)s.ptr[1] > high)
+		return 0;
+	for (size_t i = 2; i < n; i++) {
+		if (((unsigned char)s.ptr[i] & 0xc0) != 0x80)
+			return 0;
+	}
+	return n;
+}
+
+bool sn__utf8_valid(struct sn_str s)
+{
+	while (s.len > 0) {
+		size_t n = sn__utf8_length(s);
+
+		if (n == 0)
+			return false;
+		s.ptr += n;
+		s.len -= n;
+	}
+	return true;
+}
+
 static int digit_of(char c)
 {
 	if (c >= '0' && c <= '9')

@@ -38,6 +38,10 @@ bool sn__str_ieq(struct sn_str a, struct sn_str b);
 /** Compare @n bytes in a time that depends on @n only (tokens, digests). */
 bool sn__equal_secret(const void *a, const void *b, size_t n);
 
+/** Bytes of the UTF-8 character at the beginning of @s (1 to 4); 0: none, or not well-formed. */
+size_t sn__utf8_length(struct sn_str s);
+bool sn__utf8_valid(struct sn_str s);
+
 /** Decimal digits only, whole of @s, no sign or space; SN_E_PARSE or SN_E_LIMIT (above @max). */
 SN_MUST_USE int sn__parse_u64(struct sn_str s, uint64_t max, uint64_t *ret_value);
 /** As above, hexadecimal, either case. */

@@ -107,6 +107,7 @@ static void on_tls_event(struct sn_stream *s, unsigned events, void *arg)
 static void conn_connected(struct sn_http_conn *conn, struct sn_stream *stream)
 {
 	struct sn_http_dest *dest = conn->dest;
+	struct sn_error err;
 	int r;
 
 	if (dest->tls == NULL) {
@@ -117,10 +118,10 @@ static void conn_connected(struct sn_http_conn *conn, struct sn_stream *stream)
 	}
 	conn->state = HTTP_CONN_TLS;
 	r = sn__tls_client(dest->tls, stream, dest->server_name, on_tls_event, conn, &conn->stream,
-			NULL);
+			&err);
 	if (r < 0) {
 		sn__stream_close(stream, true);
-		dial_failed(conn, r, 0, "TLS context cannot be made");
+		dial_failed(conn, r, err.foreign, err.text);
 	}
 }
 
@@ -319,8 +320,8 @@ static void conn_drop(struct sn_http_conn *conn)
 	if (conn->state == HTTP_CONN_IDLE)
 		dest->pool->n_idle--;
 	sn__loop_undefer(dest->pool->loop, &conn->task);
-	/* An idle connection says goodbye; a broken or abandoned one need not linger. */
-	sn__stream_close(conn->stream, conn->state != HTTP_CONN_IDLE);
+	/* An abandoned request's connection need not say goodbye. */
+	sn__stream_close(conn->stream, conn->state == HTTP_CONN_BUSY);
 	conn->stream = NULL;
 	sn_list_remove(&conn->link);
 	dest->n_conns--;

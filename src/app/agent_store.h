@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SN_SRC_APP_AGENT_STORE_H
+#define SN_SRC_APP_AGENT_STORE_H
+
+/*
+ * Internal. What the agent knows, without I/O: sections by task, and which of them a change
+ * touches. Tasks without sections of their own share the mesh file's common ones.
+ */
+
+#include <jansson.h>
+
+#include "base/error.h"
+#include "base/map.h"
+
+struct sn_store_task {
+	json_t *sections;   /* own sections, reports included; NULL: the common ones */
+	void *user;         /* the server's sockets; NULL: none */
+	char id[];
+};
+
+struct sn_store {
+	struct sn_map tasks; /* id -> struct sn_store_task */
+	json_t *common;
+	json_t *file_tasks;  /* of the mesh file now in force */
+};
+
+/** @section of @task (NULL: of the common sections) is now @value, to be sent as it is. */
+typedef void sn_store_changed_fn(struct sn_store_task *task /* may be NULL */, const char *section,
+		const json_t *value, void *arg);
+
+SN_MUST_USE int sn__store_init(struct sn_store *s);
+void sn__store_finish(struct sn_store *s);
+/** The complete metadata of a task, borrowed; {} for unknown ones. */
+json_t *sn__store_view(const struct sn_store *s, const struct sn_store_task *task /* may be NULL */);
+struct sn_store_task *sn__store_find(const struct sn_store *s, struct sn_str id);
+/** Found or made. SN_E_LIMIT (SN_AGENT_TASKS_MAX), SN_E_NOMEM. */
+SN_MUST_USE int sn__store_task(struct sn_store *s, struct sn_str id, struct sn_store_task **ret_task);
+/** Forget a task that has neither sections of its own nor a user. */
+void sn__store_drop(struct sn_store *s, struct sn_store_task *task);
+
+/**
+ * A report, [{"id": "...", "metadata": {...}}, ...]: checked whole, then applied whole. A section
+ * that deep-equals the stored one is no change; absent, null, false, 0 and "" count as {} in that
+ * comparison, and are sent as {}. SN_E_INVALID (err says which item and why), SN_E_LIMIT,
+ * SN_E_NOMEM.
+ */
+SN_MUST_USE int sn__store_report(struct sn_store *s, const json_t *report, sn_store_changed_fn *fn,
+		void *arg, struct sn_error *err);
+/**
+ * A new mesh file (both objects are borrowed). Sections that it changes are told; a target that
+ * vanished from `peers` is sent once as an empty map, for connectors keep what is not named. Tasks
+ * of reports keep their reported sections. SN_E_NOMEM: then the old one stays in force.
+ */
+SN_MUST_USE int sn__store_load(struct sn_store *s, json_t *common, json_t *tasks,
+		sn_store_changed_fn *fn, void *arg);
+
+#endif

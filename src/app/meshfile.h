@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SN_SRC_APP_MESHFILE_H
+#define SN_SRC_APP_MESHFILE_H
+
+/* Internal. The mesh file of `sinew agent` (docs/mesh-file.md), turned into what goes over the wire. */
+
+#include <jansson.h>
+
+#include "base/problem.h"
+
+#define SN_MESHFILE_SIZE_MAX (64u << 20)
+
+struct sn_meshfile {
+	json_t *common; /* sections that every task gets; an object */
+	json_t *tasks;  /* task id -> its sections (complete: nothing of common is added) */
+	bool wire;      /* the file is the wire message itself: path "/" is served too */
+};
+
+/** Read @path. SN_E_INVALID (@problems says what and where), SN_E_NOT_FOUND, SN_E_IO, SN_E_NOMEM:
+ * then @problems has at least one entry and nothing is returned. */
+SN_MUST_USE int sn__meshfile_load(const char *path, struct sn_meshfile *ret_mesh,
+		struct sn_problems *problems);
+void sn__meshfile_finish(struct sn_meshfile *mesh);
+
+#endif
