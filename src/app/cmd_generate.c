@@ -4,7 +4,7 @@
 
 #include "app/cli.h"
 
-/* Text of the table in mdoc: backslashes doubled, no line that looks like a macro, `x` as code. */
+/* Text of the table in mdoc: no escape or macro by accident, `x` as code, a line a sentence. */
 static void put_text(const char *text)
 {
 	bool line_start = true, in_code = false;
@@ -21,6 +21,8 @@ static void put_text(const char *text)
 			(void)fputs((in_code = !in_code) ? "\\fB" : "\\fR", stdout);
 		else if (*p == '\n' && p[1] == '\n')
 			(void)fputs("\n.Pp", stdout);
+		else if (*p == ' ' && p > text && p[-1] == '.')
+			(void)putchar('\n');
 		else if (!line_start || p[1] != '\0')
 			(void)putchar(*p);
 	}

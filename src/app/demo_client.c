@@ -19,6 +19,7 @@
 
 #include <sinew/mesh.h>
 #include <sinew/runtime.h>
+#include "base/mem.h"
 #include "base/time.h"
 #include "mesh/mesh.h"
 #include "mesh/runtime.h"
@@ -151,13 +152,13 @@ static void on_response(const struct sn_response *res, const struct sn_error *er
 		histogram_add(&d->latency, ns);
 	}
 	(void)pthread_mutex_unlock(&d->lock);
-	free(c);
+	sn__free(c);
 }
 
 static void call_once(struct demo *d)
 {
 	static const struct sn_request_options opts = {.size = sizeof opts, .url = "/hello"};
-	struct call *c = malloc(sizeof *c);
+	struct call *c = sn__malloc(sizeof *c);
 
 	if (c == NULL)
 		return;
@@ -171,7 +172,7 @@ static void call_once(struct demo *d)
 	d->in_flight--;
 	d->failed++;
 	(void)pthread_mutex_unlock(&d->lock);
-	free(c);
+	sn__free(c);
 }
 
 static void see_peer(const struct sn_target *t, const struct sn_peer_stat *stat, void *arg)
