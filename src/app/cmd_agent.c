@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sinew agent */
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "app/agent.h"
+#include "app/cli.h"
+
+#define LISTEN_DEFAULT "127.0.0.1:55555" /* where deployers of the original put it */
+
+struct run {
+	const struct sn_cli *cli;
+	struct sn_loop *loop;
+	struct sn_agent *agent;
+	bool closing;
+};
+
+static void say(const char *level, const char *line, void *arg)
+{
+	const struct run *run = arg;
+
+	sn__cli_log(run->cli, level, line);
+}
+
+static void on_closed(void *arg)
+{
+	struct run *run = arg;
+
+	run->agent = NULL;
+	sn__loop_stop(run->loop);
+}
+
+/* The first SIGTERM or SIGINT lets open requests end, a second one does not wait. */
+static void on_signal(struct sn_poll *poll, unsigned events, void *arg)
+{
+	struct run *run = arg;
+
+	if (run->closing)
+		_exit(SN_EXIT_FAILED);
+	run->closing = true;
+	sn__poll_want(poll, 0);
+	sn__agent_close(run->agent, on_closed, run);
+}
+
+static void say_address(const struct run *run)
+{
+	const struct sn_addr *addr = sn__agent_addr(run->agent);
+	char text[SN_ADDR_TEXT_MAX];
+
+	(void)sn__addr_text(addr, text);
+	if (addr->u.sa.sa_family == AF_UNIX)
+		sn__cli_say(run->cli, "agent listens on %s", text);
+	else
+		sn__cli_say(run->cli, "agent listens on ws://%s/", text);
+}
+
+static int read_listen(const struct sn_cli *cli, struct sn_addr *ret_addr)
+{
+	const char *text = cli->opt[SN_OPT_LISTEN];
+	struct sn_error err;
+
+	if (text == NULL)
+		text = LISTEN_DEFAULT;
+	if (sn__addr_parse_listen(sn_str_from(text), ret_addr, &err) != 0) {
+		sn__cli_say(cli, "--listen: %s", sn_error_text(&err));
+		return SN_EXIT_USAGE;
+	}
+	if (!sn__addr_is_loopback(ret_addr)) {
+		sn__cli_say(cli, "--listen: %s is not loopback: the agent answers whoever asks, so it "
+				 "listens on loopback only", text);
+		return SN_EXIT_USAGE;
+	}
+	return 0;
+}
+
+static int serve(struct run *run, int signals)
+{
+	struct sn_agent_options opts = {.mesh = run->cli->opt[SN_OPT_MESH], .say = say,
+			.say_arg = run};
+	struct sn_poll *poll;
+	struct sn_error err;
+	int r = read_listen(run->cli, &opts.addr);
+
+	if (r != 0)
+		return r;
+	r = sn__agent_open(run->loop, &opts, &run->agent, &err);
+	if (r != 0) {
+		sn__cli_say(run->cli, "%s", sn_error_text(&err));
+		return r == SN_E_INVALID ? SN_EXIT_USAGE : SN_EXIT_FAILED;
+	}
+	r = sn__poll_open(run->loop, signals, on_signal, run, &poll);
+	if (r != 0) {
+		sn__cli_say(run->cli, "%s", sn_strerror(r));
+		sn__agent_close(run->agent, on_closed, run);
+	} else {
+		sn__poll_want(poll, SN_READABLE);
+		say_address(run);
+	}
+	while (run->agent != NULL)
+		(void)sn__loop_run(run->loop, SN_RUN_DEFAULT);
+	if (r == 0)
+		sn__poll_close(poll);
+	return r != 0 ? SN_EXIT_FAILED : SN_EXIT_DONE;
+}
+
+int sn__cmd_agent(struct sn_cli *cli)
+{
+	struct run run = {.cli = cli};
+	struct sn_error err;
+	sigset_t set;
+	int signals, r;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+	signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (signals < 0 || sn__loop_uv_open(NULL, &run.loop, &err) != 0) {
+		sn__cli_say(cli, "cannot start: %m");
+		return SN_EXIT_FAILED;
+	}
+	r = serve(&run, signals);
+	sn__loop_close(run.loop, NULL, NULL);
+	(void)close(signals);
+	return r;
+}
