@@ -170,7 +170,7 @@ static int is_equal(const struct sn_json_members *m, const struct sn_peers *old,
 	bool equal = m->n == old->n && found == m->n;
 
 	for (uint32_t i = 0; equal && i < m->n; i++) {
-		int rc = sn__json_equal(m->v[i].raw, old->peers[carry != NULL ? carry[i] : i].json,
+		int rc = sn__json_text_equal(m->v[i].raw, old->peers[carry != NULL ? carry[i] : i].json,
 				scratch, &equal);
 
 		if (rc < 0)
@@ -401,7 +401,7 @@ int sn__peers_build_text(struct sn_str json, uint64_t hash, bool empty, const st
 
 	if (old != NULL) {
 		bool equal;
-		int rc = sn__json_equal(json, sn_str_from(sn__peers_json(old)), scratch, &equal);
+		int rc = sn__json_text_equal(json, sn_str_from(sn__peers_json(old)), scratch, &equal);
 
 		if (rc < 0)
 			return rc;

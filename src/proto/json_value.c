@@ -252,7 +252,7 @@ static int equal(struct sn_str a, struct sn_str b, struct sn_arena *arena, bool 
 	}
 }
 
-int sn__json_equal(struct sn_str a, struct sn_str b, struct sn_arena *arena, bool *ret_equal)
+int sn__json_text_equal(struct sn_str a, struct sn_str b, struct sn_arena *arena, bool *ret_equal)
 {
 	bool same = false;
 	int rc = equal(a, b, arena, &same);
@@ -294,7 +294,7 @@ size_t sn__json_quote_to(struct sn_str text, char *out)
 	return n;
 }
 
-int sn__json_quote(struct sn_str text, struct sn_buf *out)
+int sn__json_text_quote(struct sn_str text, struct sn_buf *out)
 {
 	char *space;
 	int rc = sn__buf_reserve(out, text.len * 6 + 2, &space);

@@ -30,12 +30,12 @@ const struct sn_json_member *sn__json_members_get(const struct sn_json_members *
 
 /** Deep equality: order of members irrelevant, order of items relevant, 1 equals 1.0, null differs
  * from absent. SN_E_NOMEM. */
-SN_MUST_USE int sn__json_equal(struct sn_str a, struct sn_str b, struct sn_arena *arena,
+SN_MUST_USE int sn__json_text_equal(struct sn_str a, struct sn_str b, struct sn_arena *arena,
 		bool *ret_equal);
 
 /** Append @text as a JSON string with its quotes (to buf.h's buffer). */
 struct sn_buf;
-SN_MUST_USE int sn__json_quote(struct sn_str text, struct sn_buf *out);
+SN_MUST_USE int sn__json_text_quote(struct sn_str text, struct sn_buf *out);
 /** As above into @out, which has room for 6 * text.len + 2 bytes. Returns the length. */
 size_t sn__json_quote_to(struct sn_str text, char *out);
 

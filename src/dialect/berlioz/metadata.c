@@ -74,7 +74,7 @@ static int write_state(struct sn_metadata *md, struct sn_error *err)
 	sn__buf_init(&b, DUMP_MAX);
 	rc = sn__buf_puts(&b, "{\"of\":");
 	if (rc == 0)
-		rc = sn__json_quote(sn_str_from(md->state_tag), &b);
+		rc = sn__json_text_quote(sn_str_from(md->state_tag), &b);
 	if (rc == 0)
 		rc = sn__buf_puts(&b, ",\"registry\":");
 	if (rc == 0)

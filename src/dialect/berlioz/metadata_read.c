@@ -61,7 +61,7 @@ static int write_info(const struct sn_json_members *m, struct sn_str name_key, s
 		name = sn__json_members_get(m, SN_STR("name"));
 	rc = sn__buf_puts(out, "{");
 	if (rc == 0)
-		rc = sn__json_quote(name_key, out);
+		rc = sn__json_text_quote(name_key, out);
 	if (rc == 0)
 		rc = sn__buf_puts(out, ":");
 	if (rc == 0)
@@ -82,7 +82,7 @@ static int write_info(const struct sn_json_members *m, struct sn_str name_key, s
 			continue;
 		rc = sn__buf_puts(out, comma);
 		if (rc == 0)
-			rc = sn__json_quote(inner[i], out);
+			rc = sn__json_text_quote(inner[i], out);
 		if (rc == 0)
 			rc = sn__buf_puts(out, ":");
 		if (rc == 0)
@@ -161,7 +161,7 @@ static int dump_value(const struct sn_peers *p, struct sn_buf *b)
 	for (uint32_t i = 0; i < p->n; i++) {
 		rc = sn__buf_puts(b, i == 0 ? "{" : ",");
 		if (rc == 0)
-			rc = sn__json_quote(p->peers[i].identity, b);
+			rc = sn__json_text_quote(p->peers[i].identity, b);
 		if (rc == 0)
 			rc = sn__buf_puts(b, ":");
 		if (rc == 0)
@@ -178,7 +178,7 @@ static int dump_path(struct sn_str path, const struct sn_peers *value, void *arg
 	int rc = sn__buf_puts(&d->b, d->comma);
 
 	if (rc == 0)
-		rc = sn__json_quote(path, &d->b);
+		rc = sn__json_text_quote(path, &d->b);
 	if (rc == 0)
 		rc = sn__buf_puts(&d->b, ":");
 	if (rc == 0)
@@ -273,7 +273,7 @@ static bool same_peer(const struct sn_peer *a, const struct sn_peer *b)
 	if (a == NULL || b == NULL)
 		return a == b;
 	sn__arena_init(&arena, 1024, (size_t)64 << 20);
-	if (sn__json_equal(a->json, b->json, &arena, &equal) < 0)
+	if (sn__json_text_equal(a->json, b->json, &arena, &equal) < 0)
 		equal = false; /* out of memory: told once too often */
 	sn__arena_finish(&arena);
 	return equal;
