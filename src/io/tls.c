@@ -45,7 +45,7 @@ static int bio_read(BIO *bio, char *out, int size)
 		return -1;
 	}
 	if (n < 0)
-		ts->read_error = (int)n;
+		ts->inner_error = (int)n;
 	if (n == 0)
 		ts->inner_eof = true;
 	return (int)SN_MAX(n, (ssize_t)-1);
@@ -62,9 +62,13 @@ static int bio_write(BIO *bio, const char *data, int size)
 		return size; /* nobody is there any more; what he said may still be read */
 	if (ts->out.len == 0 && !ts->corked) {
 		n = sn__stream_write(ts->inner, &vec, 1);
-		if (n < 0 && n != SN_E_AGAIN) {
+		if (n == SN_E_RESET) {
 			ts->write_error = (int)n;
 			return size;
+		}
+		if (n < 0 && n != SN_E_AGAIN) {
+			ts->inner_error = (int)n;
+			return -1;
 		}
 		n = SN_MAX(n, 0);
 	}
@@ -159,10 +163,10 @@ static int fail(struct sn_tls_stream *ts)
 		ERR_clear_error();
 		return sn__stream_fail(&ts->base, SN_E_NOMEM, 0, "TLS: %s", sn_strerror(SN_E_NOMEM));
 	}
-	if (ts->read_error != 0) {
+	if (ts->inner_error != 0) {
 		ERR_clear_error();
-		return sn__stream_fail(&ts->base, ts->read_error, inner != NULL ? inner->foreign : 0,
-				"%s", inner != NULL ? inner->text : sn_strerror(ts->read_error));
+		return sn__stream_fail(&ts->base, ts->inner_error, inner != NULL ? inner->foreign : 0,
+				"%s", inner != NULL ? inner->text : sn_strerror(ts->inner_error));
 	}
 	if (ts->inner_eof) {
 		ERR_clear_error();

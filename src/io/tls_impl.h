@@ -54,7 +54,7 @@ struct sn_tls_stream {
 	bool drained;   /* SSL holds no whole record */
 	bool at_eof, inner_eof, no_memory, ending;
 	int write_error; /* of @inner: reading may go on */
-	int read_error;
+	int inner_error;
 	int code; /* with `failed` */
 	char alpn[32];
 	char why[TLS_WHY_MAX]; /* the certificate was refused */
