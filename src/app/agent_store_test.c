@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "app/agent_store.h"
+
+#include "base/buf.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/test.h"
+
+/* What was told, as "task|section=value;". */
+static struct sn_buf told;
+
+static void on_changed(struct sn_store_task *task, const char *section, const json_t *value, void *arg)
+{
+	assert_int_equal(sn__buf_printf(&told, "%s|%s=", task != NULL ? task->id : "*", section), 0);
+	assert_int_equal(sn__json_dump(value, &told), 0);
+	assert_int_equal(sn__buf_append(&told, ";", 1), 0);
+}
+
+static json_t *json(const char *text)
+{
+	json_t *j = NULL;
+
+	assert_int_equal(sn__json_parse(sn_str_from(text), 1 << 20, &j, NULL), 0);
+	return j;
+}
+
+static void expect(const char *text)
+{
+	assert_int_equal(sn__buf_append(&told, "", 1), 0);
+	assert_string_equal(sn__buf_data(&told), text);
+	sn__buf_clear(&told);
+}
+
+static int report(struct sn_store *s, const char *text)
+{
+	json_t *j = json(text);
+	struct sn_error err;
+	int r = sn__store_report(s, j, on_changed, NULL, &err);
+
+	json_decref(j);
+	return r;
+}
+
+static void load(struct sn_store *s, const char *common, const char *tasks)
+{
+	json_t *c = json(common), *t = json(tasks);
+
+	assert_int_equal(sn__store_load(s, c, t, on_changed, NULL), 0);
+	json_decref(c);
+	json_decref(t);
+}
+
+static void view_is(struct sn_store *s, const char *id, const char *text)
+{
+	char *got = sn__json_text(sn__store_view(s, sn__store_find(s, sn_str_from(id))));
+
+	assert_string_equal(got, text);
+	sn__free(got);
+}
+
+static void reports(void **state)
+{
+	struct sn_store s;
+
+	assert_int_equal(sn__store_init(&s), 0);
+	assert_int_equal(report(&s, "[{\"id\":\"t\",\"metadata\":{\"peers\":{\"a\":1},\"policies\":{}}}]"), 0);
+	expect("t|peers={\"a\":1};");
+	assert_int_equal(report(&s, "[{\"id\":\"t\",\"metadata\":{\"peers\":{\"a\":1.0},\"policies\":null}}]"), 0);
+	expect("");
+	assert_int_equal(report(&s, "[{\"id\":\"t\",\"metadata\":{\"peers\":null}}]"), 0);
+	expect("t|peers={};");
+	view_is(&s, "t", "{\"peers\":null,\"policies\":null}");
+	view_is(&s, "nobody", "{}");
+	/* Refused as a whole: the good first item is not applied either. */
+	assert_int_equal(report(&s, "[{\"id\":\"t\",\"metadata\":{\"peers\":{\"b\":1}}},{\"id\":\"u\"}]"),
+			SN_E_INVALID);
+	assert_int_equal(report(&s, "{}"), SN_E_INVALID);
+	assert_int_equal(report(&s, "[{\"id\":\"a/b\",\"metadata\":{}}]"), SN_E_INVALID);
+	expect("");
+	view_is(&s, "t", "{\"peers\":null,\"policies\":null}");
+	sn__store_finish(&s);
+}
+
+static void files(void **state)
+{
+	struct sn_store s;
+
+	assert_int_equal(sn__store_init(&s), 0);
+	load(&s, "{\"peers\":{\"service\":{\"a\":{\"x\":{\"1\":{}},\"y\":{\"1\":{}}}},\"database\":{\"d\":{\"0\":{}}}}}",
+			"{\"t\":{\"policies\":{\"values\":{}}}}");
+	assert_int_equal(report(&s, "[{\"id\":\"u\",\"metadata\":{\"consumes\":[1]}}]"), 0);
+	sn__buf_clear(&told);
+	/* What is gone is sent once as an empty map; the reported task keeps its report. */
+	load(&s, "{\"peers\":{\"service\":{\"a\":{\"x\":{\"1\":{}}}},\"service://c-s-n-e\":{\"1\":{}}}}",
+			"{\"t\":{\"policies\":{\"values\":{}}}}");
+	expect("u|peers={\"service\":{\"a\":{\"x\":{\"1\":{}},\"y\":{}}},\"service://c-s-n-e\":{\"1\":{}},"
+	       "\"database\":{\"d\":{}}};"
+	       "*|peers={\"service\":{\"a\":{\"x\":{\"1\":{}},\"y\":{}}},\"service://c-s-n-e\":{\"1\":{}},"
+	       "\"database\":{\"d\":{}}};");
+	view_is(&s, "u", "{\"peers\":{\"service\":{\"a\":{\"x\":{\"1\":{}}}},\"service://c-s-n-e\":{\"1\":{}}},"
+			 "\"consumes\":[1]}");
+	load(&s, "{}", "{}");
+	expect("t|policies={};"
+	       "u|peers={\"service\":{\"a\":{\"x\":{}}},\"service://c-s-n-e\":{}};"
+	       "*|peers={\"service\":{\"a\":{\"x\":{}}},\"service://c-s-n-e\":{}};");
+	sn__store_finish(&s);
+}
+
+static int finish(void **state)
+{
+	sn__buf_finish(&told);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(reports),
+		cmocka_unit_test(files),
+	};
+
+	sn__buf_init(&told, 1 << 20);
+	return cmocka_run_group_tests(tests, NULL, finish);
+}
