@@ -91,13 +91,13 @@ static void files(void **state)
 	assert_int_equal(report(&s, "[{\"id\":\"u\",\"metadata\":{\"consumes\":[1]}}]"), 0);
 	sn__buf_clear(&told);
 	/* What is gone is sent once as an empty map; the reported task keeps its report. */
-	load(&s, "{\"peers\":{\"service\":{\"a\":{\"x\":{\"1\":{}}}},\"service://c-s-n-e\":{\"1\":{}}}}",
+	load(&s, "{\"peers\":{\"service\":{\"a\":{\"x\":{\"1\":{}}}},\"service://c-s-n-e\":{\"1\":{\"port\":1}}}}",
 			"{\"t\":{\"policies\":{\"values\":{}}}}");
-	expect("u|peers={\"service\":{\"a\":{\"x\":{\"1\":{}},\"y\":{}}},\"service://c-s-n-e\":{\"1\":{}},"
+	expect("u|peers={\"service\":{\"a\":{\"x\":{\"1\":{}},\"y\":{}}},\"service://c-s-n-e\":{\"1\":{\"port\":1}},"
 	       "\"database\":{\"d\":{}}};"
-	       "*|peers={\"service\":{\"a\":{\"x\":{\"1\":{}},\"y\":{}}},\"service://c-s-n-e\":{\"1\":{}},"
+	       "*|peers={\"service\":{\"a\":{\"x\":{\"1\":{}},\"y\":{}}},\"service://c-s-n-e\":{\"1\":{\"port\":1}},"
 	       "\"database\":{\"d\":{}}};");
-	view_is(&s, "u", "{\"peers\":{\"service\":{\"a\":{\"x\":{\"1\":{}}}},\"service://c-s-n-e\":{\"1\":{}}},"
+	view_is(&s, "u", "{\"peers\":{\"service\":{\"a\":{\"x\":{\"1\":{}}}},\"service://c-s-n-e\":{\"1\":{\"port\":1}}},"
 			 "\"consumes\":[1]}");
 	load(&s, "{}", "{}");
 	expect("t|policies={};"
