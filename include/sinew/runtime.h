@@ -54,6 +54,8 @@ struct sn_options {
 	void *log_arg;
 	enum sn_log_level log_level; /* least important level that is passed on */
 	uint64_t seed;             /* of the runtime's random numbers; 0: from the kernel */
+	const char *record_dir;    /* existing directory for the flight recorder's file, which `sinew
+	                            * why` reads; NULL: state_dir */
 };
 #define SN_OPTIONS_INIT {.size = sizeof(struct sn_options), .log_level = SN_LOG_INFO}
 

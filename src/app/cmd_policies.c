@@ -26,7 +26,7 @@ static void print_line(const char *name, const json_t *entry)
 
 static int print_all(const struct sn_cli *cli, struct sn_runtime *rt)
 {
-	struct sn_policy_paths paths;
+	struct sn_paths paths;
 	json_t *doc, *entry;
 	const char *name;
 	int r;

@@ -4,6 +4,7 @@
 
 /* Internal, for sim.c (world, hosts) and sim_net.c (network) only. */
 
+#include "base/mem.h"
 #include "io/loop_impl.h"
 #include "io/sim.h"
 

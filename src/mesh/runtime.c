@@ -163,7 +163,8 @@ static void policy_warn(const char *text, void *arg)
 
 static int mesh_open(struct sn_runtime *rt, const struct sn_options *opts)
 {
-	struct sn_recorder_options recorder = {.loop = rt->loop, .dir = opts->state_dir};
+	struct sn_recorder_options recorder = {.loop = rt->loop,
+			.dir = opts->record_dir != NULL ? opts->record_dir : opts->state_dir};
 	struct sn_policies_options policies = {
 		.loop = rt->loop,
 		.paths = policy_paths,
