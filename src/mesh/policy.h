@@ -40,6 +40,7 @@ enum sn_retry_on { /* bits of retry_on; a 503 is SN_RETRY_503 | SN_RETRY_5XX */
 	SN_RETRY_504 = 32,
 	SN_RETRY_5XX = 64,
 	SN_RETRY_UNAVAILABLE = 128,
+	SN_RETRY_429 = 256, /* no word of retry-on: a 429 is retried after the hint that came with it */
 };
 
 /* Whose defaults hold where the tree says nothing. */
