@@ -51,8 +51,10 @@ int sn__loop_timeout_ms(struct sn_loop *loop);
 /** Everything opened on it must be closed. On a host loop the handles close in its next turns:
  * @done (may be NULL on own loops, which are drained here) is called when the last is gone. */
 void sn__loop_close(struct sn_loop *loop, void (*done)(void *arg), void *arg);
-/** In a child after fork(): close descriptors and free memory, touch nothing shared with the parent.
- * When the fork met the loop in the middle of a turn its memory is left alone. */
+/** In a child after fork(): close descriptors and free what was opened on the loop (streams,
+ * listeners, polls: none may be touched afterwards) without a word to anything shared with the
+ * parent. When the fork met the loop's thread in the middle of a turn, and in a host's loop, memory
+ * is left alone. */
 void sn__loop_abandon(struct sn_loop *loop);
 
 /** Whether the caller is on the loop's thread. Any thread. */

@@ -3,7 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <sys/eventfd.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -120,7 +120,8 @@ static void on_async(uv_async_t *h)
 
 static void uv_wake(struct sn_loop *loop)
 {
-	(void)uv_async_send(&lu_of(loop)->async);
+	if (!lu_of(loop)->dead)
+		(void)uv_async_send(&lu_of(loop)->async);
 }
 
 static void uv_kick(struct sn_loop *loop)
@@ -456,17 +457,61 @@ static void uv_back_close(struct sn_loop *loop, void (*done)(void *arg), void *a
 		done(arg);
 }
 
+/** Our libuv loop's own descriptors. libuv has no function that lets go of them without a word to
+ * the epoll instance, which is the parent's too. */
+static void close_own_fds(uv_loop_t *uv)
+{
+	const int fds[] = {uv->backend_fd, uv->async_io_watcher.fd, uv->async_wfd, uv->signal_pipefd[0],
+		uv->signal_pipefd[1]};
+
+	for (size_t i = 0; i < SN_COUNT(fds); i++) {
+		if (fds[i] >= 0)
+			(void)close(fds[i]);
+	}
+}
+
+/** The host may go on with its loop in the child (uv_loop_fork() watches all descriptors anew, and
+ * aborts on closed ones): something that never becomes ready takes the place of ours. */
+static void replace_fds(struct sn_loop_uv *lu)
+{
+	int quiet[2];
+	bool have = pipe2(quiet, O_CLOEXEC) == 0; /* the writing end stays open */
+
+	SN_LIST_FOREACH(node, &lu->watches) {
+		struct sn_watch *w = SN_CONTAINER_OF(node, struct sn_watch, link);
+
+		if (w->owns_fd && have)
+			(void)dup3(quiet[0], w->fd, O_CLOEXEC);
+		uv_unref((uv_handle_t *)&w->poll);
+	}
+	if (have)
+		(void)close(quiet[0]);
+	uv_unref((uv_handle_t *)&lu->timer);
+	uv_unref((uv_handle_t *)&lu->idle);
+}
+
+/* Closing a descriptor here leaves the parent's alone. libuv is not called: it would tell the shared
+ * epoll instance, and the fork may have met it anywhere. Its own small arrays are left behind. */
 static void uv_back_abandon(struct sn_loop *loop)
 {
 	struct sn_loop_uv *lu = lu_of(loop);
 
 	lu->dead = true;
-	SN_LIST_FOREACH(node, &lu->watches) {
+	if (lu->hosted) {
+		replace_fds(lu);
+		return; /* the host's loop holds our handles */
+	}
+	close_own_fds(lu->uv);
+	SN_LIST_FOREACH_SAFE(node, &lu->watches) {
 		struct sn_watch *w = SN_CONTAINER_OF(node, struct sn_watch, link);
 
 		if (w->owns_fd)
 			(void)close(w->fd);
+		if (!loop->in_turn)
+			w->gone(w);
 	}
+	if (!loop->in_turn)
+		sn__free(lu);
 }
 
 static const struct sn_loop_ops uv_ops = {
