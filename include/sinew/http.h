@@ -47,8 +47,10 @@ SN_API const char *sn_exchange_header(const struct sn_exchange *x, const char *n
 
 /**
  * Collect the whole body, at most @max bytes (0: the server's limit; beyond: 413 is sent and @fn is
- * told SN_E_LIMIT). @fn runs once, in a later turn: @status 0 and the body (borrowed, a NUL behind
- * it), or SN_E_RESET, SN_E_TIMEOUT, SN_E_LIMIT.
+ * told SN_E_LIMIT). @fn runs once, never inside this call: @status 0 and the body (borrowed, a NUL
+ * behind it), or SN_E_RESET, SN_E_TIMEOUT (408 is sent), SN_E_LIMIT, SN_E_PROTOCOL (400 is sent),
+ * SN_E_NOMEM (500 is sent), SN_E_CLOSED (answered before the body was there). SN_E_STATE (asked
+ * before). A client that waits for "100 Continue" gets it now.
  */
 typedef void sn_exchange_body_fn(struct sn_exchange *x, int status, const void *body, size_t size,
 		void *arg);
@@ -56,15 +58,17 @@ SN_API SN_MUST_USE int sn_exchange_read_all(struct sn_exchange *x, size_t max,
 		sn_exchange_body_fn *fn, void *arg);
 /**
  * Take the body piece by piece: @fn with status 0 and a piece, with status 0 and size 0 at the end,
- * or with an error. sn_exchange_pause() stops reading from the connection.
+ * or with an error as above. A piece must be used up or copied. sn_exchange_pause() stops reading
+ * from the connection, so that the client has to wait.
  */
 SN_API SN_MUST_USE int sn_exchange_read(struct sn_exchange *x, sn_exchange_body_fn *fn, void *arg);
 SN_API void sn_exchange_pause(struct sn_exchange *x, bool pause);
 
 /**
- * The whole response at once. Headers and body are copied. Content-Length, Date and Connection are
- * the server's. SN_E_INVALID (a header is malformed), SN_E_STATE (answered already), SN_E_NOMEM,
- * SN_E_RESET (the client is gone; the exchange is over all the same).
+ * The whole response at once. Headers and body are copied. Content-Length, Transfer-Encoding and
+ * Connection are the server's (but "Connection: close" may be asked for); Date is added unless
+ * given. @status: 200 to 999. SN_E_INVALID (status, or a header is malformed), SN_E_STATE (answered
+ * already), SN_E_NOMEM, SN_E_RESET (the client is gone; on_close follows).
  */
 SN_API SN_MUST_USE int sn_exchange_respond(struct sn_exchange *x, unsigned status,
 		const struct sn_header *headers /* may be NULL */, size_t n_headers,
@@ -73,7 +77,10 @@ SN_API SN_MUST_USE int sn_exchange_respond(struct sn_exchange *x, unsigned statu
  * Streamed response: start, then write as often as wanted, then end. @length: of the body, or -1
  * (chunked; until close for HTTP/1.0). sn_exchange_write() copies; when it returns SN_E_AGAIN the
  * bytes were taken and the producer should wait for the function given with
- * sn_exchange_on_drain().
+ * sn_exchange_on_drain(). SN_E_LIMIT: it did not wait, or wrote more than @length; nothing was
+ * taken. sn_exchange_end() before @length bytes were written breaks the connection (SN_E_STATE).
+ * Trailers are sent where the response is chunked. For HEAD, 204 and 304 the body is dropped.
+ * A client that closes its sending side is still answered; that it is gone shows when a write fails.
  */
 SN_API SN_MUST_USE int sn_exchange_start(struct sn_exchange *x, unsigned status,
 		const struct sn_header *headers /* may be NULL */, size_t n_headers, int64_t length);

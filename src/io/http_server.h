@@ -33,9 +33,12 @@ void **sn__http_server_slot(struct sn_http_server *server);
  * then the server is freed and @done (may be NULL) is called, in a later turn. */
 void sn__http_server_close(struct sn_http_server *server, uint32_t grace_ms,
 		void (*done)(void *arg), void *arg);
-/** After a 101 was sent with sn_exchange_start(): the connection and what came behind the head
- * (appended to @rest). The exchange is over. */
-SN_MUST_USE struct sn_stream *sn__exchange_take_stream(struct sn_exchange *x, struct sn_buf *rest);
+/** After sn_exchange_start() with 101 (which then sends nothing itself): the connection, what came
+ * behind the head (appended to @rest) and what must be sent before anything else, the 101's head
+ * (appended to @unsent). The caller owns the stream; the exchange is over (on_close with 0 follows).
+ * NULL: no 101, or the connection broke, or no memory (on_close says so). */
+SN_MUST_USE struct sn_stream *sn__exchange_take_stream(struct sn_exchange *x, struct sn_buf *rest,
+		struct sn_buf *unsent);
 const struct sn_http1_head *sn__exchange_head(const struct sn_exchange *x);
 struct sn_loop *sn__exchange_loop(const struct sn_exchange *x);
 

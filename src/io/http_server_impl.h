@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SN_SRC_IO_HTTP_SERVER_IMPL_H
+#define SN_SRC_IO_HTTP_SERVER_IMPL_H
+
+/*
+ * Internal, for http_server.c and exchange.c only.
+ *
+ * A connection without a request is a small struct; everything else lives in its exchange, which
+ * comes from the server's pool with the first byte and goes back when nothing is left to read. All
+ * connections read into one scratch block of the server; only what could not be used at once is
+ * kept in the exchange.
+ *
+ * Everything happens in the pump of a connection (http_server.c). The functions of exchange.c only
+ * change what the exchange holds and ask for a pump in the next turn, so that a user's function is
+ * never called from inside another one of his, and nothing is freed under his feet.
+ */
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "io/http_server.h"
+
+#define HTTP_SCRATCH (64u << 10)
+#define HTTP_OUT_HIGH (64u << 10) /* from here sn_exchange_write() says SN_E_AGAIN */
+#define HTTP_OUT_LOW (16u << 10)  /* below it on_drain is called */
+#define HTTP_OUT_MAX (16u << 20)  /* for a producer that does not wait */
+
+enum http_phase {
+	HTTP_IDLE,     /* between requests */
+	HTTP_HEAD,     /* a part of a head is there */
+	HTTP_EXCHANGE, /* until the response is sent */
+	HTTP_DRAIN,    /* response sent; the rest of the request's body is dropped */
+	HTTP_LINGER,   /* sent for the last time; waits for the client's end */
+	HTTP_GONE,
+};
+
+enum http_wait { /* what the timer stands for */
+	HTTP_WAIT_NONE,
+	HTTP_WAIT_IDLE,
+	HTTP_WAIT_HEAD,
+	HTTP_WAIT_BODY,
+	HTTP_WAIT_SEND,
+	HTTP_WAIT_LINGER,
+};
+
+struct http_conn {
+	struct sn_list link; /* sn_http_server.conns */
+	struct sn_http_server *server;
+	struct sn_stream *stream; /* NULL: taken over */
+	struct sn_exchange *x;    /* may be NULL */
+	struct sn_timer timer;
+	struct sn_task task;
+	uint8_t phase, wait;
+	bool pumping;
+	bool progress;   /* bytes moved since the timer was set */
+	bool eof;        /* the client will send no more */
+	bool rest;       /* stopped so that others have their turn */
+	uint8_t reads;   /* in this pump */
+	int failed;      /* why it broke; 0: it did not */
+	size_t dropped;  /* bytes read only to be thrown away */
+};
+
+enum http_answer { HTTP_UNANSWERED, HTTP_STREAMING, HTTP_ANSWERED };
+
+struct sn_exchange {
+	struct sn_list link; /* sn_http_server.pool */
+	struct http_conn *conn;
+	struct sn_http1_parser parser;
+	struct sn_buf in;   /* read but not yet used */
+	struct sn_buf head; /* copy of the head, cut into strings, and of the path */
+	struct sn_buf out;  /* to be sent */
+	struct sn_buf body; /* collected for read_all */
+	const char *path, *query;
+	/* the request's body */
+	sn_exchange_body_fn *reader; /* NULL: nobody asked, or all was told */
+	void *reader_arg;
+	uint64_t received;
+	size_t collect_max;
+	bool asked;         /* read or read_all was called */
+	bool collect;       /* read_all */
+	bool too_large;     /* the announced length is over the limit */
+	bool paused;
+	bool body_done;
+	bool continue_due;  /* the client waits for "100 Continue" */
+	/* the response */
+	uint8_t answer;     /* enum http_answer */
+	bool handed;        /* the handler was called with it */
+	bool no_body;       /* HEAD, 204, 304: what is written is dropped */
+	bool chunked;
+	bool close_after;
+	bool upgraded;      /* 101 */
+	bool drain_due;     /* SN_E_AGAIN was returned */
+	bool sized;         /* with a Content-Length */
+	uint64_t left;      /* of it */
+	sn_exchange_fn *on_drain;
+	void *on_drain_arg;
+	sn_exchange_close_fn *on_close;
+	void *on_close_arg;
+};
+
+struct sn_http_server {
+	struct sn_loop *loop;
+	struct sn_http_server_config config; /* hosts: own copy */
+	struct sn_listener *listener;
+	sn_http_handler_fn *handler;
+	void *arg;
+	struct sn_addr addr;
+	struct sn_list conns; /* http_conn.link */
+	unsigned n_conns;
+	struct sn_list pool;  /* sn_exchange.link */
+	unsigned n_pool;
+	char *scratch;
+	struct sn_str left;   /* of scratch: belongs to the connection being pumped */
+	uint64_t date_s;
+	char date[32];
+	bool closing, listener_paused;
+	struct sn_timer grace;
+	struct sn_task task;
+	void (*done)(void *arg);
+	void *done_arg;
+};
+
+/** @stream is taken on success. */
+SN_MUST_USE int sn__http_conn_open(struct sn_http_server *server, struct sn_stream *stream);
+/** Remember why it broke; the first reason stays. */
+void sn__http_conn_fail(struct http_conn *c, int code);
+/** Pump in the next turn; nothing when it runs already. */
+void sn__http_conn_kick(struct http_conn *c);
+/** Write what is in x->out; conn->failed is set when that fails. */
+void sn__http_conn_flush(struct http_conn *c);
+/** "Sat, 21 Nov 2026 02:34:32 GMT" of now. */
+struct sn_str sn__http_server_date(struct sn_http_server *server);
+/** A connection is gone. */
+void sn__http_server_left(struct sn_http_server *server);
+/** Web pages must not reach us: neither from another origin nor by a name that a stranger's DNS
+ * server points at us. 0 or the status to refuse with. */
+unsigned sn__http_server_check(const struct sn_http_server *server,
+		const struct sn_http1_head *head);
+/** Copy the head (@n bytes at @from) into the exchange and cut it into strings, so that the input
+ * may go. */
+SN_MUST_USE int sn__exchange_keep_head(struct sn_exchange *x, const char *from, size_t n);
+/** The authority of a target in absolute form, or nothing. */
+struct sn_str sn__exchange_authority(struct sn_str target);
+void sn__exchange_free(struct sn_exchange *x);
+/** Answer with @status and a line of text, and close behind it. */
+void sn__exchange_refuse(struct sn_exchange *x, unsigned status, const char *reason);
+
+#endif
