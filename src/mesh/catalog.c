@@ -107,7 +107,8 @@ struct sn_source *sn__source_find(struct sn_catalog *cat, struct sn_str key)
 	return sn_index_find(&cat->sources, sn__hash(key), source_eq, &key);
 }
 
-static int source_make(struct sn_catalog *cat, struct sn_str key, struct sn_source **ret_source)
+static int source_make(struct sn_catalog *cat, struct sn_str key, uint64_t hash,
+		struct sn_source **ret_source)
 {
 	unsigned section = (unsigned)(key.ptr[0] - '0');
 	struct sn_source *s;
@@ -124,7 +125,7 @@ static int source_make(struct sn_catalog *cat, struct sn_str key, struct sn_sour
 	s->batch = 0;
 	s->len = (uint16_t)key.len;
 	memcpy(s->key, key.ptr, key.len);
-	rc = sn__index_insert(&cat->sources, sn__hash(key), s, &cat->retired);
+	rc = sn__index_insert(&cat->sources, hash, s, &cat->retired);
 	if (rc < 0) {
 		sn__free(s);
 		return rc;
@@ -139,32 +140,24 @@ static int source_make(struct sn_catalog *cat, struct sn_str key, struct sn_sour
 	return 0;
 }
 
-static int source_intern_locked(struct sn_catalog *cat, struct sn_str key,
-		struct sn_source **ret_source)
-{
-	struct sn_source *s = sn__source_find(cat, key);
-
-	if (s == NULL)
-		return source_make(cat, key, ret_source);
-	*ret_source = s;
-	return 0;
-}
-
 int sn__source_intern(struct sn_catalog *cat, struct sn_str key, struct sn_source **ret_source)
 {
+	uint64_t hash = sn__hash(key);
 	struct sn_source *s;
-	int rc;
+	int rc = 0;
 
 	sn_rcu_read_lock();
-	s = sn__source_find(cat, key);
+	s = sn_index_find(&cat->sources, hash, source_eq, &key);
 	sn_rcu_read_unlock();
-	if (s != NULL) {
-		*ret_source = s;
-		return 0;
+	if (s == NULL) {
+		(void)pthread_mutex_lock(&cat->lock);
+		s = sn_index_find(&cat->sources, hash, source_eq, &key);
+		if (s == NULL)
+			rc = source_make(cat, key, hash, &s);
+		(void)pthread_mutex_unlock(&cat->lock);
 	}
-	(void)pthread_mutex_lock(&cat->lock);
-	rc = source_intern_locked(cat, key, ret_source);
-	(void)pthread_mutex_unlock(&cat->lock);
+	if (rc == 0)
+		*ret_source = s;
 	return rc;
 }
 

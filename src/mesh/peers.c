@@ -11,9 +11,6 @@
 #include "mesh/peer_state.h"
 #include "proto/json_value.h"
 
-#pragma weak sn__peer_state_ref
-#pragma weak sn__peer_state_unref
-
 static struct sn_peers none = {.refs = 1, .flags = SN_PEERS_STATIC | SN_PEERS_EMPTY};
 
 const struct sn_peers *sn__peers_none(void)
@@ -39,13 +36,8 @@ void sn__peers_unref(const struct sn_peers *p)
 	if (p == NULL || atomic_fetch_sub_explicit(&w->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	assert((p->flags & SN_PEERS_STATIC) == 0);
-	for (uint32_t i = 0; i < p->n; i++) {
-		struct sn_peer_state *ps = atomic_load_explicit(&p->peers[i].state,
-				memory_order_acquire);
-
-		if (ps != NULL)
-			sn__peer_state_unref(ps);
-	}
+	for (uint32_t i = 0; i < p->n; i++)
+		sn__peer_state_unref(atomic_load_explicit(&p->peers[i].state, memory_order_acquire));
 	if ((p->flags & SN_PEERS_TEXT) == 0)
 		sn__free(atomic_load_explicit(&w->json, memory_order_acquire));
 	sn__free(w);
@@ -117,114 +109,31 @@ const char *sn__peers_json(const struct sn_peers *p)
 	return json;
 }
 
-/* ---- comparing with the version before ---- */
+/* ---- reading a map ---- */
 
-/* Index of each new identity in @old, or NULL when they stand at the same places. Marks ends, so
- * that the caller knows how many were found. */
-static int match(const struct sn_json_members *m, const struct sn_peers *old,
-		struct sn_arena *scratch, struct sn_arena *keep, const uint32_t **ret_carry,
-		uint32_t *ret_found)
-{
-	uint32_t same = 0, both = SN_MIN(m->n, old->n), cap = 8, *table, *carry;
-
-	while (same < both && sn_str_eq(m->v[same].key, old->peers[same].identity))
-		same++;
-	*ret_found = same;
-	*ret_carry = NULL;
-	if (same == both)
-		return 0;
-	while (cap < old->n * 2)
-		cap *= 2;
-	table = sn__arena_zalloc(scratch, cap * sizeof(*table));
-	carry = sn__arena_alloc(keep, m->n * sizeof(*carry));
-	if (table == NULL || carry == NULL)
-		return SN_E_NOMEM;
-	for (uint32_t i = same; i < old->n; i++) {
-		uint32_t slot = (uint32_t)sn__hash(old->peers[i].identity) & (cap - 1);
-
-		while (table[slot] != 0)
-			slot = (slot + 1) & (cap - 1);
-		table[slot] = i + 1;
-	}
-	for (uint32_t i = 0; i < m->n; i++) {
-		uint32_t slot = (uint32_t)sn__hash(m->v[i].key) & (cap - 1);
-
-		carry[i] = i < same ? i : UINT32_MAX;
-		for (; i >= same && table[slot] != 0; slot = (slot + 1) & (cap - 1)) {
-			uint32_t j = table[slot] - 1;
-
-			if (!sn_str_eq(old->peers[j].identity, m->v[i].key))
-				continue;
-			carry[i] = j;
-			(*ret_found)++;
-			break;
-		}
-	}
-	*ret_carry = carry;
-	return 0;
-}
-
-static int is_equal(const struct sn_json_members *m, const struct sn_peers *old,
-		const uint32_t *carry, uint32_t found, struct sn_arena *scratch, bool *ret_equal)
-{
-	bool equal = m->n == old->n && found == m->n;
-
-	for (uint32_t i = 0; equal && i < m->n; i++) {
-		int rc = sn__json_text_equal(m->v[i].raw, old->peers[carry != NULL ? carry[i] : i].json,
-				scratch, &equal);
-
-		if (rc < 0)
-			return rc;
-	}
-	*ret_equal = equal;
-	return 0;
-}
-
-int sn__peers_equal(const struct sn_peers *a, const struct sn_peers *b, struct sn_arena *scratch,
-		bool *ret_equal)
-{
-	struct sn_json_members m = {.n = a->n};
-	const uint32_t *carry;
-	uint32_t found;
-	int rc;
-
-	if (a->n != b->n || ((a->flags | b->flags) & SN_PEERS_TEXT) != 0) {
-		*ret_equal = false;
-		return 0;
-	}
-	m.v = sn__arena_alloc(scratch, (size_t)a->n * sizeof(*m.v));
-	if (m.v == NULL)
-		return SN_E_NOMEM;
-	for (uint32_t i = 0; i < a->n; i++)
-		m.v[i] = (struct sn_json_member){.key = a->peers[i].identity, .raw = a->peers[i].json};
-	rc = match(&m, b, scratch, scratch, &carry, &found);
-	return rc < 0 ? rc : is_equal(&m, b, carry, found, scratch, ret_equal);
-}
-
-/* ---- building ---- */
-
-/* What is read from an entry. */
-struct fields {
-	struct sn_json_string protocol, address;
+/* An entry as it stands in the message. */
+struct entry {
+	struct sn_str identity;
+	struct sn_str json;
+	struct sn_str protocol, address;
 	uint16_t port, weight;
 };
 
-static const struct sn_str well_known[] = {
-	{"http", 4}, {"https", 5}, {"tcp", 3}, {"", 0}};
+struct entries {
+	struct entry *v;
+	uint32_t n, cap;
+};
 
-static const struct sn_str *known(struct sn_json_string s)
+static int read_text(struct sn_json_pull *r, struct sn_arena *arena, struct sn_str *ret)
 {
-	for (size_t i = 0; i < SN_COUNT(well_known); i++) {
-		if (sn__json_string_is(s, well_known[i]))
-			return &well_known[i];
-	}
-	return NULL;
-}
+	struct sn_json_string s;
+	int rc;
 
-static int read_text(struct sn_json_pull *r, struct sn_json_string *ret)
-{
-	*ret = (struct sn_json_string){{"", 0}, false};
-	return sn__json_peek(r) == SN_JSON_STRING ? sn__json_string(r, ret) : sn__json_skip(r, NULL);
+	*ret = SN_STR("");
+	if (sn__json_peek(r) != SN_JSON_STRING)
+		return sn__json_skip(r, NULL);
+	rc = sn__json_string(r, &s);
+	return rc < 0 ? rc : sn__json_plain(s, arena, ret);
 }
 
 static int read_number(struct sn_json_pull *r, uint16_t otherwise, uint16_t *ret)
@@ -242,35 +151,229 @@ static int read_number(struct sn_json_pull *r, uint16_t otherwise, uint16_t *ret
 	return rc;
 }
 
-static int read_fields(const struct sn_json_member *m, struct fields *f)
+static int read_member(struct sn_json_pull *r, struct sn_json_string key, struct sn_arena *arena,
+		struct entry *e)
+{
+	static const struct sn_str port = {"port", 4}, weight = {"weight", 6}, address = {"address", 7},
+				   protocol = {"protocol", 8};
+
+	if (!key.escaped) { /* most names differ in length */
+		switch (key.raw.len) {
+		case 4:
+			return sn_str_eq(key.raw, port) ? read_number(r, 0, &e->port)
+							: sn__json_skip(r, NULL);
+		case 7:
+			return sn_str_eq(key.raw, address) ? read_text(r, arena, &e->address)
+							   : sn__json_skip(r, NULL);
+		case 8:
+			return sn_str_eq(key.raw, protocol) ? read_text(r, arena, &e->protocol)
+							    : sn__json_skip(r, NULL);
+		case 6:
+			return sn_str_eq(key.raw, weight) ? read_number(r, 1, &e->weight)
+							  : sn__json_skip(r, NULL);
+		default:
+			return sn__json_skip(r, NULL);
+		}
+	}
+	if (sn__json_string_is(key, port))
+		return read_number(r, 0, &e->port);
+	if (sn__json_string_is(key, address))
+		return read_text(r, arena, &e->address);
+	if (sn__json_string_is(key, protocol))
+		return read_text(r, arena, &e->protocol);
+	return sn__json_string_is(key, weight) ? read_number(r, 1, &e->weight) : sn__json_skip(r, NULL);
+}
+
+static int read_entry(struct sn_json_pull *r, struct sn_arena *arena, struct entry *e)
+{
+	struct sn_json_string key;
+	int rc;
+
+	e->protocol = e->address = SN_STR("");
+	e->port = 0;
+	e->weight = 1;
+	if (sn__json_peek(r) != SN_JSON_OBJECT) /* kept, but nobody to call */
+		return sn__json_skip(r, &e->json);
+	e->json.ptr = r->p;
+	rc = sn__json_enter_object(r);
+	while (rc == 0 && (rc = sn__json_member(r, &key)) > 0)
+		rc = read_member(r, key, arena, e);
+	e->json.len = (size_t)(r->p - e->json.ptr);
+	if (e->weight == 0)
+		e->weight = 1;
+	return rc;
+}
+
+static int more_room(struct entries *es, struct sn_arena *arena)
+{
+	uint32_t cap = es->cap != 0 ? es->cap * 2 : 4;
+	struct entry *v;
+
+	if (cap > UINT32_MAX / 4)
+		return SN_E_LIMIT;
+	v = sn__arena_alloc(arena, cap * sizeof(*v));
+	if (v == NULL)
+		return SN_E_NOMEM;
+	if (es->n > 0)
+		memcpy(v, es->v, es->n * sizeof(*v));
+	es->v = v;
+	es->cap = cap;
+	return 0;
+}
+
+/* Of entries with one identity the last one takes the first one's place. */
+static int drop_doubles(struct entries *es, struct sn_arena *arena)
+{
+	uint32_t *twin, n = 0;
+	int rc;
+
+	if (es->n == 0)
+		return 0;
+	rc = sn__json_twins(&es->v[0].identity, sizeof(es->v[0]), es->n, arena, &twin);
+	if (rc < 0 || twin == NULL)
+		return rc;
+	for (uint32_t i = 0; i < es->n; i++)
+		es->v[twin[i]] = es->v[i];
+	for (uint32_t i = 0; i < es->n; i++) {
+		if (twin[i] == i)
+			es->v[n++] = es->v[i];
+	}
+	es->n = n;
+	return 0;
+}
+
+static int read_map(struct sn_str json, struct sn_arena *arena, struct entries *es)
 {
 	struct sn_json_string key;
 	struct sn_json_pull r;
 	int rc;
 
-	*f = (struct fields){.protocol.raw = {"", 0}, .address.raw = {"", 0}, .weight = 1};
-	if (m->type != SN_JSON_OBJECT)
-		return 0;
-	sn__json_begin_checked(&r, m->raw);
+	sn__json_begin_checked(&r, json);
 	rc = sn__json_enter_object(&r);
 	while (rc == 0 && (rc = sn__json_member(&r, &key)) > 0) {
-		if (sn__json_string_is(key, SN_STR("protocol")))
-			rc = read_text(&r, &f->protocol);
-		else if (sn__json_string_is(key, SN_STR("address")))
-			rc = read_text(&r, &f->address);
-		else if (sn__json_string_is(key, SN_STR("port")))
-			rc = read_number(&r, 0, &f->port);
-		else if (sn__json_string_is(key, SN_STR("weight")))
-			rc = read_number(&r, 1, &f->weight);
-		else
-			rc = sn__json_skip(&r, NULL);
+		rc = es->n == es->cap ? more_room(es, arena) : 0;
+		if (rc == 0)
+			rc = sn__json_plain(key, arena, &es->v[es->n].identity);
+		if (rc == 0)
+			rc = read_entry(&r, arena, &es->v[es->n]);
+		es->n += rc == 0;
 	}
-	if (f->weight == 0)
-		f->weight = 1;
-	return rc;
+	return rc < 0 ? rc : drop_doubles(es, arena);
 }
 
-static struct sn_str put_str(char **at, struct sn_str s)
+/* ---- comparing with the version before ---- */
+
+static struct entry entry_of(const struct sn_peer *p)
+{
+	return (struct entry){.identity = p->identity, .json = p->json, .protocol = p->protocol,
+		.address = p->address, .port = p->port, .weight = p->weight};
+}
+
+/* Index of each new identity in @old, or NULL when they stand at the same places; and how many have
+ * one. */
+static int match(const struct entries *es, const struct sn_peers *old, struct sn_arena *scratch,
+		struct sn_arena *keep, const uint32_t **ret_carry, uint32_t *ret_found)
+{
+	uint32_t same = 0, both = SN_MIN(es->n, old->n), cap = 8, *table, *carry;
+
+	while (same < both && sn_str_eq(es->v[same].identity, old->peers[same].identity))
+		same++;
+	*ret_found = same;
+	*ret_carry = NULL;
+	if (same == both)
+		return 0;
+	while (cap < old->n * 2)
+		cap *= 2;
+	table = sn__arena_zalloc(scratch, cap * sizeof(*table));
+	carry = sn__arena_alloc(keep, es->n * sizeof(*carry));
+	if (table == NULL || carry == NULL)
+		return SN_E_NOMEM;
+	for (uint32_t i = same; i < old->n; i++) {
+		uint32_t slot = (uint32_t)sn__hash(old->peers[i].identity) & (cap - 1);
+
+		while (table[slot] != 0)
+			slot = (slot + 1) & (cap - 1);
+		table[slot] = i + 1;
+	}
+	for (uint32_t i = 0; i < es->n; i++) {
+		uint32_t slot = (uint32_t)sn__hash(es->v[i].identity) & (cap - 1);
+
+		carry[i] = i < same ? i : UINT32_MAX;
+		for (; i >= same && table[slot] != 0; slot = (slot + 1) & (cap - 1)) {
+			uint32_t j = table[slot] - 1;
+
+			if (!sn_str_eq(old->peers[j].identity, es->v[i].identity))
+				continue;
+			carry[i] = j;
+			(*ret_found)++;
+			break;
+		}
+	}
+	*ret_carry = carry;
+	return 0;
+}
+
+/* Whether the two may be equal; what was read from equal JSON is equal. */
+static bool look_alike(const struct entry *a, const struct entry *b)
+{
+	return a->port == b->port && a->weight == b->weight && sn_str_eq(a->address, b->address) &&
+			sn_str_eq(a->protocol, b->protocol);
+}
+
+static int is_equal(const struct entries *es, const struct sn_peers *old, const uint32_t *carry,
+		uint32_t found, struct sn_arena *scratch, bool *ret_equal)
+{
+	bool equal = es->n == old->n && found == es->n;
+
+	for (uint32_t i = 0; equal && i < es->n; i++) {
+		struct entry was = entry_of(&old->peers[carry != NULL ? carry[i] : i]);
+		int rc;
+
+		equal = look_alike(&es->v[i], &was);
+		if (!equal || sn_str_eq(es->v[i].json, was.json))
+			continue;
+		rc = sn__json_text_equal(es->v[i].json, was.json, scratch, &equal);
+		if (rc < 0)
+			return rc;
+	}
+	*ret_equal = equal;
+	return 0;
+}
+
+int sn__peers_equal(const struct sn_peers *a, const struct sn_peers *b, struct sn_arena *scratch,
+		bool *ret_equal)
+{
+	struct entries es = {.n = a->n};
+	const uint32_t *carry;
+	uint32_t found;
+	int rc;
+
+	if (a->n != b->n || ((a->flags | b->flags) & SN_PEERS_TEXT) != 0) {
+		*ret_equal = false;
+		return 0;
+	}
+	es.v = sn__arena_alloc(scratch, (size_t)a->n * sizeof(*es.v));
+	if (es.v == NULL)
+		return SN_E_NOMEM;
+	for (uint32_t i = 0; i < a->n; i++)
+		es.v[i] = entry_of(&a->peers[i]);
+	rc = match(&es, b, scratch, scratch, &carry, &found);
+	return rc < 0 ? rc : is_equal(&es, b, carry, found, scratch, ret_equal);
+}
+
+/* ---- building ---- */
+
+/* Protocols that are not copied. */
+static const char *well_known(struct sn_str s)
+{
+	static const char *const names[] = {[0] = "", [3] = "tcp", [4] = "http", [5] = "https"};
+
+	if (s.len >= SN_COUNT(names) || names[s.len] == NULL || memcmp(s.ptr, names[s.len], s.len) != 0)
+		return NULL;
+	return names[s.len];
+}
+
+static struct sn_str put(char **at, struct sn_str s)
 {
 	struct sn_str copy = {*at, s.len};
 
@@ -278,19 +381,6 @@ static struct sn_str put_str(char **at, struct sn_str s)
 		memcpy(*at, s.ptr, s.len);
 	(*at)[s.len] = '\0';
 	*at += s.len + 1;
-	return copy;
-}
-
-static struct sn_str put_text(char **at, struct sn_json_string s)
-{
-	const struct sn_str *k = known(s);
-	struct sn_str copy = {*at, 0};
-
-	if (k != NULL)
-		return *k;
-	copy.len = sn__json_unescape(s, *at);
-	(*at)[copy.len] = '\0';
-	*at += copy.len + 1;
 	return copy;
 }
 
@@ -305,23 +395,26 @@ static uint64_t decimal_identity(struct sn_str s)
 	return v;
 }
 
-static void fill(struct sn_peers *p, const struct sn_json_members *m, const struct fields *f)
+static void fill(struct sn_peers *p, const struct entries *es)
 {
-	char *at = (char *)&p->peers[m->n];
+	char *at = (char *)&p->peers[es->n];
 	uint64_t lowest = UINT64_MAX;
 
-	p->n = m->n;
+	p->n = es->n;
 	p->first = 0;
-	for (uint32_t i = 0; i < m->n; i++) {
+	for (uint32_t i = 0; i < es->n; i++) {
+		const struct entry *e = &es->v[i];
+		const char *known = well_known(e->protocol);
 		struct sn_peer *peer = &p->peers[i];
 		uint64_t number;
 
-		peer->json = put_str(&at, m->v[i].raw);
-		peer->protocol = put_text(&at, f[i].protocol);
-		peer->address = put_text(&at, f[i].address);
-		peer->identity = put_str(&at, m->v[i].key); /* last: sn__peers_size() */
-		peer->port = f[i].port;
-		peer->weight = f[i].weight;
+		peer->json = put(&at, e->json);
+		peer->protocol = known != NULL ? (struct sn_str){known, e->protocol.len}
+					       : put(&at, e->protocol);
+		peer->address = put(&at, e->address);
+		peer->identity = put(&at, e->identity); /* last: sn__peers_size() */
+		peer->port = e->port;
+		peer->weight = e->weight;
 		atomic_init(&peer->state, NULL);
 		number = decimal_identity(peer->identity);
 		if (number < lowest) {
@@ -331,33 +424,25 @@ static void fill(struct sn_peers *p, const struct sn_json_members *m, const stru
 	}
 }
 
-static int build(const struct sn_json_members *m, uint64_t hash, struct sn_arena *scratch,
-		struct sn_peers **ret_new)
+static int build(const struct entries *es, uint64_t hash, struct sn_peers **ret_new)
 {
-	struct fields *f = sn__arena_alloc(scratch, (size_t)m->n * sizeof(*f));
-	size_t texts = 0, size;
+	size_t texts = 0;
 	struct sn_peers *p;
 
-	if (f == NULL)
-		return SN_E_NOMEM;
-	for (uint32_t i = 0; i < m->n; i++) {
-		int rc = read_fields(&m->v[i], &f[i]);
+	for (uint32_t i = 0; i < es->n; i++) {
+		const struct entry *e = &es->v[i];
 
-		if (rc < 0)
-			return rc;
-		texts += m->v[i].raw.len + 1 + m->v[i].key.len + 1;
-		texts += known(f[i].protocol) != NULL ? 0 : f[i].protocol.raw.len + 1;
-		texts += known(f[i].address) != NULL ? 0 : f[i].address.raw.len + 1;
+		texts += e->json.len + e->identity.len + e->address.len + 3;
+		texts += well_known(e->protocol) != NULL ? 0 : e->protocol.len + 1;
 	}
-	size = sizeof(*p) + m->n * sizeof(p->peers[0]) + texts;
-	p = sn__malloc(size);
+	p = sn__malloc(sizeof(*p) + es->n * sizeof(p->peers[0]) + texts);
 	if (p == NULL)
 		return SN_E_NOMEM;
 	memset(p, 0, sizeof(*p));
 	atomic_init(&p->refs, 1);
 	p->hash = hash;
-	p->flags = m->n == 0 ? SN_PEERS_EMPTY : 0;
-	fill(p, m, f);
+	p->flags = es->n == 0 ? SN_PEERS_EMPTY : 0;
+	fill(p, es);
 	*ret_new = p;
 	return 0;
 }
@@ -367,8 +452,8 @@ int sn__peers_build(struct sn_str json, uint64_t hash, const struct sn_peers *ol
 		const uint32_t **ret_carry)
 {
 	const uint32_t *carry = NULL;
-	struct sn_json_members m;
-	int rc = sn__json_members(json, scratch, &m);
+	struct entries es = {NULL, 0, 0};
+	int rc = read_map(json, scratch, &es);
 
 	if (rc < 0)
 		return rc;
@@ -376,9 +461,9 @@ int sn__peers_build(struct sn_str json, uint64_t hash, const struct sn_peers *ol
 		uint32_t found;
 		bool equal;
 
-		rc = match(&m, old, scratch, keep, &carry, &found);
+		rc = match(&es, old, scratch, keep, &carry, &found);
 		if (rc == 0)
-			rc = is_equal(&m, old, carry, found, scratch, &equal);
+			rc = is_equal(&es, old, carry, found, scratch, &equal);
 		if (rc < 0)
 			return rc;
 		if (equal) {
@@ -387,7 +472,7 @@ int sn__peers_build(struct sn_str json, uint64_t hash, const struct sn_peers *ol
 			return 0;
 		}
 	}
-	rc = build(&m, hash, scratch, ret_new);
+	rc = build(&es, hash, ret_new);
 	if (rc == 0)
 		*ret_carry = carry;
 	return rc;

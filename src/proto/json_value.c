@@ -11,18 +11,18 @@
 
 /* ---- members ---- */
 
-static int unescaped(struct sn_json_string s, struct sn_arena *arena, struct sn_str *ret)
+int sn__json_plain(struct sn_json_string s, struct sn_arena *arena, struct sn_str *ret_text)
 {
 	char *copy;
 
 	if (!s.escaped) {
-		*ret = s.raw;
+		*ret_text = s.raw;
 		return 0;
 	}
 	copy = sn__arena_alloc(arena, s.raw.len);
 	if (copy == NULL)
 		return SN_E_NOMEM;
-	*ret = (struct sn_str){copy, sn__json_unescape(s, copy)};
+	*ret_text = (struct sn_str){copy, sn__json_unescape(s, copy)};
 	return 0;
 }
 
@@ -47,88 +47,116 @@ static int push(struct sn_json_members *m, uint32_t *cap, const struct sn_json_m
 	return 0;
 }
 
-/* Let the earlier of members i and j have the value of the later, and drop the later. */
-static void drop_double(struct sn_json_members *m, uint32_t first, uint32_t later)
+static const struct sn_str *key_at(const struct sn_str *keys, size_t stride, uint32_t i)
 {
-	m->v[first].raw = m->v[later].raw;
-	m->v[first].type = m->v[later].type;
-	m->v[later].type = SN_JSON_ERROR;
+	return (const struct sn_str *)(const void *)((const char *)keys + i * stride);
 }
 
-static int find_doubles(struct sn_json_members *m, struct sn_arena *arena, bool *ret_any)
+static bool few_differ(const struct sn_str *keys, size_t stride, uint32_t n)
 {
-	uint32_t *table, cap = 32;
-
-	*ret_any = false;
-	if (m->n <= FEW_MEMBERS) {
-		for (uint32_t j = 1; j < m->n; j++) {
-			for (uint32_t i = 0; i < j; i++) {
-				if (!sn_str_eq(m->v[i].key, m->v[j].key))
-					continue;
-				drop_double(m, i, j);
-				*ret_any = true;
-				break;
-			}
+	for (uint32_t j = 1; j < n; j++) {
+		for (uint32_t i = 0; i < j; i++) {
+			if (sn_str_eq(*key_at(keys, stride, i), *key_at(keys, stride, j)))
+				return false;
 		}
-		return 0;
 	}
-	while (cap < m->n * 2)
+	return true;
+}
+
+int sn__json_twins(const struct sn_str *keys, size_t stride, uint32_t n, struct sn_arena *arena,
+		uint32_t **ret_twin)
+{
+	uint32_t *table, *twin = NULL, cap = 32;
+
+	*ret_twin = NULL;
+	if (n <= FEW_MEMBERS && few_differ(keys, stride, n))
+		return 0;
+	while (cap < n * 2)
 		cap *= 2;
 	table = sn__arena_zalloc(arena, cap * sizeof(*table));
 	if (table == NULL)
 		return SN_E_NOMEM;
-	for (uint32_t j = 0; j < m->n; j++) {
-		uint32_t slot = (uint32_t)sn__hash(m->v[j].key) & (cap - 1);
+	for (uint32_t j = 0; j < n; j++) {
+		const struct sn_str *key = key_at(keys, stride, j);
+		uint32_t slot = (uint32_t)sn__hash(*key) & (cap - 1);
 
-		while (table[slot] != 0 && !sn_str_eq(m->v[table[slot] - 1].key, m->v[j].key))
+		while (table[slot] != 0 && !sn_str_eq(*key_at(keys, stride, table[slot] - 1), *key))
 			slot = (slot + 1) & (cap - 1);
-		if (table[slot] != 0) {
-			drop_double(m, table[slot] - 1, j);
-			*ret_any = true;
-		} else {
+		if (table[slot] == 0) {
 			table[slot] = j + 1;
+			if (twin != NULL)
+				twin[j] = j;
+			continue;
 		}
+		if (twin == NULL) { /* the first pair */
+			twin = sn__arena_alloc(arena, n * sizeof(*twin));
+			if (twin == NULL)
+				return SN_E_NOMEM;
+			for (uint32_t i = 0; i < j; i++)
+				twin[i] = i;
+		}
+		twin[j] = table[slot] - 1;
 	}
+	*ret_twin = twin;
 	return 0;
 }
 
-int sn__json_members(struct sn_str json, struct sn_arena *arena,
+/* Of members with one name the last one's value takes the first one's place. */
+static int drop_doubles(struct sn_json_members *m, struct sn_arena *arena)
+{
+	uint32_t *twin, n = 0;
+	int rc;
+
+	if (m->n == 0)
+		return 0;
+	rc = sn__json_twins(&m->v[0].key, sizeof(m->v[0]), m->n, arena, &twin);
+	if (rc < 0 || twin == NULL)
+		return rc;
+	for (uint32_t i = 0; i < m->n; i++) {
+		m->v[twin[i]].raw = m->v[i].raw;
+		m->v[twin[i]].type = m->v[i].type;
+	}
+	for (uint32_t i = 0; i < m->n; i++) {
+		if (twin[i] == i)
+			m->v[n++] = m->v[i];
+	}
+	m->n = n;
+	return 0;
+}
+
+int sn__json_read_members(struct sn_json_pull *r, struct sn_arena *arena,
 		struct sn_json_members *ret_members)
 {
 	struct sn_json_members m = {NULL, 0};
 	struct sn_json_string key;
-	struct sn_json_pull r;
-	uint32_t cap = 0, n = 0;
-	bool doubles;
-	int rc;
+	uint32_t cap = 0;
+	int rc = sn__json_enter_object(r);
 
-	sn__json_begin_checked(&r, json);
-	rc = sn__json_enter_object(&r);
-	if (rc < 0)
-		return rc;
-	while ((rc = sn__json_member(&r, &key)) > 0) {
-		struct sn_json_member member = {.type = sn__json_peek(&r)};
+	while (rc == 0 && (rc = sn__json_member(r, &key)) > 0) {
+		struct sn_json_member member = {.type = sn__json_peek(r)};
 
-		rc = sn__json_skip(&r, &member.raw);
+		rc = sn__json_skip(r, &member.raw);
 		if (rc == 0)
-			rc = unescaped(key, arena, &member.key);
+			rc = sn__json_plain(key, arena, &member.key);
 		if (rc == 0)
 			rc = push(&m, &cap, &member, arena);
 		if (rc < 0)
 			return rc;
 	}
 	if (rc == 0)
-		rc = find_doubles(&m, arena, &doubles);
-	if (rc < 0)
-		return rc;
-	for (uint32_t i = 0; doubles && i < m.n; i++) {
-		if (m.v[i].type != SN_JSON_ERROR)
-			m.v[n++] = m.v[i];
-	}
-	if (doubles)
-		m.n = n;
-	*ret_members = m;
-	return 0;
+		rc = drop_doubles(&m, arena);
+	if (rc == 0)
+		*ret_members = m;
+	return rc;
+}
+
+int sn__json_members(struct sn_str json, struct sn_arena *arena,
+		struct sn_json_members *ret_members)
+{
+	struct sn_json_pull r;
+
+	sn__json_begin_checked(&r, json);
+	return sn__json_read_members(&r, arena, ret_members);
 }
 
 const struct sn_json_member *sn__json_members_get(const struct sn_json_members *m,

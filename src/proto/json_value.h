@@ -24,6 +24,16 @@ struct sn_json_members {
  * value counts. SN_E_NOMEM (or the arena's limit), SN_E_PARSE (no object). */
 SN_MUST_USE int sn__json_members(struct sn_str json, struct sn_arena *arena,
 		struct sn_json_members *ret_members);
+/** As above, the object at which @r stands; it is checked on the way unless the reader trusts it. */
+SN_MUST_USE int sn__json_read_members(struct sn_json_pull *r, struct sn_arena *arena,
+		struct sn_json_members *ret_members);
+/** Find members of one name among @n keys of @stride bytes apart: *ret_twin[i] (in the arena) is the
+ * first member with the same key, i itself for a first one; NULL when all differ. SN_E_NOMEM. */
+SN_MUST_USE int sn__json_twins(const struct sn_str *keys, size_t stride, uint32_t n,
+		struct sn_arena *arena, uint32_t **ret_twin);
+/** A key or text without escapes, in place or in the arena. SN_E_NOMEM. */
+SN_MUST_USE int sn__json_plain(struct sn_json_string s, struct sn_arena *arena,
+		struct sn_str *ret_text);
 /** Member called @key, or NULL; linear. */
 const struct sn_json_member *sn__json_members_get(const struct sn_json_members *m,
 		struct sn_str key);

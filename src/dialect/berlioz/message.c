@@ -114,7 +114,7 @@ static bool is_id(struct sn_str key)
 	return key.len >= 3 && memmem(key.ptr, key.len, "://", 3) != NULL;
 }
 
-static int read_peers(struct reader *rd, struct sn_str json)
+static int read_peers(struct reader *rd, const struct sn_json_members *m)
 {
 	static const struct {
 		struct sn_str kind;
@@ -127,19 +127,19 @@ static int read_peers(struct reader *rd, struct sn_str json)
 		{{"secret_public_key", 17}, 1},
 		{{"secret_private_key", 18}, 1},
 	};
-	struct sn_json_members m = {NULL, 0};
-	int rc = members(rd, json, &m);
+	int rc = 0;
 
-	for (uint32_t i = 0; i < m.n && rc == 0; i++) {
-		struct sn_path path = {.n = 1, .part = {m.v[i].key}};
+	for (uint32_t i = 0; i < m->n && rc == 0; i++) {
+		const struct sn_json_member *v = &m->v[i];
+		struct sn_path path = {.n = 1, .part = {v->key}};
 
-		if (is_id(m.v[i].key)) {
-			rc = set_tree(rd, path, &m.v[i], has_endpoints(m.v[i].key, &m.v[i]) ? 1 : 0);
+		if (is_id(v->key)) {
+			rc = set_tree(rd, path, v, has_endpoints(v->key, v) ? 1 : 0);
 			continue;
 		}
 		for (size_t k = 0; k < SN_COUNT(trees) && rc == 0; k++) {
-			if (sn_str_eq(m.v[i].key, trees[k].kind))
-				rc = set_tree(rd, path, &m.v[i], trees[k].levels);
+			if (sn_str_eq(v->key, trees[k].kind))
+				rc = set_tree(rd, path, v, trees[k].levels);
 		}
 	}
 	return rc;
@@ -147,8 +147,8 @@ static int read_peers(struct reader *rd, struct sn_str json)
 
 /* ---- sections ---- */
 
-static int section_peers(struct reader *rd, const struct sn_json_member *m, bool prune_absent,
-		struct sn_message_memory *mem)
+static int section_peers(struct reader *rd, const struct sn_json_member *m,
+		const struct sn_json_members *targets, bool prune_absent, struct sn_message_memory *mem)
 {
 	uint64_t hash;
 	int rc;
@@ -164,7 +164,7 @@ static int section_peers(struct reader *rd, const struct sn_json_member *m, bool
 	hash = sn__hash(m->raw);
 	if (mem->peers_known && mem->peers_hash == hash)
 		return 0; /* the very bytes that were applied last */
-	rc = read_peers(rd, m->raw);
+	rc = read_peers(rd, targets);
 	/* What a file remembered and the agent no longer knows is gone. */
 	if (rc == 0 && (prune_absent || mem->from_state))
 		rc = sn__batch_prune(rd->batch, SN_SECTION_PEERS, false);
@@ -221,24 +221,81 @@ static int section_whole(struct reader *rd, enum sn_section section, enum sn_jso
 			type == SN_JSON_ARRAY && is_empty_array(m->raw));
 }
 
-static int check(struct reader *rd, struct sn_str text, const char *what)
-{
-	struct sn_json_pull r;
-	size_t offset = 0;
-	int rc = sn__json_check(text, &offset);
+/* ---- messages ---- */
 
-	if (rc < 0) {
-		if (rc == SN_E_LIMIT)
-			note(rd, "%s ignored: nested deeper than %u levels", what, SN_JSON_DEPTH_MAX);
-		else
-			note(rd, "%s ignored: malformed JSON at byte %zu", what, offset);
-		return rc;
+/* The sections of a message in order of appearance. */
+struct sections {
+	unsigned n;
+	enum sn_section order[SN_SECTIONS];
+	bool there[SN_SECTIONS];
+	struct sn_json_member value[SN_SECTIONS]; /* the last one counts */
+	struct sn_json_members targets;           /* of the peers */
+};
+
+static int find_section(struct sn_json_string key)
+{
+	for (unsigned i = 0; i < SN_SECTIONS; i++) {
+		if (sn__json_string_is(key, sn_str_from(sn__section_names[i])))
+			return (int)i;
 	}
-	sn__json_begin_checked(&r, text);
-	if (sn__json_peek(&r) == SN_JSON_OBJECT)
+	return -1;
+}
+
+/* The first walk over the bytes checks all of them, and remembers where sections and targets are:
+ * nothing else sees the whole message again. */
+static int split(struct reader *rd, struct sn_json_pull *r, struct sections *ss)
+{
+	struct sn_json_string key;
+	int rc = sn__json_enter_object(r);
+
+	while (rc == 0 && (rc = sn__json_member(r, &key)) > 0) {
+		struct sn_json_member value = {.type = sn__json_peek(r), .raw.ptr = r->p};
+		int section = find_section(key);
+
+		if (section == SN_SECTION_PEERS && value.type == SN_JSON_OBJECT) {
+			rc = sn__json_read_members(r, sn__batch_arena(rd->batch), &ss->targets);
+			value.raw.len = (size_t)(r->p - value.raw.ptr);
+		} else {
+			rc = sn__json_skip(r, &value.raw);
+		}
+		if (section < 0)
+			continue;
+		if (!ss->there[section])
+			ss->order[ss->n++] = (enum sn_section)section;
+		ss->there[section] = true;
+		ss->value[section] = value;
+	}
+	return rc < 0 ? rc : sn__json_finish(r);
+}
+
+static int refuse(struct reader *rd, const struct sn_json_pull *r, int rc, const char *what)
+{
+	if (r->error == 0)
+		note(rd, "%s ignored: %s", what, sn_strerror(rc));
+	else if (r->error == SN_E_LIMIT)
+		note(rd, "%s ignored: nested deeper than %u levels", what, SN_JSON_DEPTH_MAX);
+	else
+		note(rd, "%s ignored: malformed JSON at byte %zu", what, sn_json_offset(r));
+	return rc;
+}
+
+static int read_section(struct reader *rd, enum sn_section section, const struct sections *ss,
+		bool prune_absent, struct sn_message_memory *mem)
+{
+	const struct sn_json_member *value = &ss->value[section];
+
+	switch (section) {
+	case SN_SECTION_PEERS:
+		return section_peers(rd, value, &ss->targets, prune_absent, mem);
+	case SN_SECTION_ENDPOINTS:
+		return section_endpoints(rd, value);
+	case SN_SECTION_POLICIES:
+		return section_whole(rd, section, SN_JSON_OBJECT, value);
+	case SN_SECTION_CONSUMES:
+		return section_whole(rd, section, SN_JSON_ARRAY, value);
+	default:
 		return 0;
-	note(rd, "%s ignored: not a JSON object", what);
-	return SN_E_PARSE;
+	}
 }
 
 int sn__message_read(struct sn_str text, bool prune_absent, const struct sn_message_memory *mem,
@@ -247,23 +304,23 @@ int sn__message_read(struct sn_str text, bool prune_absent, const struct sn_mess
 {
 	struct reader rd = {batch, ret_note};
 	struct sn_message_memory next = *mem;
-	struct sn_json_members m = {NULL, 0};
+	struct sections ss = {.n = 0};
+	enum sn_json_type type;
+	struct sn_json_pull r;
 	int rc;
 
 	ret_note->text[0] = '\0';
-	rc = check(&rd, text, "message");
-	if (rc == 0)
-		rc = members(&rd, text, &m);
-	for (uint32_t i = 0; i < m.n && rc == 0; i++) {
-		if (sn_str_eq(m.v[i].key, SN_STR("peers")))
-			rc = section_peers(&rd, &m.v[i], prune_absent, &next);
-		else if (sn_str_eq(m.v[i].key, SN_STR("endpoints")))
-			rc = section_endpoints(&rd, &m.v[i]);
-		else if (sn_str_eq(m.v[i].key, SN_STR("policies")))
-			rc = section_whole(&rd, SN_SECTION_POLICIES, SN_JSON_OBJECT, &m.v[i]);
-		else if (sn_str_eq(m.v[i].key, SN_STR("consumes")))
-			rc = section_whole(&rd, SN_SECTION_CONSUMES, SN_JSON_ARRAY, &m.v[i]);
+	sn__json_begin(&r, text);
+	type = sn__json_peek(&r);
+	if (type != SN_JSON_OBJECT && type != SN_JSON_ERROR && sn__json_check(text, NULL) == 0) {
+		note(&rd, "message ignored: not a JSON object");
+		return SN_E_PARSE;
 	}
+	rc = split(&rd, &r, &ss);
+	if (rc < 0)
+		return refuse(&rd, &r, rc, "message");
+	for (unsigned i = 0; i < ss.n && rc == 0; i++)
+		rc = read_section(&rd, ss.order[i], &ss, prune_absent, &next);
 	if (rc == 0)
 		*ret_mem = next;
 	return rc;
@@ -301,11 +358,12 @@ int sn__message_read_state(struct sn_str text, const char *tag, struct sn_batch 
 	int rc;
 
 	ret_note->text[0] = '\0';
-	rc = check(&rd, text, "state file");
+	sn__json_begin(&r, text);
+	rc = sn__json_read_members(&r, sn__batch_arena(batch), &m);
 	if (rc == 0)
-		rc = members(&rd, text, &m);
+		rc = sn__json_finish(&r);
 	if (rc < 0)
-		return rc;
+		return refuse(&rd, &r, rc, "state file");
 	registry = sn__json_members_get(&m, SN_STR("registry"));
 	of = sn__json_members_get(&m, SN_STR("of"));
 	if (registry == NULL || registry->type != SN_JSON_OBJECT || of == NULL) {
