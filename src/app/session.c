@@ -9,6 +9,9 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "mesh/config.h"
+
+#define AGENT_MAX 2048
 
 void sn__session_log(enum sn_log_level level, const char *line, void *arg)
 {
@@ -79,11 +82,22 @@ int sn__session_record_dir(const struct sn_cli *cli, char **ret_dir)
 }
 
 /* The agent as the command line, the file and the environment name it, in this order. */
-static const char *agent_of(const struct sn_cli *cli)
+static void agent_of(const struct sn_cli *cli, const char *path, char *out, size_t size)
 {
-	const char *url = cli->opt[SN_OPT_AGENT];
+	const char *env = getenv("BERLIOZ_AGENT_PATH");
+	struct sn_config *config = NULL;
 
-	return url != NULL ? url : getenv("BERLIOZ_AGENT_PATH");
+	out[0] = '\0';
+	if (cli->opt[SN_OPT_AGENT] != NULL) {
+		(void)snprintf(out, size, "%s", cli->opt[SN_OPT_AGENT]);
+		return;
+	}
+	if (path != NULL && sn__config_load(path, &config, NULL, NULL) == 0 &&
+			config->agent.url != NULL)
+		(void)snprintf(out, size, "%s", config->agent.url);
+	else if (env != NULL)
+		(void)snprintf(out, size, "%s", env);
+	sn__config_destroy(config);
 }
 
 static int open_failed(const struct sn_cli *cli, int code, struct sn_error *err)
@@ -99,6 +113,7 @@ int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt)
 	const char *source = getenv("BERLIOZ_METADATA_SOURCE");
 	SN_AUTO_FREE char *record_dir = NULL;
 	struct sn_error *err = NULL;
+	char agent[AGENT_MAX];
 	struct sn_runtime *rt;
 	int r;
 
@@ -110,7 +125,8 @@ int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt)
 	opts.log = sn__session_log;
 	opts.log_arg = cli;
 	opts.log_level = sn__session_log_level(cli, SN_LOG_ERROR);
-	if (opts.config == NULL && agent_of(cli) == NULL && source == NULL) {
+	agent_of(cli, opts.config, agent, sizeof agent);
+	if (opts.config == NULL && agent[0] == '\0' && source == NULL) {
 		sn__cli_say(cli,
 				"no agent: give --agent URL, set BERLIOZ_AGENT_PATH, or write a "
 				"sinew.yaml (ws://HOST:PORT/TASK)");
@@ -121,8 +137,8 @@ int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt)
 		return open_failed(cli, r, err);
 	r = sn_wait_ready(rt, cli->timeout_ms);
 	if (r != 0) {
-		sn__cli_say(cli, "no message from the agent %s within %u ms",
-				agent_of(cli) != NULL ? agent_of(cli) : "", cli->timeout_ms);
+		sn__cli_say(cli, "no message from the agent %s within %u ms", agent,
+				cli->timeout_ms);
 		(void)sn_close(rt, NULL, NULL);
 		return SN_EXIT_FAILED;
 	}
