@@ -34,9 +34,10 @@ struct sn_ares {
 	ares_channel channel;
 	struct sn_list sockets; /* ares_socket.link */
 	struct sn_timer timer;
-	struct sn_task task;    /* to destroy it */
+	struct sn_task task;    /* to end queries, or all */
 	unsigned n_queries;
 	bool retired;
+	bool deaf;              /* a socket cannot be watched */
 	uint64_t looked_ns;
 	struct stat stat;       /* of resolv.conf when it was read */
 };
@@ -104,6 +105,8 @@ static struct ares_socket *socket_open(struct sn_ares *ares, ares_socket_t fd)
 	return s;
 }
 
+static void on_task(struct sn_task *task);
+
 static void on_socket_state(void *data, ares_socket_t fd, int readable, int writable)
 {
 	struct sn_ares *ares = data;
@@ -122,8 +125,12 @@ static void on_socket_state(void *data, ares_socket_t fd, int readable, int writ
 	}
 	if (found == NULL)
 		found = socket_open(ares, fd);
-	if (found != NULL) /* else the query runs into its time-out */
+	if (found != NULL) {
 		sn__poll_want(found->poll, (readable ? SN_READABLE : 0) | (writable ? SN_WRITABLE : 0));
+		return;
+	}
+	ares->deaf = true;
+	sn__loop_defer(ares->loop, &ares->task, on_task);
 }
 
 /* ---- channels ---- */
@@ -144,15 +151,21 @@ static void channel_destroy(struct sn_ares *ares)
 	sn__free(ares);
 }
 
-static void on_destroy(struct sn_task *task)
+static void on_task(struct sn_task *task)
 {
-	channel_destroy(SN_CONTAINER_OF(task, struct sn_ares, task));
+	struct sn_ares *ares = SN_CONTAINER_OF(task, struct sn_ares, task);
+
+	if (ares->deaf)
+		ares_cancel(ares->channel);
+	ares->deaf = false;
+	if (ares->retired && ares->n_queries == 0)
+		channel_destroy(ares);
 }
 
 static void destroy_if_over(struct sn_ares *ares)
 {
 	if (ares->retired && ares->n_queries == 0)
-		sn__loop_defer(ares->loop, &ares->task, on_destroy);
+		sn__loop_defer(ares->loop, &ares->task, on_task);
 }
 
 static const char *config_path(const struct sn_loop *loop)
@@ -240,8 +253,11 @@ static void answer(struct sn_resolve *op, int status, const struct ares_addrinfo
 	unsigned n = 0;
 
 	if (status != ARES_SUCCESS) {
-		sn__resolve_done(op, status == ARES_EDESTRUCTION ? SN_E_CLOSED : status == ARES_ENOMEM ?
-				SN_E_NOMEM : SN_E_RESOLVE, ares_strerror(status), NULL, 0, 0);
+		/* Queries are cancelled only for want of memory (deaf). */
+		int code = status == ARES_EDESTRUCTION ? SN_E_CLOSED : status == ARES_ENOMEM ||
+				status == ARES_ECANCELLED ? SN_E_NOMEM : SN_E_RESOLVE;
+
+		sn__resolve_done(op, code, ares_strerror(status), NULL, 0, 0);
 		return;
 	}
 	for (const struct ares_addrinfo_node *node = info->nodes; node != NULL && n < SN_COUNT(addrs);
