@@ -63,6 +63,40 @@ void sn__problem_warning(struct sn_problems *p, struct sn_place place, const cha
 	va_end(ap);
 }
 
+/* Digits and a ':' at the beginning of @s. */
+static bool take_number(struct sn_str *s, uint32_t *ret_value)
+{
+	const char *colon = memchr(s->ptr, ':', s->len);
+	size_t n = colon != NULL ? (size_t)(colon - s->ptr) : 0;
+	uint64_t v;
+
+	if (colon == NULL || sn__parse_u64((struct sn_str){s->ptr, n}, UINT32_MAX, &v) < 0)
+		return false;
+	*ret_value = (uint32_t)v;
+	*s = (struct sn_str){colon + 1, s->len - n - 1};
+	return true;
+}
+
+int sn__problem_from(struct sn_problems *p, const struct sn_error *err)
+{
+	struct sn_str text = sn_str_from(err->text), rest;
+	struct sn_str file = sn_str_from(p != NULL ? p->file : NULL);
+	struct sn_place place = {0}, found;
+
+	if (file.len > 0 && text.len > file.len && memcmp(text.ptr, file.ptr, file.len) == 0 &&
+			text.ptr[file.len] == ':')
+		text = (struct sn_str){text.ptr + file.len + 1, text.len - file.len - 1};
+	rest = text;
+	if (take_number(&rest, &found.line) && take_number(&rest, &found.column)) {
+		place = found;
+		text = rest;
+	}
+	while (text.len > 0 && *text.ptr == ' ')
+		text = (struct sn_str){text.ptr + 1, text.len - 1};
+	(void)sn__problem(p, place, "%.*s", (int)text.len, text.ptr);
+	return err->code;
+}
+
 static bool before(struct sn_place a, struct sn_place b)
 {
 	return a.line < b.line || (a.line == b.line && a.column < b.column);

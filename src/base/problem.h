@@ -41,6 +41,9 @@ int sn__problem(struct sn_problems *p, struct sn_place place, const char *fmt, .
 /** The same, but the file can be used all the same. */
 void sn__problem_warning(struct sn_problems *p, struct sn_place place, const char *fmt, ...)
 		SN_PRINTF(3, 4);
+/** The same from an error whose text is "file:line:column: what", "file: what" or "what". Returns
+ * its code. */
+int sn__problem_from(struct sn_problems *p, const struct sn_error *err);
 /** Sort by place, keeping the order of discovery at one place. */
 void sn__problems_sort(struct sn_problems *p);
 /** "file:line:column: text" (with "warning: " before the text of a warning) into @out. */

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SN_SRC_MESH_CONFIG_H
+#define SN_SRC_MESH_CONFIG_H
+
+/*
+ * Internal. sinew's own YAML file (docs/config.md) as a struct. Every problem of the file is
+ * collected with its place. A section that belongs to a later version is an error that says so.
+ */
+
+#include <jansson.h>
+
+#include <sinew/runtime.h>
+#include "base/option.h"
+#include "base/problem.h"
+#include "base/subst.h"
+
+#define SN_CONFIG_SIZE_MAX ((size_t)16 << 20)
+
+struct sn_config_tls { /* paths of files; NULL: none */
+	const char *ca, *cert, *key, *server_name;
+	bool verify;
+};
+
+struct sn_config_agent {
+	const char *url;  /* ws:// or wss://; NULL: not in the file */
+	uint64_t ping_ms; /* 0: off */
+	bool prune_absent;
+	struct sn_config_tls tls; /* where it says nothing, that of the file's `tls` */
+};
+
+struct sn_config_trace { /* read, not used yet */
+	const char *zipkin, *otlp; /* URLs; NULL: none */
+	double sample;
+};
+
+struct sn_config_log {
+	int level; /* enum sn_log_level */
+	bool level_given;
+	int format; /* 0: text, 1: JSON */
+};
+
+struct sn_config_limits {
+	int64_t connections;     /* of each listener */
+	uint64_t header_bytes;   /* of a request's head */
+	uint64_t body_bytes;
+	uint64_t message_bytes;  /* of a WebSocket message */
+	uint64_t idle_ms;
+	bool core;               /* allow core dumps */
+};
+
+struct sn_config {
+	const char *file;        /* as in messages */
+	const char *name;
+	struct sn_config_agent agent;
+	struct sn_config_trace trace;
+	struct sn_config_log log;
+	struct sn_config_limits limits;
+	struct sn_config_tls tls; /* of connections to peers */
+	const char *state;       /* directory; NULL: none */
+	json_t *message;         /* static metadata as one message of an agent: peers, and what stands
+	                          * beside it (endpoints, consumes, policies); NULL: none */
+	json_t *policies;        /* tree {"values", "children"}, values in their plain form; NULL: none */
+
+	struct sn_yaml yaml;
+	struct sn_arena arena;
+};
+
+/**
+ * Read a file, or a text. @file: how it is called in messages. @problems (may be NULL): initialised
+ * by the caller; gets everything, warnings too. @err: the first problem. @env NULL: the process's
+ * environment. SN_E_NOT_FOUND, SN_E_IO, SN_E_PARSE (syntax), SN_E_INVALID, SN_E_LIMIT: then
+ * there is at least one problem in @problems; SN_E_NOMEM. Blocks; any thread.
+ */
+SN_MUST_USE int sn__config_load(const char *path, struct sn_config **ret_config,
+		struct sn_problems *problems /* may be NULL */, struct sn_error *err /* may be NULL */);
+SN_MUST_USE int sn__config_parse(const char *file, struct sn_str text, sn_env_fn *env, void *arg,
+		struct sn_config **ret_config, struct sn_problems *problems /* may be NULL */,
+		struct sn_error *err /* may be NULL */);
+void sn__config_destroy(struct sn_config *config /* may be NULL */);
+
+/** The top-level options, for `sinew check`, reference pages and JSON Schema; those of later
+ * versions have no offset. */
+extern const struct sn_option sn__config_options[];
+
+/**
+ * A tree of policies as it stands in a file, as JSON {"values", "children"}. The tree may be written
+ * as it goes over the wire, or shorter: in a node a key whose value is a map is a child, any other a
+ * policy. Unknown names and wrong values are problems with the nearest name. *ret_tree: a new
+ * reference. SN_E_INVALID (see @problems), SN_E_NOMEM.
+ */
+SN_MUST_USE int sn__config_policies(const struct sn_yaml_node *node, json_t **ret_tree,
+		struct sn_problems *problems);
+/**
+ * The value of a `peers` section, in any of its three forms, as JSON: kinds, shapes, addresses and
+ * ports are checked. As above.
+ */
+SN_MUST_USE int sn__config_peers(const struct sn_yaml_node *node, json_t **ret_peers,
+		struct sn_problems *problems);
+
+#endif
