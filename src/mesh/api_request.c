@@ -311,7 +311,7 @@ static int submit(struct sn_runtime *rt, struct sn_target *target,
 		const struct sn_request_options *o, const struct listener *listener,
 		struct sn_call_id *ret_id, struct sn_error *err)
 {
-	struct request *req;
+	struct request *req = NULL;
 	uint64_t id;
 	int r = request_take(rt->requests, &req);
 

@@ -33,8 +33,6 @@ static void attempt_send(struct sn_fetch *f);
 static unsigned retry_bits(unsigned status)
 {
 	switch (status) {
-	case 429:
-		return SN_RETRY_429;
 	case 502:
 		return SN_RETRY_502 | SN_RETRY_5XX;
 	case 503:

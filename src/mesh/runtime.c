@@ -126,49 +126,20 @@ static void memory_free(struct sn_runtime *rt)
 	sn__free(rt);
 }
 
-/* Policies are looked up along the registry's own paths of a target. */
-static void policy_paths(struct sn_str kind, struct sn_str name, struct sn_str endpoint,
-		struct sn_policy_paths *paths, void *arg)
-{
-	struct sn_runtime *rt = arg;
-	struct sn_paths from;
-	size_t used = 0;
-
-	paths->n = 0;
-	if (sn__catalog_paths(rt->catalog, kind, name, endpoint, &from) < 0)
-		return;
-	for (unsigned i = 0; i < from.n && i < SN_POLICY_PATHS; i++) {
-		struct sn_policy_path *to = &paths->path[paths->n++];
-
-		to->n = from.path[i].n;
-		for (unsigned k = 0; k < to->n; k++) {
-			struct sn_str part = from.path[i].part[k];
-
-			/* Texts that were made live in `from`, which ends here. */
-			if (part.len > sizeof(paths->text) - used) {
-				paths->n--;
-				return;
-			}
-			memcpy(paths->text + used, part.ptr, part.len);
-			to->parts[k] = (struct sn_str){paths->text + used, part.len};
-			used += part.len;
-		}
-	}
-}
-
 static void policy_warn(const char *text, void *arg)
 {
 	sn__runtime_log(arg, SN_LOG_WARNING, "%s", text);
 }
 
-static int mesh_open(struct sn_runtime *rt, const struct sn_options *opts)
+static int mesh_open(struct sn_runtime *rt, const struct sn_options *opts, sn_paths_fn *paths,
+		void *arg)
 {
 	struct sn_recorder_options recorder = {.loop = rt->loop,
 			.dir = opts->record_dir != NULL ? opts->record_dir : opts->state_dir};
 	struct sn_policies_options policies = {
 		.loop = rt->loop,
-		.paths = policy_paths,
-		.paths_arg = rt,
+		.paths = paths, /* policies are looked up along the registry's own paths */
+		.paths_arg = arg,
 		.warn = policy_warn,
 		.warn_arg = rt,
 	};
@@ -201,7 +172,7 @@ static int core_open(struct sn_runtime *rt, const struct sn_options *opts, sn_pa
 	sn__rng_seed(sn__loop_rng(rt->loop), rt->seed);
 	r = sn__catalog_create(rt->loop, paths, arg, &rt->catalog);
 	if (r == 0)
-		r = mesh_open(rt, opts);
+		r = mesh_open(rt, opts, paths, arg);
 	if (r == 0)
 		r = sn__requests_create(rt, &rt->requests);
 	if (r < 0)
@@ -301,6 +272,10 @@ static void *thread_main(void *arg)
 	struct sn_runtime *rt = arg;
 
 	sn__loop_adopt(rt->loop);
+	pthread_mutex_lock(&rt->lock);
+	rt->adopted = true;
+	pthread_cond_broadcast(&rt->changed);
+	pthread_mutex_unlock(&rt->lock);
 	sn__loop_hold(rt->loop, true);
 	while (!rt->finished)
 		sn__loop_run(rt->loop, SN_RUN_DEFAULT);
@@ -323,6 +298,11 @@ static int thread_start(struct sn_runtime *rt, struct sn_error *err)
 	if (r != 0)
 		return sn__error_set(err, SN_E_LIMIT, "cannot start the loop's thread: errno %d", r);
 	pthread_setname_np(rt->thread, "sinew-loop");
+	/* From here on it is the loop's thread, not we: nobody may still take us for it. */
+	pthread_mutex_lock(&rt->lock);
+	while (!rt->adopted)
+		pthread_cond_wait(&rt->changed, &rt->lock);
+	pthread_mutex_unlock(&rt->lock);
 	return 0;
 }
 
@@ -406,6 +386,7 @@ static void stage_finish(struct sn_runtime *rt)
 		return;
 	}
 	core_free(rt);
+	sn__loop_hold(rt->loop, false);
 	sn__loop_close(rt->loop, host_loop_closed, rt);
 }
 
@@ -491,6 +472,8 @@ int sn_close(struct sn_runtime *rt, void (*done)(void *arg), void *arg)
 	pthread_mutex_lock(&rt->lock);
 	pthread_cond_broadcast(&rt->changed);
 	pthread_mutex_unlock(&rt->lock);
+	if (rt->mode == SN_MODE_UV)
+		sn__loop_hold(rt->loop, true); /* the host's loop must not end before we have */
 	sn__loop_post(rt->loop, &rt->close_task, close_run);
 	if (rt->mode == SN_MODE_UV)
 		return 0;

@@ -65,9 +65,9 @@ struct sn_runtime {
 	struct sn_tls_cache *tls_cache; /* mesh/dest.c; loop thread; NULL at first */
 	uint64_t seed;
 	pthread_t thread;
-	pthread_mutex_t lock;      /* ready */
-	pthread_cond_t changed;    /* ready, state */
-	bool ready;
+	pthread_mutex_t lock;      /* ready, adopted */
+	pthread_cond_t changed;    /* these and state */
+	bool ready, adopted;
 	pthread_mutex_t log_lock;  /* one line at a time */
 	sn_log_fn *log;
 	void *log_arg;

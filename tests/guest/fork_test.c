@@ -7,6 +7,48 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* The service runs in a process of its own, so that the descriptors here are the client's only. It
+ * ends when the pipe to it does. */
+struct away {
+	uint16_t port;
+	int pipe;
+	pid_t pid;
+};
+
+static void away_open(struct away *away)
+{
+	int down[2], up[2];
+
+	assert_int_equal(pipe(down), 0);
+	assert_int_equal(pipe(up), 0);
+	away->pid = fork();
+	assert_true(away->pid >= 0);
+	if (away->pid == 0) {
+		struct site site;
+
+		close(down[1]);
+		site_open(&site);
+		(void)!write(up[1], &site.port, sizeof(site.port));
+		(void)!read(down[0], &site, 1);
+		site_close(&site);
+		_exit(0);
+	}
+	close(down[0]);
+	close(up[1]);
+	assert_int_equal(read(up[0], &away->port, sizeof(away->port)), sizeof(away->port));
+	close(up[0]);
+	away->pipe = down[1];
+}
+
+static void away_close(struct away *away)
+{
+	int status;
+
+	close(away->pipe);
+	assert_int_equal(waitpid(away->pid, &status, 0), away->pid);
+	assert_int_equal(status, 0);
+}
+
 static void nothing(const struct sn_response *res, const struct sn_error *err, void *arg)
 {
 }
@@ -73,9 +115,9 @@ static void test_thread_mode(void **state)
 {
 	unsigned descriptors;
 	struct sn_runtime *rt;
-	struct site site;
+	struct away site;
 
-	site_open(&site);
+	away_open(&site);
 	descriptors = count_descriptors();
 	rt = client_open(SN_MODE_THREAD, NULL, site.port);
 	assert_int_equal(client_call(rt), 200);
@@ -84,7 +126,7 @@ static void test_thread_mode(void **state)
 		assert_int_equal(client_call(rt), 200); /* on the same kept connection */
 	}
 	assert_int_equal(sn_close(rt, NULL, NULL), 0);
-	site_close(&site);
+	away_close(&site);
 }
 
 /* Fork while calls are flying, from a thread that knows nothing of the loop's. */
@@ -92,9 +134,9 @@ static void test_in_the_middle_of_work(void **state)
 {
 	unsigned descriptors;
 	struct sn_runtime *rt;
-	struct site site;
+	struct away site;
 
-	site_open(&site);
+	away_open(&site);
 	descriptors = count_descriptors();
 	rt = client_open(SN_MODE_THREAD, NULL, site.port);
 	assert_int_equal(client_call(rt), 200);
@@ -106,18 +148,18 @@ static void test_in_the_middle_of_work(void **state)
 	}
 	assert_int_equal(client_call(rt), 200);
 	assert_int_equal(sn_close(rt, NULL, NULL), 0);
-	site_close(&site);
+	away_close(&site);
 }
 
 static void test_foreign_mode(void **state)
 {
 	unsigned descriptors;
 	struct sn_runtime *rt;
-	struct site site;
+	struct away site;
 	int status;
 	pid_t pid;
 
-	site_open(&site);
+	away_open(&site);
 	descriptors = count_descriptors();
 	rt = client_open(SN_MODE_FOREIGN, NULL, site.port);
 	for (int i = 0; i < 3; i++)
@@ -130,18 +172,18 @@ static void test_foreign_mode(void **state)
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	assert_int_equal(sn_close(rt, NULL, NULL), 0);
-	site_close(&site);
+	away_close(&site);
 }
 
 /* The child may open a runtime of its own. */
 static void test_a_new_one_in_the_child(void **state)
 {
 	struct sn_runtime *rt;
-	struct site site;
+	struct away site;
 	int status;
 	pid_t pid;
 
-	site_open(&site);
+	away_open(&site);
 	rt = client_open(SN_MODE_THREAD, NULL, site.port);
 	pid = fork();
 	if (pid == 0) {
@@ -153,7 +195,7 @@ static void test_a_new_one_in_the_child(void **state)
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	assert_int_equal(sn_close(rt, NULL, NULL), 0);
-	site_close(&site);
+	away_close(&site);
 }
 
 int main(void)

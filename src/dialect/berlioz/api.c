@@ -84,8 +84,8 @@ static int json_text(const json_t *value, struct sn_buf *b)
 
 /* *ret_paths NULL: the root. */
 static int policy_paths(struct sn_runtime *rt, const char *kind, const char *name,
-		const char *endpoint, struct sn_policy_paths *paths,
-		struct sn_policy_paths **ret_paths)
+		const char *endpoint, struct sn_paths *paths,
+		struct sn_paths **ret_paths)
 {
 	struct sn_api_target t;
 	int r;
@@ -102,7 +102,7 @@ static int policy_paths(struct sn_runtime *rt, const char *kind, const char *nam
 }
 
 static int policy_text(struct sn_runtime *rt, const char *policy,
-		const struct sn_policy_paths *paths, char **ret_json)
+		const struct sn_paths *paths, char **ret_json)
 {
 	struct sn_buf text;
 	json_t *value;
@@ -126,7 +126,7 @@ static int policy_text(struct sn_runtime *rt, const char *policy,
 int sn_get_policy(struct sn_runtime *rt, const char *policy, const char *kind, const char *name,
 		const char *endpoint, char **ret_json)
 {
-	struct sn_policy_paths space, *paths;
+	struct sn_paths space, *paths;
 	int r = sn__enter(rt);
 
 	if (r < 0)
@@ -245,7 +245,7 @@ int sn_monitor_consumes(struct sn_runtime *rt, sn_value_fn *fn, void *arg,
 struct policy_monitor {
 	struct sn_monitor head;
 	struct sn_policy_monitor *monitor;
-	struct sn_policy_paths paths;
+	struct sn_paths paths;
 	bool root;
 	sn_value_fn *fn;
 	void *arg;
