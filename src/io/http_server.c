@@ -196,6 +196,11 @@ int sn__http_server_open(struct sn_loop *loop, const struct sn_http_server_confi
 	return 0;
 }
 
+void **sn__http_server_slot(struct sn_http_server *server)
+{
+	return &server->slot;
+}
+
 const struct sn_addr *sn__http_server_addr(const struct sn_http_server *server)
 {
 	return &server->addr;

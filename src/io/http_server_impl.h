@@ -103,6 +103,7 @@ struct sn_http_server {
 	struct sn_listener *listener;
 	sn_http_handler_fn *handler;
 	void *arg;
+	void *slot; /* sn__http_server_slot() */
 	struct sn_addr addr;
 	struct sn_list conns; /* http_conn.link */
 	unsigned n_conns;
