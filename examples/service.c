@@ -39,7 +39,8 @@ static void answer(struct service *s, struct sn_exchange *x, unsigned status)
 	int n = snprintf(body, sizeof body, "{\"service\": \"%s\", \"path\": \"%.64s\"}\n", s->name,
 			sn_exchange_path(x));
 
-	(void)sn_exchange_respond(x, status, &type, 1, body, (size_t)n);
+	if (sn_exchange_respond(x, status, &type, 1, body, (size_t)n) < 0)
+		(void)fprintf(stderr, "%s: the client is gone\n", s->name);
 }
 
 static void answer_late(struct sn_runtime *rt, void *arg)

@@ -24,7 +24,8 @@ extern "C" {
  *
  * A guest: no signal handler is installed, no signal reaches the host (writes use MSG_NOSIGNAL), no
  * child process is made or reaped. After fork() every handle is dead in the child: calls return
- * SN_E_FORKED, and sn_close() frees memory and descriptors without a word on the wire.
+ * SN_E_FORKED, and sn_close() closes descriptors and frees memory without a word on the wire (what
+ * the loop's thread was just making when fork() was called stays behind).
  */
 struct sn_runtime;
 struct uv_loop_s;

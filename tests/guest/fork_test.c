@@ -94,7 +94,11 @@ static int child(struct sn_runtime *rt, unsigned descriptors)
 	CHECK(sn_after(rt, 1, no_run, NULL) == SN_E_FORKED);
 	CHECK(sn_wait_ready(rt, 10) == SN_E_FORKED);
 	CHECK(sn_close(rt, NULL, NULL) == 0);
-	CHECK(count_descriptors() <= descriptors);
+	if (count_descriptors() > descriptors) {
+		fprintf(stderr, "%u descriptors, %u before\n", count_descriptors(), descriptors);
+		list_descriptors();
+		return __LINE__;
+	}
 	return 0;
 }
 
@@ -137,7 +141,8 @@ static void test_in_the_middle_of_work(void **state)
 	struct away site;
 
 	away_open(&site);
-	descriptors = count_descriptors();
+	/* One that the loop's thread was making at that instant nobody knows yet. */
+	descriptors = count_descriptors() + 1;
 	rt = client_open(SN_MODE_THREAD, NULL, site.port);
 	assert_int_equal(client_call(rt), 200);
 	for (int i = 0; i < 20; i++) {

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <sinew/mesh.h>
 
@@ -115,6 +116,21 @@ static inline unsigned count_threads(void)
 static inline unsigned count_descriptors(void)
 {
 	return count_entries("/proc/self/fd") - 1; /* the one that reads */
+}
+
+/* Says which are open, for a test that counts too many. */
+static inline void list_descriptors(void)
+{
+	char link[64], text[256];
+
+	for (int fd = 0; fd < 256; fd++) {
+		ssize_t n;
+
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		n = readlink(link, text, sizeof(text) - 1);
+		if (n > 0)
+			fprintf(stderr, "descriptor %d: %.*s\n", fd, (int)n, text);
+	}
 }
 
 #endif
