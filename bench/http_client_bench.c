@@ -65,8 +65,8 @@ static void bare_parse(struct bare *b, size_t n)
 	size_t pos = 0, used;
 
 	for (;;) {
-		enum sn_http1_event ev = sn__http1_next(&b->parser, (struct sn_str){bare_buf + pos, n - pos},
-				&used);
+		enum sn_http1_event ev = sn__http1_next(
+				&b->parser, (struct sn_str){bare_buf + pos, n - pos}, &used);
 
 		pos += used;
 		if (ev == SN_HTTP1_END)
@@ -96,8 +96,9 @@ static void bare_event(uv_poll_t *poll, int status, int events)
 
 static void bare_open(void)
 {
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(server.port),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in in = {.sin_family = AF_INET,
+			.sin_port = htons(server.port),
+			.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 
 	(void)uv_loop_init(&bare_loop);
 	bare_len = (size_t)snprintf(bare_request, sizeof bare_request,
@@ -257,7 +258,8 @@ static void curl_harvest(void)
 static void curl_on_event(uv_poll_t *poll, int status, int events)
 {
 	struct curl_socket *s = poll->data;
-	int running, flags = (events & UV_READABLE ? CURL_CSELECT_IN : 0) |
+	int running,
+			flags = (events & UV_READABLE ? CURL_CSELECT_IN : 0) |
 			(events & UV_WRITABLE ? CURL_CSELECT_OUT : 0);
 
 	(void)curl_multi_socket_action(multi, s->fd, flags, &running);
@@ -305,8 +307,10 @@ static int curl_set_socket(CURL *e, curl_socket_t fd, int what, void *arg, void 
 		(void)uv_poll_init_socket(&curl_loop, &s->poll, fd);
 		(void)curl_multi_assign(multi, fd, s);
 	}
-	(void)uv_poll_start(&s->poll, (what & CURL_POLL_IN ? UV_READABLE : 0) |
-			(what & CURL_POLL_OUT ? UV_WRITABLE : 0), curl_on_event);
+	(void)uv_poll_start(&s->poll,
+			(what & CURL_POLL_IN ? UV_READABLE : 0) |
+					(what & CURL_POLL_OUT ? UV_WRITABLE : 0),
+			curl_on_event);
 	return 0;
 }
 
@@ -362,9 +366,9 @@ static const struct client {
 	void (*turn)(bool wait);
 	unsigned (*busy)(void);
 } clients[] = {
-	{"bare", bare_open, bare_start, bare_turn, bare_busy},
-	{"ours", our_open, our_start, our_turn, our_busy},
-	{"curl", curl_open, curl_start, curl_turn, curl_busy},
+		{"bare", bare_open, bare_start, bare_turn, bare_busy},
+		{"ours", our_open, our_start, our_turn, our_busy},
+		{"curl", curl_open, curl_start, curl_turn, curl_busy},
 };
 #define N_CLIENTS 3
 
@@ -423,7 +427,8 @@ static int by_speed(const void *a, const void *b)
 
 static void print(const char *name, double value, const char *unit, const char *want)
 {
-	(void)printf("{\"name\": \"http_client.%s\", \"value\": %.4g, \"unit\": \"%s\"", name, value, unit);
+	(void)printf("{\"name\": \"http_client.%s\", \"value\": %.4g, \"unit\": \"%s\"", name,
+			value, unit);
 	if (want != NULL)
 		(void)printf(", \"want\": \"%s\"", want);
 	(void)printf("}\n");

@@ -26,18 +26,19 @@ struct nginx {
 };
 
 static const char nginx_conf[] =
-	"daemon off;\nworker_processes 1;\npid %s/pid;\nerror_log %s/error.log crit;\n"
-	"events { worker_connections 1024; }\n"
-	"http {\n access_log off;\n keepalive_requests 1000000000;\n keepalive_timeout 60;\n"
-	" client_body_temp_path %s/b; proxy_temp_path %s/p; fastcgi_temp_path %s/f;\n"
-	" uwsgi_temp_path %s/u; scgi_temp_path %s/s;\n"
-	" server {\n  listen 127.0.0.1:%u;\n  location / { default_type text/plain;\n"
-	"   return 200 \"012345678901234567890123456789012345678901234567890123456789\"; }\n }\n}\n";
+		"daemon off;\nworker_processes 1;\npid %s/pid;\nerror_log %s/error.log crit;\n"
+		"events { worker_connections 1024; }\n"
+		"http {\n access_log off;\n keepalive_requests 1000000000;\n keepalive_timeout 60;\n"
+		" client_body_temp_path %s/b; proxy_temp_path %s/p; fastcgi_temp_path %s/f;\n"
+		" uwsgi_temp_path %s/u; scgi_temp_path %s/s;\n"
+		" server {\n  listen 127.0.0.1:%u;\n  location / { default_type text/plain;\n"
+		"   return 200 \"012345678901234567890123456789012345678901234567890123456789\"; }\n }\n}\n";
 
 static int nginx_can_connect(uint16_t port)
 {
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in in = {.sin_family = AF_INET,
+			.sin_port = htons(port),
+			.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int r = connect(fd, (struct sockaddr *)&in, sizeof in);
 
@@ -51,7 +52,8 @@ static uint16_t nginx_free_port(void)
 	socklen_t len = sizeof in;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	if (bind(fd, (struct sockaddr *)&in, len) < 0 || getsockname(fd, (struct sockaddr *)&in, &len) < 0)
+	if (bind(fd, (struct sockaddr *)&in, len) < 0 ||
+			getsockname(fd, (struct sockaddr *)&in, &len) < 0)
 		in.sin_port = 0;
 	(void)close(fd);
 	return ntohs(in.sin_port);
@@ -87,7 +89,8 @@ static int nginx_start(struct nginx *n)
 	n->port = nginx_free_port();
 	(void)snprintf(conf, sizeof conf, "%s/conf", d);
 	f = fopen(conf, "we");
-	if (f == NULL || fprintf(f, nginx_conf, d, d, d, d, d, d, d, (unsigned)n->port) < 0 || fclose(f) != 0)
+	if (f == NULL || fprintf(f, nginx_conf, d, d, d, d, d, d, d, (unsigned)n->port) < 0 ||
+			fclose(f) != 0)
 		return -1;
 	nginx_pin(0, 0); /* inherited */
 	if (posix_spawnp(&n->pid, "nginx", NULL, NULL, argv, environ) != 0 &&

@@ -16,12 +16,13 @@
 struct sn_http_pool;
 
 struct sn_http_pool_options {
-	unsigned max_per_dest;   /* connections; 0: 64 */
-	unsigned idle_ms;        /* an idle connection is closed after; 0: 4000 */
-	unsigned max_idle;       /* in all; 0: 1024 */
+	unsigned max_per_dest; /* connections; 0: 64 */
+	unsigned idle_ms;      /* an idle connection is closed after; 0: 4000 */
+	unsigned max_idle;     /* in all; 0: 1024 */
 };
 SN_MUST_USE int sn__http_pool_create(struct sn_loop *loop,
-		const struct sn_http_pool_options *opts /* may be NULL */, struct sn_http_pool **ret_pool);
+		const struct sn_http_pool_options *opts /* may be NULL */,
+		struct sn_http_pool **ret_pool);
 /** Requests still open complete with SN_E_CLOSED (in later turns); then the pool is gone and @done
  * (may be NULL) is called. */
 void sn__http_pool_close(struct sn_http_pool *pool, void (*done)(void *arg), void *arg);
@@ -30,14 +31,14 @@ void sn__http_pool_close(struct sn_http_pool *pool, void (*done)(void *arg), voi
  * holds the pool's connections to that place. */
 struct sn_http_dest;
 struct sn_http_dest_options {
-	const char *host;        /* name or address literal */
+	const char *host; /* name or address literal */
 	uint16_t port;
 	const struct sn_addr *addr; /* instead of host and port (Unix sockets); may be NULL */
-	struct sn_tls *tls;      /* referenced; NULL: plain */
-	const char *server_name; /* TLS; may be NULL */
-	const char *host_header; /* NULL: host[:port] */
-	unsigned max_connections; /* 0: the pool's */
-	unsigned idle_ms;         /* 0: the pool's */
+	struct sn_tls *tls;         /* referenced; NULL: plain */
+	const char *server_name;    /* TLS; may be NULL */
+	const char *host_header;    /* NULL: host[:port] */
+	unsigned max_connections;   /* 0: the pool's */
+	unsigned idle_ms;           /* 0: the pool's */
 };
 SN_MUST_USE int sn__http_dest_create(struct sn_http_pool *pool,
 		const struct sn_http_dest_options *opts, struct sn_http_dest **ret_dest);
@@ -74,13 +75,13 @@ struct sn_http_result {
 	int code;            /* 0: a whole response was read, whatever its status */
 	enum sn_phase phase; /* where it failed */
 	enum sn_sent sent;
-	int foreign;         /* errno, TLS reason */
-	unsigned status;     /* once the head is there, else 0 */
-	bool reused;         /* went over a kept connection */
+	int foreign;     /* errno, TLS reason */
+	unsigned status; /* once the head is there, else 0 */
+	bool reused;     /* went over a kept connection */
 	uint64_t start_ns, connected_ns, sent_ns, head_ns, done_ns; /* 0: not reached */
 	const struct sn_http_header *trailers;
 	unsigned n_trailers;
-	char detail[96];     /* one clause for the error's story */
+	char detail[96]; /* one clause for the error's story */
 };
 struct sn_http_req {
 	/* filled by the caller; slices must stay valid until on_done */
@@ -109,8 +110,8 @@ struct sn_http_req {
  * byte of the answer came, and that took nothing else, is replaced by a fresh one only when no
  * byte of the request was sent (sent: no); everything else is the caller's decision.
  * SN_E_INVALID (method, target or header not valid; err names it), SN_E_NOMEM, SN_E_CLOSED. */
-SN_MUST_USE int sn__http_start(struct sn_http_dest *dest, struct sn_http_req *req,
-		struct sn_error *err);
+SN_MUST_USE int sn__http_start(
+		struct sn_http_dest *dest, struct sn_http_req *req, struct sn_error *err);
 /** on_done follows in a later turn with @code (SN_E_CANCELLED, SN_E_TIMEOUT, SN_E_DEADLINE). The
  * connection is closed unless the response was complete. */
 void sn__http_cancel(struct sn_http_req *req, int code);

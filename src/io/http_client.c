@@ -45,17 +45,18 @@ static bool name_is_ours(struct sn_str name)
 	}
 }
 
-static int put_headers(struct sn_buf *b, const struct sn_http_header *h, unsigned n,
-		struct sn_error *err)
+static int put_headers(
+		struct sn_buf *b, const struct sn_http_header *h, unsigned n, struct sn_error *err)
 {
 	for (unsigned i = 0; i < n; i++) {
-		int r = name_is_ours(h[i].name) ? SN_E_INVALID :
-				sn__http1_put_header(b, h[i].name, h[i].value);
+		int r = name_is_ours(h[i].name) ? SN_E_INVALID
+						: sn__http1_put_header(b, h[i].name, h[i].value);
 
 		if (r == SN_E_INVALID)
-			return sn__error_set(err, r, name_is_ours(h[i].name) ?
-					"header \"%.*s\" is set by the client itself" :
-					"header \"%.*s\" is not valid",
+			return sn__error_set(err, r,
+					name_is_ours(h[i].name)
+							? "header \"%.*s\" is set by the client itself"
+							: "header \"%.*s\" is not valid",
 					(int)SN_MIN(h[i].name.len, 100), h[i].name.ptr);
 		if (r < 0)
 			return sn__error_set(err, r, "the request's head: %s", sn_strerror(r));
@@ -97,9 +98,10 @@ static int build_head(const struct sn_http_dest *dest, const struct sn_http_req 
 	sn__buf_clear(b);
 	r = sn__http1_put_request(b, req->method, req->target);
 	if (r == SN_E_INVALID)
-		return sn__error_set(err, r, sn__http1_method_valid(req->method) ?
-				"the request's target is not valid" :
-				"the request's method is not valid");
+		return sn__error_set(err, r,
+				sn__http1_method_valid(req->method)
+						? "the request's target is not valid"
+						: "the request's method is not valid");
 	if (r == 0)
 		r = sn__buf_append_str(b, dest->host_line);
 	if (r == 0 && req->upgrade)
@@ -293,7 +295,8 @@ static int source_fill(struct sn_http_conn *conn)
 		if (!chunked && conn->body_off < (uint64_t)src->length)
 			return SN_E_EOF;
 		conn->source_done = true;
-		return chunked ? sn__buf_append(&conn->out, "0\r\n\r\n", 5) < 0 ? SN_E_NOMEM : 1 : 1;
+		return chunked ? sn__buf_append(&conn->out, "0\r\n\r\n", 5) < 0 ? SN_E_NOMEM : 1
+			       : 1;
 	}
 	if (chunked) {
 		for (int i = 0; i < 4; i++)
@@ -324,8 +327,8 @@ static int next_output(struct sn_http_conn *conn, struct sn_str vec[2])
 	vec[0] = sn__buf_str(&conn->out);
 	vec[1] = (struct sn_str){NULL, 0};
 	if (req->source == NULL)
-		vec[1] = (struct sn_str){req->body.ptr + conn->body_off,
-			req->body.len - conn->body_off};
+		vec[1] = (struct sn_str){
+				req->body.ptr + conn->body_off, req->body.len - conn->body_off};
 	if (vec[0].len == 0) {
 		vec[0] = vec[1];
 		return vec[0].len > 0;
@@ -376,10 +379,11 @@ static void conn_write(struct sn_http_conn *conn)
 		if (conn->req == NULL)
 			return; /* the source cancelled */
 		if (n_vec < 0) {
-			conn_fail(conn, n_vec, SN_PHASE_WRITE, 0, n_vec == SN_E_NOMEM ?
-					sn_strerror(n_vec) : n_vec == SN_E_EOF ?
-					"the body's source ended before its length" :
-					"the body's source failed");
+			conn_fail(conn, n_vec, SN_PHASE_WRITE, 0,
+					n_vec == SN_E_NOMEM ? sn_strerror(n_vec)
+							: n_vec == SN_E_EOF
+							? "the body's source ended before its length"
+							: "the body's source failed");
 			return;
 		}
 		if (n_vec == 0 && conn->source_waits)
@@ -495,8 +499,9 @@ static bool on_event(struct sn_http_conn *conn, enum sn_http1_event ev, struct s
 		return false;
 	case SN_HTTP1_UPGRADED:
 	case SN_HTTP1_ERROR:
-		conn_fail(conn, SN_E_PROTOCOL, SN_PHASE_READ, 0, conn->parser.reason != NULL ?
-				conn->parser.reason : "malformed answer");
+		conn_fail(conn, SN_E_PROTOCOL, SN_PHASE_READ, 0,
+				conn->parser.reason != NULL ? conn->parser.reason
+							    : "malformed answer");
 		return false;
 	}
 	return conn->req == req && !(req->flags & HTTP_REQ_PAUSED);
@@ -528,8 +533,10 @@ static void conn_go_on(struct sn_http_conn *conn)
 
 	conn->last_ns = sn__loop_now_ns(loop);
 	if (conn->head_seen && !sn_timer_armed(&req->timer))
-		sn__timer_start(loop, &req->timer, sn_ms_to_ns(req->idle_timeout_ms != 0 ?
-				req->idle_timeout_ms : 30000), on_idle_timeout);
+		sn__timer_start(loop, &req->timer,
+				sn_ms_to_ns(req->idle_timeout_ms != 0 ? req->idle_timeout_ms
+								      : 30000),
+				on_idle_timeout);
 	conn_want(conn);
 }
 
@@ -601,8 +608,8 @@ static bool conn_read_once(struct sn_http_conn *conn)
 		used = conn_parse(conn, (struct sn_str){space, (size_t)n});
 		if (conn->req != req)
 			return true;
-		if (used < (size_t)n && sn__buf_append(&conn->in, space + used,
-				(size_t)n - used) < 0)
+		if (used < (size_t)n &&
+				sn__buf_append(&conn->in, space + used, (size_t)n - used) < 0)
 			conn_fail(conn, SN_E_NOMEM, SN_PHASE_READ, 0, sn_strerror(SN_E_NOMEM));
 		else
 			conn_go_on(conn);

@@ -98,53 +98,75 @@ struct expect {
 	enum sn_sent sent;
 	unsigned status;
 	const char *body;
-	const char *detail; /* a part of it; NULL: any */
+	const char *detail;   /* a part of it; NULL: any */
 	unsigned connections; /* afterwards */
 };
 
 static const struct expect table[] = {
-	{"plain", {OK5, THEN_KEEP}, 0, SN_PHASE_NONE, SN_SENT_YES, 200, "hello", NULL, 1},
-	{"split at every byte", {OK5, THEN_KEEP, .piece = 1}, 0, SN_PHASE_NONE, SN_SENT_YES, 200, "hello",
-		NULL, 1},
-	{"chunked with trailer, split", {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-		"3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\nX-Sum: 7\r\n\r\n", THEN_KEEP, .piece = 1},
-		0, SN_PHASE_NONE, SN_SENT_YES, 200, "hello", NULL, 1},
-	{"until close", {"HTTP/1.1 200 OK\r\n\r\nhello", THEN_CLOSE}, 0, SN_PHASE_NONE, SN_SENT_YES, 200,
-		"hello", NULL, 0},
-	{"HTTP/1.0", {"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", THEN_KEEP}, 0, SN_PHASE_NONE,
-		SN_SENT_YES, 200, "hello", NULL, 0},
-	{"Connection: close", {"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
-		THEN_KEEP}, 0, SN_PHASE_NONE, SN_SENT_YES, 200, "hello", NULL, 0},
-	{"100-continue noise", {"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
-		OK5, THEN_KEEP}, 0, SN_PHASE_NONE, SN_SENT_YES, 200, "hello", NULL, 1},
-	{"no content", {"HTTP/1.1 204 No Content\r\n\r\n", THEN_KEEP}, 0, SN_PHASE_NONE, SN_SENT_YES, 204, "",
-		NULL, 1},
-	{"status 500", {"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", THEN_KEEP}, 0, SN_PHASE_NONE,
-		SN_SENT_YES, 500, "", NULL, 1},
-	{"longer than announced", {OK5 "!", THEN_KEEP}, 0, SN_PHASE_NONE, SN_SENT_YES, 200, "hello", NULL, 0},
-	{"a second answer", {OK5 OK5, THEN_KEEP}, 0, SN_PHASE_NONE, SN_SENT_YES, 200, "hello", NULL, 0},
-	{"shorter than announced", {"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello", THEN_CLOSE},
-		SN_E_EOF, SN_PHASE_READ, SN_SENT_YES, 200, "hello", "inside the body", 0},
-	{"chunks cut off", {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", THEN_CLOSE},
-		SN_E_EOF, SN_PHASE_READ, SN_SENT_YES, 200, "hello", "inside the body", 0},
-	{"no answer", {NULL, THEN_CLOSE}, SN_E_EOF, SN_PHASE_WAIT, SN_SENT_MAYBE, 0, "", "without an answer",
-		0},
-	{"half a head", {"HTTP/1.1 200 OK\r\nConte", THEN_CLOSE}, SN_E_EOF, SN_PHASE_READ, SN_SENT_MAYBE, 0,
-		"", "inside the answer's head", 0},
-	{"reset instead of an answer", {NULL, THEN_RESET}, SN_E_RESET, SN_PHASE_WAIT, SN_SENT_MAYBE, 0, "",
-		NULL, 0},
-	{"stall in the body", {"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello", THEN_STALL},
-		SN_E_TIMEOUT, SN_PHASE_READ, SN_SENT_YES, 200, "hello", "for 100 ms", 0},
-	{"malformed status line", {"HTTP/1.1 2OO OK\r\n\r\n", THEN_KEEP}, SN_E_PROTOCOL, SN_PHASE_READ,
-		SN_SENT_MAYBE, 0, "", "malformed status", 0},
-	{"not HTTP", {"SSH-2.0-OpenSSH_9.2\r\n", THEN_KEEP}, SN_E_PROTOCOL, SN_PHASE_READ, SN_SENT_MAYBE, 0,
-		"", "", 0},
-	{"two lengths", {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", THEN_KEEP},
-		SN_E_PROTOCOL, SN_PHASE_READ, SN_SENT_MAYBE, 0, "", "Content-Length", 0},
-	{"bad chunk", {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", THEN_KEEP},
-		SN_E_PROTOCOL, SN_PHASE_READ, SN_SENT_YES, 200, "", "chunk", 0},
-	{"101 unasked", {"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
-		THEN_KEEP}, SN_E_PROTOCOL, SN_PHASE_READ, SN_SENT_MAYBE, 0, "", "101", 0},
+		{"plain", {OK5, THEN_KEEP}, 0, SN_PHASE_NONE, SN_SENT_YES, 200, "hello", NULL, 1},
+		{"split at every byte", {OK5, THEN_KEEP, .piece = 1}, 0, SN_PHASE_NONE, SN_SENT_YES,
+				200, "hello", NULL, 1},
+		{"chunked with trailer, split",
+				{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+				 "3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\nX-Sum: 7\r\n\r\n",
+						THEN_KEEP, .piece = 1},
+				0, SN_PHASE_NONE, SN_SENT_YES, 200, "hello", NULL, 1},
+		{"until close", {"HTTP/1.1 200 OK\r\n\r\nhello", THEN_CLOSE}, 0, SN_PHASE_NONE,
+				SN_SENT_YES, 200, "hello", NULL, 0},
+		{"HTTP/1.0", {"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", THEN_KEEP}, 0,
+				SN_PHASE_NONE, SN_SENT_YES, 200, "hello", NULL, 0},
+		{"Connection: close",
+				{"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
+						THEN_KEEP},
+				0, SN_PHASE_NONE, SN_SENT_YES, 200, "hello", NULL, 0},
+		{"100-continue noise",
+				{"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" OK5,
+						THEN_KEEP},
+				0, SN_PHASE_NONE, SN_SENT_YES, 200, "hello", NULL, 1},
+		{"no content", {"HTTP/1.1 204 No Content\r\n\r\n", THEN_KEEP}, 0, SN_PHASE_NONE,
+				SN_SENT_YES, 204, "", NULL, 1},
+		{"status 500", {"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", THEN_KEEP}, 0,
+				SN_PHASE_NONE, SN_SENT_YES, 500, "", NULL, 1},
+		{"longer than announced", {OK5 "!", THEN_KEEP}, 0, SN_PHASE_NONE, SN_SENT_YES, 200,
+				"hello", NULL, 0},
+		{"a second answer", {OK5 OK5, THEN_KEEP}, 0, SN_PHASE_NONE, SN_SENT_YES, 200,
+				"hello", NULL, 0},
+		{"shorter than announced",
+				{"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello", THEN_CLOSE},
+				SN_E_EOF, SN_PHASE_READ, SN_SENT_YES, 200, "hello",
+				"inside the body", 0},
+		{"chunks cut off",
+				{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+						THEN_CLOSE},
+				SN_E_EOF, SN_PHASE_READ, SN_SENT_YES, 200, "hello",
+				"inside the body", 0},
+		{"no answer", {NULL, THEN_CLOSE}, SN_E_EOF, SN_PHASE_WAIT, SN_SENT_MAYBE, 0, "",
+				"without an answer", 0},
+		{"half a head", {"HTTP/1.1 200 OK\r\nConte", THEN_CLOSE}, SN_E_EOF, SN_PHASE_READ,
+				SN_SENT_MAYBE, 0, "", "inside the answer's head", 0},
+		{"reset instead of an answer", {NULL, THEN_RESET}, SN_E_RESET, SN_PHASE_WAIT,
+				SN_SENT_MAYBE, 0, "", NULL, 0},
+		{"stall in the body",
+				{"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello", THEN_STALL},
+				SN_E_TIMEOUT, SN_PHASE_READ, SN_SENT_YES, 200, "hello",
+				"for 100 ms", 0},
+		{"malformed status line", {"HTTP/1.1 2OO OK\r\n\r\n", THEN_KEEP}, SN_E_PROTOCOL,
+				SN_PHASE_READ, SN_SENT_MAYBE, 0, "", "malformed status", 0},
+		{"not HTTP", {"SSH-2.0-OpenSSH_9.2\r\n", THEN_KEEP}, SN_E_PROTOCOL, SN_PHASE_READ,
+				SN_SENT_MAYBE, 0, "", "", 0},
+		{"two lengths",
+				{"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+						THEN_KEEP},
+				SN_E_PROTOCOL, SN_PHASE_READ, SN_SENT_MAYBE, 0, "",
+				"Content-Length", 0},
+		{"bad chunk",
+				{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+						THEN_KEEP},
+				SN_E_PROTOCOL, SN_PHASE_READ, SN_SENT_YES, 200, "", "chunk", 0},
+		{"101 unasked",
+				{"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+						THEN_KEEP},
+				SN_E_PROTOCOL, SN_PHASE_READ, SN_SENT_MAYBE, 0, "", "101", 0},
 };
 
 static void one_by_one(void **state)
@@ -179,7 +201,8 @@ static void one_by_one(void **state)
 static void what_goes_out(void **state)
 {
 	static const struct step step = {OK5, THEN_KEEP};
-	static const struct sn_http_header h1[] = {{SN_STR("A"), SN_STR("1")}}, h2[] = {{SN_STR("B"), SN_STR("2")}};
+	static const struct sn_http_header h1[] = {{SN_STR("A"), SN_STR("1")}},
+					   h2[] = {{SN_STR("B"), SN_STR("2")}};
 	char want[256];
 	struct world w;
 	struct probe p;
@@ -195,7 +218,8 @@ static void what_goes_out(void **state)
 	assert_int_equal(sn__http_start(w.dest, &p.req, NULL), 0);
 	run_until(&w, &pending);
 	assert_int_equal(p.req.result.code, 0);
-	(void)snprintf(want, sizeof want, "POST /x?y=z HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n"
+	(void)snprintf(want, sizeof want,
+			"POST /x?y=z HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n"
 			"Content-Length: 10\r\nA: 1\r\nB: 2\r\n\r\n0123456789",
 			sn__addr_port(&w.script.addr));
 	assert_true(sn_str_eq(sn__buf_str(&w.script.seen), sn_str_from(want)));
@@ -206,7 +230,8 @@ static void what_goes_out(void **state)
 static void refused_at_once(void **state)
 {
 	static const struct step step = {OK5, THEN_KEEP};
-	static const struct sn_http_header bad[] = {{SN_STR("A"), SN_STR("x\r\nB: y")}, {SN_STR("Host"), SN_STR("x")}};
+	static const struct sn_http_header bad[] = {
+			{SN_STR("A"), SN_STR("x\r\nB: y")}, {SN_STR("Host"), SN_STR("x")}};
 	struct sn_error err;
 	struct world w;
 	struct probe p;
@@ -402,7 +427,8 @@ static void closed_in_the_race(void **state)
 		get(&w, &p, "POST");
 		if (p.req.result.code != 0) {
 			assert_true(on_sim);
-			assert_true(p.req.result.code == SN_E_EOF || p.req.result.code == SN_E_RESET);
+			assert_true(p.req.result.code == SN_E_EOF ||
+					p.req.result.code == SN_E_RESET);
 			assert_true(p.req.result.reused);
 			assert_int_equal(p.req.result.sent, SN_SENT_MAYBE);
 			raced++;
@@ -420,7 +446,7 @@ static void closed_in_the_race(void **state)
 static void early_answer(void **state)
 {
 	static const struct step step = {"HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nlarge",
-		THEN_STALL, .at_head = true};
+			THEN_STALL, .at_head = true};
 	size_t size = 32 << 20;
 	char *big = sn__calloc(1, size);
 	struct world w;
@@ -485,8 +511,10 @@ static void from_source(void **state)
 	for (int kind = 0; kind < 8; kind++) {
 		bool chunked = kind & 1, hesitate = kind & 2, large = kind & 4;
 		size_t total = large ? 300000 : 37;
-		struct letters l = {.src.read = letters_read, .left = total, .hesitate = hesitate,
-			.piece = large ? 50000 : 10};
+		struct letters l = {.src.read = letters_read,
+				.left = total,
+				.hesitate = hesitate,
+				.piece = large ? 50000 : 10};
 		struct world w;
 		struct probe p;
 		int pending = 1;
@@ -506,8 +534,9 @@ static void from_source(void **state)
 		for (size_t i = 0; i < w.script.seen.len; i++)
 			a += sn__buf_data(&w.script.seen)[i] == 'a';
 		assert_true(a >= total && a < total + 200);
-		assert_int_equal(memmem(sn__buf_data(&w.script.seen), w.script.seen.len, "chunked", 7) !=
-				NULL, chunked);
+		assert_int_equal(memmem(sn__buf_data(&w.script.seen), w.script.seen.len, "chunked",
+						 7) != NULL,
+				chunked);
 		probe_finish(&p);
 		world_close(&w);
 	}
@@ -572,8 +601,10 @@ static void paused(void **state)
 
 		if (pauses < 3) /* at first let some time go by in which nothing may come */
 			for (int k = 0; p.n_data > 0 && k < 3; k++)
-				(void)(on_sim ? sn__sim_run(w.sim, sn__sim_now_ns(w.sim) + 50 * SN_NS_PER_MS) :
-						sn__loop_run(w.client, SN_RUN_NOWAIT));
+				(void)(on_sim ? sn__sim_run(w.sim,
+								sn__sim_now_ns(w.sim) +
+										50 * SN_NS_PER_MS)
+					      : sn__loop_run(w.client, SN_RUN_NOWAIT));
 		assert_int_equal(p.n_data, before);
 		if (p.n_data > 0) {
 			pauses++;
@@ -601,7 +632,8 @@ static void cancel_itself(struct probe *p)
 
 static void cancelled(void **state)
 {
-	static const struct step answer = {OK5, THEN_KEEP, .piece = 40}, silent = {NULL, THEN_STALL};
+	static const struct step answer = {OK5, THEN_KEEP, .piece = 40},
+				 silent = {NULL, THEN_STALL};
 	struct world w;
 	struct probe p;
 	int pending = 1;
@@ -653,8 +685,10 @@ static void take(struct probe *p)
 
 static void upgraded(void **state)
 {
-	static const struct step step = {"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
-		"Upgrade: echo\r\n\r\nrest", THEN_KEEP};
+	static const struct step step = {
+			"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
+			"Upgrade: echo\r\n\r\nrest",
+			THEN_KEEP};
 	static const struct sn_http_header h[] = {{SN_STR("Upgrade"), SN_STR("echo")}};
 
 	for (int take_it = 0; take_it < 2; take_it++) {
@@ -797,16 +831,26 @@ static int set_real(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(one_by_one), cmocka_unit_test(what_goes_out),
-		cmocka_unit_test(refused_at_once), cmocka_unit_test(kept_and_reused),
-		cmocka_unit_test(no_memory_per_request), cmocka_unit_test(queued),
-		cmocka_unit_test(queue_survives), cmocka_unit_test(refused),
-		cmocka_unit_test(closed_while_idle), cmocka_unit_test(closed_in_the_race),
-		cmocka_unit_test(early_answer), cmocka_unit_test(from_source),
-		cmocka_unit_test(source_fails), cmocka_unit_test(paused), cmocka_unit_test(cancelled),
-		cmocka_unit_test(upgraded), cmocka_unit_test(closed_with_requests),
-		cmocka_unit_test(dropped_place), cmocka_unit_test(memory_sweep),
-		cmocka_unit_test(head_request),
+			cmocka_unit_test(one_by_one),
+			cmocka_unit_test(what_goes_out),
+			cmocka_unit_test(refused_at_once),
+			cmocka_unit_test(kept_and_reused),
+			cmocka_unit_test(no_memory_per_request),
+			cmocka_unit_test(queued),
+			cmocka_unit_test(queue_survives),
+			cmocka_unit_test(refused),
+			cmocka_unit_test(closed_while_idle),
+			cmocka_unit_test(closed_in_the_race),
+			cmocka_unit_test(early_answer),
+			cmocka_unit_test(from_source),
+			cmocka_unit_test(source_fails),
+			cmocka_unit_test(paused),
+			cmocka_unit_test(cancelled),
+			cmocka_unit_test(upgraded),
+			cmocka_unit_test(closed_with_requests),
+			cmocka_unit_test(dropped_place),
+			cmocka_unit_test(memory_sweep),
+			cmocka_unit_test(head_request),
 	};
 	int failed = cmocka_run_group_tests_name("real", tests, set_real, NULL);
 

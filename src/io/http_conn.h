@@ -27,7 +27,7 @@ struct sn_http_pool {
 	 * connection keeps memory of its own only for what is left over. */
 	struct sn_buf head;
 	const struct sn_http_req *head_of; /* whose head that is, or NULL */
-	char *scratch; /* HTTP_SCRATCH_SIZE bytes read last */
+	char *scratch;                     /* HTTP_SCRATCH_SIZE bytes read last */
 };
 
 struct sn_http_dest {
@@ -37,7 +37,7 @@ struct sn_http_dest {
 	struct sn_list busy;       /* sn_http_conn.link: connecting or with a request */
 	struct sn_list queue;      /* sn_http_req.link: only while max_conns are busy */
 	struct sn_timer timer;     /* the oldest idle connection */
-	bool running; /* sn__http_dest_run() is at work */
+	bool running;              /* the queue is being served */
 	unsigned refs, n_reqs, n_conns, max_conns;
 	uint64_t idle_ns;
 	struct sn_tls *tls;
@@ -48,7 +48,13 @@ struct sn_http_dest {
 	struct sn_str host_line;  /* "Host: ...\r\n", in memory of its own */
 };
 
-enum sn_http_conn_state { HTTP_CONN_DIAL, HTTP_CONN_TLS, HTTP_CONN_IDLE, HTTP_CONN_BUSY, HTTP_CONN_GONE };
+enum sn_http_conn_state {
+	HTTP_CONN_DIAL,
+	HTTP_CONN_TLS,
+	HTTP_CONN_IDLE,
+	HTTP_CONN_BUSY,
+	HTTP_CONN_GONE
+};
 
 struct sn_http_dial;
 struct sn_http_conn {
@@ -58,16 +64,16 @@ struct sn_http_conn {
 	struct sn_http_dial *dial; /* while connecting */
 	struct sn_http_req *req;
 	enum sn_http_conn_state state;
-	unsigned entered;    /* callbacks running: freed when the last returns */
+	unsigned entered; /* callbacks running: freed when the last returns */
 	uint64_t idle_since_ns;
 	/* of the request */
 	bool reused, keep, sent_all, source_waits, source_done, head_seen;
 	int write_error;
-	size_t body_off;      /* bytes of req->body sent, or taken from the source */
-	uint64_t last_ns;     /* last byte from the peer */
-	struct sn_str rest;   /* behind the head of a 101, during on_done */
+	size_t body_off;    /* bytes of req->body sent, or taken from the source */
+	uint64_t last_ns;   /* last byte from the peer */
+	struct sn_str rest; /* behind the head of a 101, during on_done */
 	struct sn_buf in, out;
-	struct sn_task task;  /* go on with what was left in `in` */
+	struct sn_task task; /* go on with what was left in `in` */
 	struct sn_http1_parser parser;
 };
 
@@ -85,8 +91,6 @@ void sn__http_conn_release(struct sn_http_conn *conn, bool keep);
 /** Out of all lists; freed now or when its callback returns. */
 void sn__http_conn_close(struct sn_http_conn *conn);
 void sn__http_conn_leave(struct sn_http_conn *conn);
-/** Give waiting requests what is free. */
-void sn__http_dest_run(struct sn_http_dest *dest);
 /** After a request: frees the place when nobody holds it, and ends the pool's closing. */
 void sn__http_dest_settle(struct sn_http_dest *dest);
 enum sn_phase sn__http_dial_phase(const struct sn_http_conn *conn);

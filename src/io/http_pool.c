@@ -37,6 +37,7 @@ struct sn_http_dial {
 };
 
 static void dial_failed(struct sn_http_conn *conn, int code, int foreign, const char *detail);
+static void dest_run(struct sn_http_dest *dest);
 
 /* ---- dialling ---- */
 
@@ -185,7 +186,8 @@ static void on_try_event(struct sn_stream *s, unsigned events, void *arg)
 
 	conn->entered++;
 	if (events & SN_STREAM_FAILED) {
-		note(dial, e != NULL ? e->code : SN_E_CONNECT, e != NULL ? e->foreign : 0, e != NULL ? e->text : "cannot connect");
+		note(dial, e != NULL ? e->code : SN_E_CONNECT, e != NULL ? e->foreign : 0,
+				e != NULL ? e->text : "cannot connect");
 		sn__stream_close(s, true);
 		try->stream = NULL;
 		dial->n_open--;
@@ -285,8 +287,9 @@ static int dial(struct sn_http_dest *dest, struct sn_http_req *req)
 	req->conn = conn;
 	dest->n_conns++;
 	sn_list_push_back(&dest->busy, &conn->link);
-	sn__timer_start(loop, &req->timer, sn_ms_to_ns(req->connect_timeout_ms != 0 ?
-			req->connect_timeout_ms : 1000), on_connect_timeout);
+	sn__timer_start(loop, &req->timer,
+			sn_ms_to_ns(req->connect_timeout_ms != 0 ? req->connect_timeout_ms : 1000),
+			on_connect_timeout);
 	if (dest->has_addr) {
 		d->resolve.addrs[0] = dest->addr;
 		d->resolve.n_addrs = 1;
@@ -335,7 +338,7 @@ void sn__http_conn_close(struct sn_http_conn *conn)
 	struct sn_http_dest *dest = conn->dest;
 
 	conn_drop(conn);
-	sn__http_dest_run(dest);
+	dest_run(dest);
 }
 
 static void on_idle_timer(struct sn_timer *t)
@@ -345,8 +348,8 @@ static void on_idle_timer(struct sn_timer *t)
 	uint64_t now_ns = sn__loop_now_ns(loop);
 
 	while (!sn_list_empty(&dest->idle)) {
-		struct sn_http_conn *conn =
-				SN_CONTAINER_OF(dest->idle.prev, struct sn_http_conn, link);
+		struct sn_http_conn *conn = SN_CONTAINER_OF(
+				dest->idle.prev, struct sn_http_conn, link);
 		uint64_t due_ns = sn_time_add(conn->idle_since_ns, dest->idle_ns);
 
 		if (due_ns > now_ns) {
@@ -386,7 +389,7 @@ void sn__http_conn_release(struct sn_http_conn *conn, bool keep)
 	}
 	conn_rest(conn);
 	if (!sn_list_empty(&dest->queue))
-		sn__http_dest_run(dest);
+		dest_run(dest);
 }
 
 /* The latest idle connection that is still good, taken out of the list, or NULL. */
@@ -395,11 +398,10 @@ static struct sn_http_conn *take_idle(struct sn_http_dest *dest)
 	char byte;
 
 	while (!sn_list_empty(&dest->idle)) {
-		struct sn_http_conn *conn =
-				SN_CONTAINER_OF(dest->idle.next, struct sn_http_conn, link);
+		struct sn_http_conn *conn = SN_CONTAINER_OF(
+				dest->idle.next, struct sn_http_conn, link);
 
-		if (conn->entered == 0 &&
-				sn__stream_read(conn->stream, &byte, 1) != SN_E_AGAIN) {
+		if (conn->entered == 0 && sn__stream_read(conn->stream, &byte, 1) != SN_E_AGAIN) {
 			conn_drop(conn);
 			continue;
 		}
@@ -430,7 +432,8 @@ int sn__http_place(struct sn_http_req *req)
 	return 0;
 }
 
-void sn__http_dest_run(struct sn_http_dest *dest)
+/* Give waiting requests what is free. */
+static void dest_run(struct sn_http_dest *dest)
 {
 	/* What fails at once calls again: no recursion over the whole queue. */
 	if (dest->running)
@@ -438,8 +441,8 @@ void sn__http_dest_run(struct sn_http_dest *dest)
 	dest->running = true;
 	while (!sn_list_empty(&dest->queue) &&
 			(!sn_list_empty(&dest->idle) || dest->n_conns < dest->max_conns)) {
-		struct sn_http_req *req = SN_CONTAINER_OF(sn_list_pop_front(&dest->queue),
-				struct sn_http_req, link);
+		struct sn_http_req *req = SN_CONTAINER_OF(
+				sn_list_pop_front(&dest->queue), struct sn_http_req, link);
 		int r;
 
 		req->flags &= ~HTTP_REQ_QUEUED;
@@ -528,8 +531,8 @@ int sn__http_dest_create(struct sn_http_pool *pool, const struct sn_http_dest_op
 	sn_list_init(&dest->queue);
 	dest->pool = pool;
 	dest->refs = 1;
-	dest->max_conns = opts->max_connections != 0 ? opts->max_connections :
-			pool->opts.max_per_dest;
+	dest->max_conns = opts->max_connections != 0 ? opts->max_connections
+						     : pool->opts.max_per_dest;
 	dest->idle_ns = sn_ms_to_ns(idle_ms);
 	sn_list_push_back(&pool->dests, &dest->link);
 	*ret_dest = dest;
@@ -600,8 +603,8 @@ static void on_pool_gone(struct sn_task *task)
 	void *arg = pool->done_arg;
 
 	while (!sn_list_empty(&pool->dests)) {
-		struct sn_http_dest *dest = SN_CONTAINER_OF(sn_list_pop_front(&pool->dests),
-				struct sn_http_dest, link);
+		struct sn_http_dest *dest = SN_CONTAINER_OF(
+				sn_list_pop_front(&pool->dests), struct sn_http_dest, link);
 
 		dest->pool = NULL;
 		if (dest->refs == 0)
@@ -630,7 +633,7 @@ void sn__http_pool_close(struct sn_http_pool *pool, void (*done)(void *arg), voi
 	pool->closing = true;
 	pool->done = done;
 	pool->done_arg = arg;
-	SN_LIST_FOREACH(pos, &pool->dests) {
+	SN_LIST_FOREACH (pos, &pool->dests) {
 		struct sn_http_dest *dest = SN_CONTAINER_OF(pos, struct sn_http_dest, link);
 
 		/* The queue first, or it would be served by what the others give back. */
@@ -638,8 +641,8 @@ void sn__http_pool_close(struct sn_http_pool *pool, void (*done)(void *arg), voi
 			sn__http_cancel(SN_CONTAINER_OF(dest->queue.next, struct sn_http_req, link),
 					SN_E_CLOSED);
 		while (!sn_list_empty(&dest->busy)) {
-			struct sn_http_conn *conn =
-					SN_CONTAINER_OF(dest->busy.next, struct sn_http_conn, link);
+			struct sn_http_conn *conn = SN_CONTAINER_OF(
+					dest->busy.next, struct sn_http_conn, link);
 
 			if (conn->req != NULL)
 				sn__http_cancel(conn->req, SN_E_CLOSED);

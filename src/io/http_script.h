@@ -29,9 +29,9 @@ enum then {
 struct step {
 	const char *answer; /* NULL: none */
 	enum then then;
-	unsigned piece;     /* bytes a turn; 0: all at once */
-	bool at_accept;     /* do not wait for a request */
-	bool at_head;       /* do not wait for its body */
+	unsigned piece; /* bytes a turn; 0: all at once */
+	bool at_accept; /* do not wait for a request */
+	bool at_head;   /* do not wait for its body */
 };
 
 struct script {
@@ -40,6 +40,8 @@ struct script {
 	struct sn_addr addr;
 	const struct step *steps;
 	unsigned n_steps, at;
+	/* Instead of the steps' order; what it returns is used at once. */
+	const struct step *(*choose)(struct script *script, struct sn_str request);
 	unsigned n_accepted, n_requests;
 	struct sn_list conns;
 	struct sn_buf seen; /* everything received */
@@ -49,7 +51,8 @@ struct script_conn {
 	struct script *script;
 	struct sn_stream *s;
 	struct sn_buf in, out;
-	const struct step *step; /* being answered */
+	const struct step *step; /* being answered; a copy */
+	struct step copy;
 	struct sn_task task;
 };
 
@@ -97,11 +100,15 @@ static void script_on_task(struct sn_task *task)
 	script_write(SN_CONTAINER_OF(task, struct script_conn, task));
 }
 
-static void script_play(struct script_conn *c)
+static void script_play(struct script_conn *c, struct sn_str request)
 {
 	struct script *sc = c->script;
 
 	c->step = &sc->steps[SN_MIN(sc->at, sc->n_steps - 1)];
+	if (sc->choose != NULL)
+		c->step = sc->choose(sc, request);
+	c->copy = *c->step;
+	c->step = &c->copy;
 	sc->at++;
 	if (c->step->answer != NULL)
 		assert_int_equal(sn__buf_puts(&c->out, c->step->answer), 0);
@@ -163,9 +170,9 @@ static void script_event(struct sn_stream *s, unsigned events, void *arg)
 	used = script_request(sn__buf_str(&c->in), next->at_head);
 	if (used == 0)
 		return;
-	sn__buf_consume(&c->in, used);
 	sc->n_requests++;
-	script_play(c);
+	script_play(c, (struct sn_str){sn__buf_data(&c->in), used});
+	sn__buf_consume(&c->in, used);
 }
 
 static void script_accept(struct sn_listener *l, struct sn_stream *s, void *arg)
@@ -183,11 +190,11 @@ static void script_accept(struct sn_listener *l, struct sn_stream *s, void *arg)
 	sn__stream_want(s, SN_READABLE);
 	sc->n_accepted++;
 	if (sc->steps[SN_MIN(sc->at, sc->n_steps - 1)].at_accept)
-		script_play(c);
+		script_play(c, (struct sn_str){NULL, 0});
 }
 
-static void script_open(struct script *sc, struct sn_loop *loop, const struct step *steps,
-		unsigned n_steps)
+static void script_open(
+		struct script *sc, struct sn_loop *loop, const struct step *steps, unsigned n_steps)
 {
 	struct sn_addr any;
 
@@ -222,7 +229,7 @@ struct probe {
 	struct sn_buf body;
 	unsigned n_head, n_data, n_done;
 	char trailer[64];
-	int *pending; /* counted down at the end */
+	int *pending;                  /* counted down at the end */
 	void (*then)(struct probe *p); /* at the end of on_done */
 	void (*data)(struct probe *p);
 };
@@ -264,9 +271,9 @@ static void probe_done(struct sn_http_req *req)
 }
 
 static const struct sn_http_req_ops probe_ops = {
-	.on_head = probe_head,
-	.on_data = probe_data,
-	.on_done = probe_done,
+		.on_head = probe_head,
+		.on_data = probe_data,
+		.on_done = probe_done,
 };
 
 static void probe_init(struct probe *p, const char *method, const char *target)

@@ -161,18 +161,20 @@ static int fail(struct sn_tls_stream *ts)
 
 	if (ts->no_memory) {
 		ERR_clear_error();
-		return sn__stream_fail(&ts->base, SN_E_NOMEM, 0, "TLS: %s", sn_strerror(SN_E_NOMEM));
+		return sn__stream_fail(
+				&ts->base, SN_E_NOMEM, 0, "TLS: %s", sn_strerror(SN_E_NOMEM));
 	}
 	if (ts->inner_error != 0) {
 		ERR_clear_error();
-		return sn__stream_fail(&ts->base, ts->inner_error, inner != NULL ? inner->foreign : 0,
-				"%s", inner != NULL ? inner->text : sn_strerror(ts->inner_error));
+		return sn__stream_fail(&ts->base, ts->inner_error,
+				inner != NULL ? inner->foreign : 0, "%s",
+				inner != NULL ? inner->text : sn_strerror(ts->inner_error));
 	}
 	if (ts->inner_eof) {
 		ERR_clear_error();
-		return sn__stream_fail(&ts->base, SN_E_EOF, 0, ts->open ?
-				"TLS connection cut off (no close_notify)" :
-				"connection closed during the TLS handshake");
+		return sn__stream_fail(&ts->base, SN_E_EOF, 0,
+				ts->open ? "TLS connection cut off (no close_notify)"
+					 : "connection closed during the TLS handshake");
 	}
 	sn__tls_explain(ts, text, sizeof text, &reason);
 	return sn__stream_fail(&ts->base, SN_E_TLS, reason, "%s", text);
@@ -331,8 +333,8 @@ static ssize_t tls_read(struct sn_stream *s, void *out, size_t n)
 }
 
 /* One record from the pieces at *@i, from *@off on. */
-static struct sn_str gather(struct sn_tls *tls, const struct sn_str *vec, unsigned n_vec, unsigned *i,
-		size_t *off)
+static struct sn_str gather(struct sn_tls *tls, const struct sn_str *vec, unsigned n_vec,
+		unsigned *i, size_t *off)
 {
 	size_t n = 0;
 
@@ -450,11 +452,11 @@ static void tls_close(struct sn_stream *s, bool reset)
 }
 
 static const struct sn_stream_ops tls_ops = {
-	.read = tls_read,
-	.write = tls_write,
-	.want = tls_want,
-	.shutdown = tls_shutdown,
-	.close = tls_close,
+		.read = tls_read,
+		.write = tls_write,
+		.want = tls_want,
+		.shutdown = tls_shutdown,
+		.close = tls_close,
 };
 
 /* ---- opening ---- */
@@ -469,8 +471,12 @@ static int stream_create(struct sn_tls *tls, struct sn_stream *inner, sn_stream_
 	ts = tls->scratch != NULL ? sn__calloc(1, sizeof *ts) : NULL;
 	if (ts == NULL)
 		return SN_E_NOMEM;
-	ts->base = (struct sn_stream){.ops = &tls_ops, .loop = inner->loop, .fn = fn, .arg = arg,
-		.peer = inner->peer, .is_tls = true};
+	ts->base = (struct sn_stream){.ops = &tls_ops,
+			.loop = inner->loop,
+			.fn = fn,
+			.arg = arg,
+			.peer = inner->peer,
+			.is_tls = true};
 	ts->inner = inner;
 	ts->tls = sn__tls_ref(tls);
 	sn__buf_init(&ts->out, 2 * OUT_MAX);
@@ -538,5 +544,6 @@ const char *sn__tls_alpn(const struct sn_stream *s)
 bool sn__tls_was_resumed(const struct sn_stream *s)
 {
 	return s->ops == &tls_ops &&
-		SSL_session_reused(SN_CONTAINER_OF(s, struct sn_tls_stream, base)->ssl) == 1;
+			SSL_session_reused(SN_CONTAINER_OF(s, struct sn_tls_stream, base)->ssl) ==
+			1;
 }

@@ -11,13 +11,13 @@
 #include "io/stream.h"
 
 struct sn_tls_options {
-	const char *ca;          /* file of trusted roots; NULL: the system's */
-	const char *cert;        /* file: own chain, leaf first; NULL: none (servers need one) */
-	const char *key;         /* file: own private key */
-	const char *server_name; /* expected name or address, and SNI; NULL: the address dialled */
-	const char *alpn;        /* comma list in order of wish, e.g. "h2,http/1.1"; NULL: none */
-	bool no_verify;          /* clients: accept any certificate */
-	bool require_client_cert;/* servers: mutual TLS (needs ca) */
+	const char *ca;           /* file of trusted roots; NULL: the system's */
+	const char *cert;         /* file: own chain, leaf first; NULL: none (servers need one) */
+	const char *key;          /* file: own private key */
+	const char *server_name;  /* expected name or address, and SNI; NULL: the address dialled */
+	const char *alpn;         /* comma list in order of wish, e.g. "h2,http/1.1"; NULL: none */
+	bool no_verify;           /* clients: accept any certificate */
+	bool require_client_cert; /* servers: mutual TLS (needs ca) */
 };
 
 struct sn_tls; /* counted context */
@@ -31,7 +31,8 @@ void sn__tls_unref(struct sn_tls *tls /* may be NULL */);
 SN_MUST_USE int sn__tls_load(struct sn_tls *tls, struct sn_error *err);
 /** Files are checked for changes at most once a second, at a handshake; a broken new file keeps the
  * old certificates (reported once through @warn). */
-void sn__tls_on_warning(struct sn_tls *tls, void (*warn)(const struct sn_error *, void *), void *arg);
+void sn__tls_on_warning(
+		struct sn_tls *tls, void (*warn)(const struct sn_error *, void *), void *arg);
 
 /** Wrap @inner (taken on success). Client: @server_name as in the options when these have none.
  * CONNECTED or FAILED follows; sessions are resumed per (context, server_name). */

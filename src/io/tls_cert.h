@@ -46,8 +46,8 @@ static void cert_extend(X509 *x, X509 *issuer, int nid, const char *value)
 
 /* A certificate for @san (e.g. "DNS:a.test"; NULL: a CA) signed by @issuer (NULL: by itself), valid
  * from and to so many seconds from now. */
-static struct cert cert_make(const char *cn, const char *san, const struct cert *issuer, long from_s,
-		long to_s)
+static struct cert cert_make(
+		const char *cn, const char *san, const struct cert *issuer, long from_s, long to_s)
 {
 	static long serial;
 	struct cert c = {EVP_EC_gen("P-256"), X509_new()};
@@ -64,7 +64,8 @@ static struct cert cert_make(const char *cn, const char *san, const struct cert 
 	cert_extend(c.x509, issuer != NULL ? issuer->x509 : c.x509, NID_basic_constraints,
 			san == NULL ? "critical,CA:TRUE" : "critical,CA:FALSE");
 	if (san != NULL)
-		cert_extend(c.x509, issuer != NULL ? issuer->x509 : c.x509, NID_subject_alt_name, san);
+		cert_extend(c.x509, issuer != NULL ? issuer->x509 : c.x509, NID_subject_alt_name,
+				san);
 	assert_true(X509_sign(c.x509, issuer != NULL ? issuer->key : c.key, EVP_sha256()) > 0);
 	return c;
 }
@@ -82,7 +83,8 @@ static void cert_save(const struct cert *c, const char *name)
 		f = fopen(part, "we");
 		assert_non_null(f);
 		if (key)
-			assert_int_equal(PEM_write_PrivateKey(f, c->key, NULL, NULL, 0, NULL, NULL), 1);
+			assert_int_equal(PEM_write_PrivateKey(f, c->key, NULL, NULL, 0, NULL, NULL),
+					1);
 		else
 			assert_int_equal(PEM_write_X509(f, c->x509), 1);
 		assert_int_equal(fclose(f), 0);
@@ -106,14 +108,14 @@ static int cert_make_all(void **state)
 		int by; /* 0: ca, 1: other, 2: itself */
 		long from, to;
 	} all[] = {
-		{"good", "DNS:a.test,IP:127.0.0.1", 0, -CERT_DAY, CERT_DAY},
-		{"named", "DNS:a.test", 0, -CERT_DAY, CERT_DAY},
-		{"expired", "DNS:a.test,IP:127.0.0.1", 0, -9 * CERT_DAY, -CERT_DAY},
-		{"early", "DNS:a.test,IP:127.0.0.1", 0, CERT_DAY, 9 * CERT_DAY},
-		{"client", "DNS:client.test", 0, -CERT_DAY, CERT_DAY},
-		{"unknown", "DNS:a.test,IP:127.0.0.1", 1, -CERT_DAY, CERT_DAY},
-		{"stranger", "DNS:client.test", 1, -CERT_DAY, CERT_DAY},
-		{"self", "DNS:a.test,IP:127.0.0.1", 2, -CERT_DAY, CERT_DAY},
+			{"good", "DNS:a.test,IP:127.0.0.1", 0, -CERT_DAY, CERT_DAY},
+			{"named", "DNS:a.test", 0, -CERT_DAY, CERT_DAY},
+			{"expired", "DNS:a.test,IP:127.0.0.1", 0, -9 * CERT_DAY, -CERT_DAY},
+			{"early", "DNS:a.test,IP:127.0.0.1", 0, CERT_DAY, 9 * CERT_DAY},
+			{"client", "DNS:client.test", 0, -CERT_DAY, CERT_DAY},
+			{"unknown", "DNS:a.test,IP:127.0.0.1", 1, -CERT_DAY, CERT_DAY},
+			{"stranger", "DNS:client.test", 1, -CERT_DAY, CERT_DAY},
+			{"self", "DNS:a.test,IP:127.0.0.1", 2, -CERT_DAY, CERT_DAY},
 	};
 
 	if (mkdtemp(cert_dir) == NULL)
@@ -123,7 +125,10 @@ static int cert_make_all(void **state)
 	cert_save(&ca, "ca");
 	cert_save(&other, "other");
 	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-		c = cert_make(all[i].name, all[i].san, all[i].by == 0 ? &ca : all[i].by == 1 ? &other : NULL,
+		c = cert_make(all[i].name, all[i].san,
+				all[i].by == 0                   ? &ca
+						: all[i].by == 1 ? &other
+								 : NULL,
 				all[i].from, all[i].to);
 		cert_save(&c, all[i].name);
 		cert_free(&c);
@@ -135,8 +140,8 @@ static int cert_make_all(void **state)
 
 static int cert_remove_all(void **state)
 {
-	static const char *const names[] = {"ca", "other", "good", "named", "expired", "early", "client",
-		"unknown", "stranger", "self", "live"};
+	static const char *const names[] = {"ca", "other", "good", "named", "expired", "early",
+			"client", "unknown", "stranger", "self", "live"};
 
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
 		char path[256];

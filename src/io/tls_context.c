@@ -41,7 +41,7 @@ static void sessions_clear(struct sn_tls *tls)
 
 static struct session *session_find(struct sn_tls *tls, const char *name)
 {
-	SN_LIST_FOREACH(pos, &tls->sessions) {
+	SN_LIST_FOREACH (pos, &tls->sessions) {
 		struct session *s = SN_CONTAINER_OF(pos, struct session, link);
 
 		if (strcmp(s->name, name) == 0)
@@ -71,7 +71,8 @@ static int on_new_session(SSL *ssl, SSL_SESSION *session)
 		s->session = NULL;
 		sn_list_init(&s->link);
 		if (tls->n_sessions++ == SESSIONS_MAX)
-			session_free(tls, SN_CONTAINER_OF(tls->sessions.prev, struct session, link));
+			session_free(tls,
+					SN_CONTAINER_OF(tls->sessions.prev, struct session, link));
 	}
 	sn_list_remove(&s->link);
 	sn_list_push_front(&tls->sessions, &s->link);
@@ -83,7 +84,8 @@ static int on_new_session(SSL *ssl, SSL_SESSION *session)
 
 /* ---- whom we expect ---- */
 
-static bool address_bytes(const struct sn_addr *addr, const unsigned char **ret_bytes, size_t *ret_n)
+static bool address_bytes(
+		const struct sn_addr *addr, const unsigned char **ret_bytes, size_t *ret_n)
 {
 	if (addr->u.sa.sa_family == AF_INET) {
 		*ret_bytes = (const unsigned char *)&addr->u.in.sin_addr;
@@ -160,8 +162,8 @@ static void put_name(char *out, size_t size, X509 *cert)
 		}
 	}
 	if (n <= 0)
-		(void)X509_NAME_get_text_by_NID(X509_get_subject_name(cert), NID_commonName, out,
-				(int)size);
+		(void)X509_NAME_get_text_by_NID(
+				X509_get_subject_name(cert), NID_commonName, out, (int)size);
 	GENERAL_NAMES_free(names);
 }
 
@@ -193,8 +195,8 @@ static int on_verify(int ok, X509_STORE_CTX *store)
 		break;
 	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
 	case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-		(void)X509_NAME_get_text_by_NID(X509_get_issuer_name(cert), NID_commonName, what,
-				sizeof what);
+		(void)X509_NAME_get_text_by_NID(
+				X509_get_issuer_name(cert), NID_commonName, what, sizeof what);
 		(void)snprintf(ts->why, sizeof ts->why, "unknown CA \"%s\": %s", what, why);
 		break;
 	default:
@@ -223,7 +225,8 @@ void sn__tls_explain(const struct sn_tls_stream *ts, char *out, size_t size, int
 	if (ts->why[0] != '\0')
 		(void)snprintf(out, size, "certificate refused: %s", ts->why);
 	else if (ERR_GET_LIB(e) == ERR_LIB_SSL && reason > SSL_AD_REASON_OFFSET)
-		(void)snprintf(out, size, "the peer sent alert %d: %s", reason - SSL_AD_REASON_OFFSET,
+		(void)snprintf(out, size, "the peer sent alert %d: %s",
+				reason - SSL_AD_REASON_OFFSET,
 				SSL_alert_desc_string_long(reason - SSL_AD_REASON_OFFSET));
 	else
 		(void)snprintf(out, size, "TLS: %s", reason_text(e));
@@ -282,7 +285,7 @@ static int load_failed(const char *what, const char *path, struct sn_error *err)
 
 static int load_files(struct sn_tls *tls, SSL_CTX *ctx, struct sn_error *err)
 {
-	STACK_OF(X509_NAME) *names;
+	STACK_OF(X509_NAME) * names;
 
 	if (tls->ca.path != NULL) {
 		if (SSL_CTX_load_verify_file(ctx, tls->ca.path) != 1)
@@ -297,10 +300,13 @@ static int load_files(struct sn_tls *tls, SSL_CTX *ctx, struct sn_error *err)
 		return load_failed("roots of the system", NULL, err);
 	}
 	if (tls->cert.path == NULL)
-		return tls->server ? sn__error_set(err, SN_E_INVALID,
-				"TLS: a server needs a certificate (cert, key)") : 0;
+		return tls->server
+				? sn__error_set(err, SN_E_INVALID,
+						  "TLS: a server needs a certificate (cert, key)")
+				: 0;
 	if (tls->key.path == NULL)
-		return sn__error_set(err, SN_E_INVALID, "TLS cert %s: its key is missing", tls->cert.path);
+		return sn__error_set(err, SN_E_INVALID, "TLS cert %s: its key is missing",
+				tls->cert.path);
 	if (SSL_CTX_use_certificate_chain_file(ctx, tls->cert.path) != 1)
 		return load_failed("cert", tls->cert.path, err);
 	if (SSL_CTX_use_PrivateKey_file(ctx, tls->key.path, SSL_FILETYPE_PEM) != 1 ||
@@ -329,8 +335,9 @@ static void ctx_setup(struct sn_tls *tls, SSL_CTX *ctx)
 	int mode = SSL_VERIFY_NONE;
 
 	(void)SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
-	(void)SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-			SSL_OP_CIPHER_SERVER_PREFERENCE);
+	(void)SSL_CTX_set_options(ctx,
+			SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+					SSL_OP_CIPHER_SERVER_PREFERENCE);
 	(void)SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
 	SSL_CTX_set_read_ahead(ctx, 1);
 	SSL_CTX_set_default_passwd_cb(ctx, no_password);
@@ -346,7 +353,8 @@ static void ctx_setup(struct sn_tls *tls, SSL_CTX *ctx)
 			SSL_CTX_set_alpn_select_cb(ctx, on_alpn, tls);
 		return;
 	}
-	(void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+	(void)SSL_CTX_set_session_cache_mode(
+			ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
 	SSL_CTX_sess_set_new_cb(ctx, on_new_session);
 }
 
@@ -492,7 +500,8 @@ int sn__tls_load(struct sn_tls *tls, struct sn_error *err)
 	return sn__tls_context(tls, err);
 }
 
-void sn__tls_on_warning(struct sn_tls *tls, void (*warn)(const struct sn_error *, void *), void *arg)
+void sn__tls_on_warning(
+		struct sn_tls *tls, void (*warn)(const struct sn_error *, void *), void *arg)
 {
 	tls->warn = warn;
 	tls->warn_arg = arg;

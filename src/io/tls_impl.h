@@ -25,13 +25,13 @@ struct sn_tls {
 	unsigned refs;
 	bool server, verify;
 	struct sn_tls_file ca, cert, key;
-	char *server_name; /* may be NULL */
+	char *server_name;   /* may be NULL */
 	unsigned char *alpn; /* as on the wire; NULL: none */
 	unsigned alpn_size;
 	SSL_CTX *ctx; /* made at the first use */
 	uint64_t checked_ns;
 	BIO_METHOD *bio;
-	char *scratch; /* TLS_PIECE bytes: pieces of a write become one record */
+	char *scratch;           /* TLS_PIECE bytes: pieces of a write become one record */
 	struct sn_list sessions; /* latest first */
 	unsigned n_sessions;
 	void (*warn)(const struct sn_error *err, void *arg);
@@ -50,8 +50,8 @@ struct sn_tls_stream {
 	unsigned entered;
 	unsigned wanted;
 	bool open, failed, gone, lingering;
-	bool corked;    /* several records: one write */
-	bool drained;   /* SSL holds no whole record */
+	bool corked;  /* several records: one write */
+	bool drained; /* SSL holds no whole record */
 	bool at_eof, inner_eof, no_memory, ending;
 	int write_error; /* of @inner: reading may go on */
 	int inner_error;

@@ -81,7 +81,7 @@ static void end_write(struct end *e)
 		/* In two pieces, so that they are joined. */
 		size_t half = (e->n_say - e->said + 1) / 2;
 		struct sn_str vec[2] = {{e->say + e->said, half},
-			{e->say + e->said + half, e->n_say - e->said - half}};
+				{e->say + e->said + half, e->n_say - e->said - half}};
 		ssize_t n = sn__stream_write(e->s, vec, 2);
 
 		if (n == SN_E_AGAIN)
@@ -147,7 +147,9 @@ static void on_accept(struct sn_listener *l, struct sn_stream *s, void *arg)
 	struct world *w = arg;
 
 	assert_null(w->server.s);
-	assert_int_equal(sn__tls_server(w->server_tls, s, end_event, &w->server, &w->server.s, NULL), 0);
+	assert_int_equal(
+			sn__tls_server(w->server_tls, s, end_event, &w->server, &w->server.s, NULL),
+			0);
 }
 
 static void on_client_tcp(struct sn_stream *s, unsigned events, void *arg)
@@ -155,8 +157,9 @@ static void on_client_tcp(struct sn_stream *s, unsigned events, void *arg)
 	struct world *w = arg;
 
 	assert_true(events & SN_STREAM_CONNECTED);
-	assert_int_equal(sn__tls_client(w->client_tls, s, w->server_name, end_event, &w->client, &w->client.s,
-			NULL), 0);
+	assert_int_equal(sn__tls_client(w->client_tls, s, w->server_name, end_event, &w->client,
+					 &w->client.s, NULL),
+			0);
 	assert_int_equal(w->client.n_connected, 0);
 }
 
@@ -219,7 +222,8 @@ static void relay_accept(struct sn_listener *l, struct sn_stream *s, void *arg)
 
 	r->a = s;
 	sn_stream_set_owner(s, relay_event, r);
-	assert_int_equal(sn__stream_connect(r->w->loop, &r->w->addr, relay_event, r, &r->b, NULL), 0);
+	assert_int_equal(sn__stream_connect(r->w->loop, &r->w->addr, relay_event, r, &r->b, NULL),
+			0);
 }
 
 /* ---- the world ---- */
@@ -254,10 +258,13 @@ static void world_open(struct world *w, const struct sn_tls_options *client,
 	assert_int_equal(sn__tls_create(w->loop, client, false, &w->client_tls), 0);
 	assert_int_equal(sn__tls_create(w->server_loop, server, true, &w->server_tls), 0);
 	assert_int_equal(sn__addr_from_literal(SN_STR("127.0.0.1"), 0, &any), 0);
-	assert_int_equal(sn__listen(w->server_loop, &any, NULL, on_accept, w, &w->listener, NULL), 0);
+	assert_int_equal(sn__listen(w->server_loop, &any, NULL, on_accept, w, &w->listener, NULL),
+			0);
 	w->addr = *sn__listener_addr(w->listener);
 	w->relay.w = w;
-	assert_int_equal(sn__listen(w->loop, &any, NULL, relay_accept, &w->relay, &w->relay.listener, NULL), 0);
+	assert_int_equal(sn__listen(w->loop, &any, NULL, relay_accept, &w->relay,
+					 &w->relay.listener, NULL),
+			0);
 	w->relay.addr = *sn__listener_addr(w->relay.listener);
 	w->server_name = "a.test";
 	end_init(&w->client, w);
@@ -374,12 +381,14 @@ static void alpn_without_overlap(void **state)
 static const struct refusal {
 	const char *server, *server_name, *client_text, *server_text;
 } refusals[] = {
-	{"expired", "a.test", "certificate has expired (on 20", "certificate expired"},
-	{"early", "a.test", "certificate is not yet valid (before 20", NULL},
-	{"good", "b.test", "hostname mismatch: it is for a.test and others, not for b.test", "certificate"},
-	{"named", NULL, "IP address mismatch: it is for a.test, not for 127.0.0.1", "certificate"},
-	{"unknown", "a.test", "unknown CA \"Other CA\"", "unknown CA"},
-	{"self", "a.test", "self-signed certificate", "unknown CA"},
+		{"expired", "a.test", "certificate has expired (on 20", "certificate expired"},
+		{"early", "a.test", "certificate is not yet valid (before 20", NULL},
+		{"good", "b.test", "hostname mismatch: it is for a.test and others, not for b.test",
+				"certificate"},
+		{"named", NULL, "IP address mismatch: it is for a.test, not for 127.0.0.1",
+				"certificate"},
+		{"unknown", "a.test", "unknown CA \"Other CA\"", "unknown CA"},
+		{"self", "a.test", "self-signed certificate", "unknown CA"},
 };
 
 static void refused(void **state)
@@ -422,10 +431,10 @@ static void mutual(void **state)
 		const char *client, *server_text;
 		bool good;
 	} cases[] = {
-		{"client", NULL, true},
-		{NULL, "did not return a certificate", false},
-		{"stranger", "unknown CA \"Other CA\"", false},
-		{"expired", "certificate has expired", false},
+			{"client", NULL, true},
+			{NULL, "did not return a certificate", false},
+			{"stranger", "unknown CA \"Other CA\"", false},
+			{"expired", "certificate has expired", false},
 	};
 
 	for (size_t i = 0; i < SN_COUNT(cases); i++) {
@@ -566,7 +575,8 @@ static void cut_everywhere(void **state)
 			continue;
 		}
 		assert_int_equal(w.client.status, SN_E_EOF);
-		assert_true(w.client.n_connected == 0 || strstr(w.client.text, "close_notify") != NULL);
+		assert_true(w.client.n_connected == 0 ||
+				strstr(w.client.text, "close_notify") != NULL);
 		assert_true(w.client.heard.len == 0 || w.client.heard.len == 5);
 	}
 	assert_true(total > 600 && whole < 8);
@@ -639,9 +649,12 @@ static void large(void **state)
 	}
 	world_open(&w, &c, &s);
 	if (on_sim)
-		sn__sim_set(w.sim, &(struct sn_sim_options){.latency_min_ns = 10000,
-			.latency_max_ns = 900000, .partial_write = 300, .partial_read = 300,
-			.window = 20000});
+		sn__sim_set(w.sim,
+				&(struct sn_sim_options){.latency_min_ns = 10000,
+						.latency_max_ns = 900000,
+						.partial_write = 300,
+						.partial_read = 300,
+						.window = 20000});
 	say(&w.client, a, size);
 	say(&w.server, b, size);
 	w.client.hear = size;
@@ -669,8 +682,10 @@ static void closed_with_bytes(void **state)
 	memset(b, 'b', size);
 	world_open(&w, &c, &s);
 	if (on_sim)
-		sn__sim_set(w.sim, &(struct sn_sim_options){.latency_min_ns = 1000,
-			.latency_max_ns = 1000, .window = 3000});
+		sn__sim_set(w.sim,
+				&(struct sn_sim_options){.latency_min_ns = 1000,
+						.latency_max_ns = 1000,
+						.window = 3000});
 	say(&w.server, b, size);
 	w.server.close_after_say = true;
 	connect_to(&w, &w.addr);
@@ -693,7 +708,9 @@ static void memory_sweep(void **state)
 		int r;
 
 		world_open(&w, &c, &s);
-		assert_int_equal(sn__stream_connect(w.loop, &w.addr, end_event, &w.client, &inner, NULL), 0);
+		assert_int_equal(sn__stream_connect(w.loop, &w.addr, end_event, &w.client, &inner,
+						 NULL),
+				0);
 		sn__mem_fail_nth(nth);
 		r = sn__tls_create(w.loop, &c, false, &tls);
 		if (r == 0)
@@ -708,8 +725,9 @@ static void memory_sweep(void **state)
 			sn__stream_close(out, true);
 		sn__tls_unref(tls);
 		for (int i = 0; i < 20; i++)
-			(void)(w.sim != NULL ? sn__sim_run(w.sim, sn__sim_now_ns(w.sim) + SN_NS_PER_MS) :
-					sn__loop_run(w.loop, SN_RUN_NOWAIT));
+			(void)(w.sim != NULL ? sn__sim_run(w.sim,
+							       sn__sim_now_ns(w.sim) + SN_NS_PER_MS)
+					     : sn__loop_run(w.loop, SN_RUN_NOWAIT));
 		if (w.server.s != NULL)
 			end_over(&w.server, 0, true);
 		world_close(&w);
@@ -725,12 +743,19 @@ static int set_sim(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(talks_and_resumes), cmocka_unit_test(alpn_without_overlap),
-		cmocka_unit_test(refused), cmocka_unit_test(unverified), cmocka_unit_test(mutual),
-		cmocka_unit_test(bad_files), cmocka_unit_test(reloaded),
-		cmocka_unit_test(cut_everywhere), cmocka_unit_test(split_everywhere),
-		cmocka_unit_test(stalled), cmocka_unit_test(large),
-		cmocka_unit_test(closed_with_bytes), cmocka_unit_test(memory_sweep),
+			cmocka_unit_test(talks_and_resumes),
+			cmocka_unit_test(alpn_without_overlap),
+			cmocka_unit_test(refused),
+			cmocka_unit_test(unverified),
+			cmocka_unit_test(mutual),
+			cmocka_unit_test(bad_files),
+			cmocka_unit_test(reloaded),
+			cmocka_unit_test(cut_everywhere),
+			cmocka_unit_test(split_everywhere),
+			cmocka_unit_test(stalled),
+			cmocka_unit_test(large),
+			cmocka_unit_test(closed_with_bytes),
+			cmocka_unit_test(memory_sweep),
 	};
 	int failed;
 
