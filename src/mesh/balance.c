@@ -31,10 +31,7 @@ enum sn_balance sn__balance_of(const struct sn_policy *policy, struct sn_str kin
 
 static struct sn_peer_state *state_of(const struct sn_pick *p, uint32_t i)
 {
-	/* The member is atomic: loading it from a const version is what it is for. */
-	struct sn_peer *peer = (struct sn_peer *)(uintptr_t)&p->peers->peers[i];
-
-	return atomic_load_explicit(&peer->state, memory_order_acquire);
+	return atomic_load_explicit(&p->peers->peers[i].state, memory_order_acquire);
 }
 
 static bool was_tried(const struct sn_pick *p, const struct sn_peer_state *ps)

@@ -229,24 +229,36 @@ int sn__mesh_breaker_force(struct sn_mesh *mesh, struct sn_target *t, const char
 	return found > 0 ? 0 : SN_E_NOT_FOUND;
 }
 
+static void each_peer_of(struct sn_mesh_target *mt, uint64_t now,
+		void (*fn)(const struct sn_target *t, const struct sn_peer_stat *stat, void *arg), void *arg)
+{
+	const struct sn_peers *peers = sn__target_peers(mt->target);
+
+	for (uint32_t i = 0; peers != NULL && i < peers->n; i++) {
+		const struct sn_peer_state *ps = atomic_load_explicit(&peers->peers[i].state,
+				memory_order_acquire);
+		struct sn_peer_stat stat;
+
+		if (ps == NULL)
+			continue;
+		stat = (struct sn_peer_stat){.identity = ps->identity, .address = ps->address,
+			.port = ps->port, .calls = ps->n_calls, .failures = ps->n_failures,
+			.breaker = sn__breaker_name(ps->breaker),
+			.cost_ns = (uint64_t)sn__peer_state_cost(ps, now),
+			.inflight = atomic_load_explicit(&ps->inflight, memory_order_relaxed)};
+		if (ps->breaker != NULL && sn__breaker_due(ps->breaker) != SN_NEVER_NS)
+			stat.due_ns = sn__breaker_due(ps->breaker);
+		fn(mt->target, &stat, arg);
+	}
+}
+
 void sn__mesh_each_peer(struct sn_mesh *mesh, struct sn_target *t,
 		void (*fn)(const struct sn_target *t, const struct sn_peer_stat *stat, void *arg), void *arg)
 {
-	uint64_t now = sn__loop_now_ns(mesh->loop);
+	SN_LIST_FOREACH(l, &mesh->targets) {
+		struct sn_mesh_target *mt = SN_CONTAINER_OF(l, struct sn_mesh_target, link);
 
-	SN_LIST_FOREACH_SAFE(l, &mesh->states) {
-		const struct sn_peer_state *ps = SN_CONTAINER_OF(l, struct sn_peer_state, link);
-		struct sn_peer_stat stat = {.identity = ps->identity, .address = ps->address,
-			.port = ps->port, .calls = ps->n_calls, .failures = ps->n_failures};
-
-		if ((t != NULL && ps->mt->target != t) ||
-				atomic_load_explicit(&ps->refs, memory_order_relaxed) < 2)
-			continue;
-		stat.inflight = atomic_load_explicit(&ps->inflight, memory_order_relaxed);
-		stat.cost_ns = (uint64_t)sn__peer_state_cost(ps, now);
-		stat.breaker = sn__breaker_name(ps->breaker);
-		if (ps->breaker != NULL && sn__breaker_due(ps->breaker) != SN_NEVER_NS)
-			stat.due_ns = sn__breaker_due(ps->breaker);
-		fn(ps->mt->target, &stat, arg);
+		if (t == NULL || mt->target == t)
+			each_peer_of(mt, sn__loop_now_ns(mesh->loop), fn, arg);
 	}
 }

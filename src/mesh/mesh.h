@@ -59,7 +59,7 @@ struct sn_peer_stat {
 	uint64_t due_ns;     /* open: loop time of the next probe; 0: not known */
 	uint64_t calls, failures; /* attempts since the peer is known */
 };
-/** Peers of @t (NULL: of all targets) that were ever called. Loop thread. */
+/** Present peers of @t (NULL: of all targets) that were ever called. Loop thread. */
 void sn__mesh_each_peer(struct sn_mesh *mesh, struct sn_target *t /* may be NULL */,
 		void (*fn)(const struct sn_target *t, const struct sn_peer_stat *stat, void *arg), void *arg);
 
