@@ -28,8 +28,8 @@
 
 static void print(const char *name, double value, const char *unit, const char *want)
 {
-	printf("{\"name\":\"loop.%s\",\"value\":%.3f,\"unit\":\"%s\",\"want\":\"%s\"}\n", name, value,
-			unit, want);
+	printf("{\"name\":\"loop.%s\",\"value\":%.3f,\"unit\":\"%s\",\"want\":\"%s\"}\n", name,
+			value, unit, want);
 	(void)fflush(stdout);
 }
 
@@ -67,7 +67,8 @@ static void serve(int listener)
 			ssize_t len;
 
 			if (fd == listener) {
-				ev.data.fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+				ev.data.fd = accept4(
+						listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 				(void)epoll_ctl(ep, EPOLL_CTL_ADD, ev.data.fd, &ev);
 				continue;
 			}
@@ -295,7 +296,8 @@ static void timers_in_a_turn(struct sn_task *task)
 	uint64_t start = sn__clock_mono_ns();
 
 	for (unsigned i = 0; i < N_SMALL; i++) {
-		sn__timer_start(small_loop, &timers[i % 64], (1 + i % 5000) * SN_NS_PER_MS, on_nothing);
+		sn__timer_start(small_loop, &timers[i % 64], (1 + i % 5000) * SN_NS_PER_MS,
+				on_nothing);
 		if (i % 64 == 63) {
 			for (unsigned k = 0; k < 64; k++)
 				sn__timer_stop(small_loop, &timers[k]);

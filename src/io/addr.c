@@ -73,8 +73,8 @@ int sn__addr_unix(struct sn_str path, struct sn_addr *ret_addr)
 
 static int bad_listen(struct sn_error *err, struct sn_str text, const char *why)
 {
-	return sn__error_set(err, SN_E_PARSE, "'%.*s' is no address to listen on: %s", (int)text.len,
-			text.ptr, why);
+	return sn__error_set(err, SN_E_PARSE, "'%.*s' is no address to listen on: %s",
+			(int)text.len, text.ptr, why);
 }
 
 int sn__addr_parse_listen(struct sn_str text, struct sn_addr *ret_addr, struct sn_error *err)
@@ -87,7 +87,8 @@ int sn__addr_parse_listen(struct sn_str text, struct sn_addr *ret_addr, struct s
 	if (text.len >= 5 && memcmp(text.ptr, "unix:", 5) == 0) {
 		r = sn__addr_unix(text, ret_addr);
 		if (r == SN_E_LIMIT)
-			return sn__error_set(err, r, "'%.*s' is too long for a Unix socket (107 bytes)",
+			return sn__error_set(err, r,
+					"'%.*s' is too long for a Unix socket (107 bytes)",
 					(int)text.len, text.ptr);
 		return r < 0 ? bad_listen(err, text, "write unix:/path or unix:@name") : 0;
 	}
@@ -135,7 +136,8 @@ const char *sn__addr_text(const struct sn_addr *addr, char *out)
 			(void)snprintf(out, SN_ADDR_TEXT_MAX, "unix:@%.*s", (int)n - 1,
 					addr->u.un.sun_path + 1);
 		else
-			(void)snprintf(out, SN_ADDR_TEXT_MAX, "unix:%.*s", (int)n, addr->u.un.sun_path);
+			(void)snprintf(out, SN_ADDR_TEXT_MAX, "unix:%.*s", (int)n,
+					addr->u.un.sun_path);
 		break;
 	default:
 		(void)snprintf(out, SN_ADDR_TEXT_MAX, "(no address)");

@@ -31,8 +31,8 @@ SN_MUST_USE int sn__addr_from_literal(struct sn_str host, uint16_t port, struct 
 SN_MUST_USE int sn__addr_unix(struct sn_str path, struct sn_addr *ret_addr);
 /** What a user writes for a listener: "127.0.0.1:80", "[::1]:80", ":80" and "80" (loopback),
  * "localhost:80", "unix:/path". No name but localhost. */
-SN_MUST_USE int sn__addr_parse_listen(struct sn_str text, struct sn_addr *ret_addr,
-		struct sn_error *err);
+SN_MUST_USE int sn__addr_parse_listen(
+		struct sn_str text, struct sn_addr *ret_addr, struct sn_error *err);
 /** "127.0.0.1:80", "[::1]:80", "unix:/path"; written into @out (SN_ADDR_TEXT_MAX bytes). */
 const char *sn__addr_text(const struct sn_addr *addr, char *out);
 bool sn__addr_is_loopback(const struct sn_addr *addr); /* Unix sockets too */

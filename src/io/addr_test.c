@@ -9,11 +9,22 @@ static void literals(void **state)
 	static const struct {
 		const char *host, *text; /* NULL: refused */
 	} cases[] = {
-		{"127.0.0.1", "127.0.0.1:80"}, {"::1", "[::1]:80"}, {"[::1]", "[::1]:80"},
-		{"2001:DB8::0:1", "[2001:db8::1]:80"}, {"::ffff:1.2.3.4", "[::ffff:1.2.3.4]:80"},
-		{"", NULL}, {"[]", NULL}, {"1.2.3", NULL}, {"1.2.3.256", NULL}, {"[1.2.3.4]", NULL},
-		{"localhost", NULL}, {"::g", NULL}, {"fe80::1%no-such-device", NULL}, {"01.2.3.4", NULL},
-		{"1111:2222:3333:4444:5555:6666:7777:8888:9999:aaaa:bbbb:cccc:dddd:eeee:ffff", NULL},
+			{"127.0.0.1", "127.0.0.1:80"},
+			{"::1", "[::1]:80"},
+			{"[::1]", "[::1]:80"},
+			{"2001:DB8::0:1", "[2001:db8::1]:80"},
+			{"::ffff:1.2.3.4", "[::ffff:1.2.3.4]:80"},
+			{"", NULL},
+			{"[]", NULL},
+			{"1.2.3", NULL},
+			{"1.2.3.256", NULL},
+			{"[1.2.3.4]", NULL},
+			{"localhost", NULL},
+			{"::g", NULL},
+			{"fe80::1%no-such-device", NULL},
+			{"01.2.3.4", NULL},
+			{"1111:2222:3333:4444:5555:6666:7777:8888:9999:aaaa:bbbb:cccc:dddd:eeee:ffff",
+					NULL},
 	};
 	char text[SN_ADDR_TEXT_MAX];
 
@@ -38,12 +49,24 @@ static void listeners(void **state)
 		const char *spec, *text;
 		bool loopback;
 	} cases[] = {
-		{"80", "127.0.0.1:80", true}, {":80", "127.0.0.1:80", true},
-		{"localhost:80", "127.0.0.1:80", true}, {"0.0.0.0:0", "0.0.0.0:0", false},
-		{"[::1]:80", "[::1]:80", true}, {"[::]:65535", "[::]:65535", false},
-		{"unix:/run/x.sock", "unix:/run/x.sock", true}, {"unix:@name", "unix:@name", true},
-		{"", NULL}, {":", NULL}, {"80a", NULL}, {"65536", NULL}, {"::1:80", NULL}, {"[::1]", NULL},
-		{"example.com:80", NULL}, {"unix:relative", NULL}, {"unix:", NULL}, {"127.0.0.1", NULL},
+			{"80", "127.0.0.1:80", true},
+			{":80", "127.0.0.1:80", true},
+			{"localhost:80", "127.0.0.1:80", true},
+			{"0.0.0.0:0", "0.0.0.0:0", false},
+			{"[::1]:80", "[::1]:80", true},
+			{"[::]:65535", "[::]:65535", false},
+			{"unix:/run/x.sock", "unix:/run/x.sock", true},
+			{"unix:@name", "unix:@name", true},
+			{"", NULL},
+			{":", NULL},
+			{"80a", NULL},
+			{"65536", NULL},
+			{"::1:80", NULL},
+			{"[::1]", NULL},
+			{"example.com:80", NULL},
+			{"unix:relative", NULL},
+			{"unix:", NULL},
+			{"127.0.0.1", NULL},
 	};
 	char text[SN_ADDR_TEXT_MAX];
 
@@ -79,9 +102,9 @@ static void unix_paths(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(literals),
-		cmocka_unit_test(listeners),
-		cmocka_unit_test(unix_paths),
+			cmocka_unit_test(literals),
+			cmocka_unit_test(listeners),
+			cmocka_unit_test(unix_paths),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,8 +14,8 @@ static uintptr_t this_thread(void)
 	return (uintptr_t)&thread_mark;
 }
 
-void sn__loop_init(struct sn_loop *loop, const struct sn_loop_ops *ops, uint64_t now_ns,
-		uint64_t seed)
+void sn__loop_init(
+		struct sn_loop *loop, const struct sn_loop_ops *ops, uint64_t now_ns, uint64_t seed)
 {
 	sn__rcu_init();
 	loop->ops = ops;
@@ -202,8 +202,8 @@ void sn__loop_post(struct sn_loop *loop, struct sn_task *task, sn_task_fn *fn)
 	task->fn = fn;
 	do
 		task->next = head;
-	while (!atomic_compare_exchange_weak_explicit(&loop->posts, &head, task,
-			memory_order_release, memory_order_relaxed));
+	while (!atomic_compare_exchange_weak_explicit(
+			&loop->posts, &head, task, memory_order_release, memory_order_relaxed));
 	/* The loop takes the whole list at once, so only the first post after that must wake it. */
 	if (head == NULL)
 		loop->ops->wake(loop);
@@ -243,7 +243,8 @@ int sn__loop_work(struct sn_loop *loop, struct sn_job *job, void (*work)(struct 
 	return loop->ops->work(loop, job);
 }
 
-int sn__poll_open(struct sn_loop *loop, int fd, sn_poll_fn *fn, void *arg, struct sn_poll **ret_poll)
+int sn__poll_open(
+		struct sn_loop *loop, int fd, sn_poll_fn *fn, void *arg, struct sn_poll **ret_poll)
 {
 	return loop->ops->poll_open(loop, fd, fn, arg, ret_poll);
 }

@@ -29,8 +29,8 @@ struct uv_loop_s;
 /* ---- opening, running, closing ---- */
 
 /** A loop of its own on libuv, or inside the host's (@host not NULL: the host runs it). */
-SN_MUST_USE int sn__loop_uv_open(struct uv_loop_s *host /* may be NULL */, struct sn_loop **ret_loop,
-		struct sn_error *err);
+SN_MUST_USE int sn__loop_uv_open(struct uv_loop_s *host /* may be NULL */,
+		struct sn_loop **ret_loop, struct sn_error *err);
 
 /** How a turn ends. */
 enum sn_run {
@@ -140,8 +140,8 @@ SN_MUST_USE int sn__loop_work(struct sn_loop *loop, struct sn_job *job,
 #define SN_WRITABLE 2u
 struct sn_poll;
 typedef void sn_poll_fn(struct sn_poll *poll, unsigned events, void *arg);
-SN_MUST_USE int sn__poll_open(struct sn_loop *loop, int fd, sn_poll_fn *fn, void *arg,
-		struct sn_poll **ret_poll);
+SN_MUST_USE int sn__poll_open(
+		struct sn_loop *loop, int fd, sn_poll_fn *fn, void *arg, struct sn_poll **ret_poll);
 /** @events: SN_READABLE | SN_WRITABLE, or 0 to rest. */
 void sn__poll_want(struct sn_poll *poll, unsigned events);
 /** The descriptor stays the caller's; no callback afterwards. */

@@ -30,8 +30,8 @@ struct sn_loop_ops {
 			struct sn_poll **ret_poll);
 	void (*poll_want)(struct sn_poll *poll, unsigned events);
 	void (*poll_close)(struct sn_poll *poll);
-	int (*connect)(struct sn_loop *loop, const struct sn_addr *addr, sn_stream_fn *fn, void *arg,
-			struct sn_stream **ret_stream, struct sn_error *err);
+	int (*connect)(struct sn_loop *loop, const struct sn_addr *addr, sn_stream_fn *fn,
+			void *arg, struct sn_stream **ret_stream, struct sn_error *err);
 	int (*listen)(struct sn_loop *loop, const struct sn_addr *addr,
 			const struct sn_listen_options *opts, sn_accept_fn *fn, void *arg,
 			struct sn_listener **ret_listener, struct sn_error *err);
@@ -46,19 +46,19 @@ struct sn_loop_ops {
 /* The common part; a back end's own follows it in memory. */
 struct sn_loop {
 	const struct sn_loop_ops *ops;
-	uint64_t now_ns;         /* of this turn */
+	uint64_t now_ns; /* of this turn */
 	uint64_t turn;
 	bool in_turn;
 	struct sn_wheel wheel;
 	struct sn_rng rng;
-	struct sn_list tasks;    /* sn_task.link, deferred */
-	struct sn_list hooks;    /* sn_hook.link */
-	struct sn_list *hook_at; /* the next hook to run */
+	struct sn_list tasks;            /* sn_task.link, deferred */
+	struct sn_list hooks;            /* sn_hook.link */
+	struct sn_list *hook_at;         /* the next hook to run */
 	_Atomic(struct sn_task *) posts; /* newest first */
-	_Atomic uintptr_t owner; /* the thread */
+	_Atomic uintptr_t owner;         /* the thread */
 	bool system_resolver;
-	char ares_config[120];   /* "": /etc/resolv.conf; a path; or servers */
-	struct sn_ares *ares;    /* NULL until the first query */
+	char ares_config[120]; /* "": /etc/resolv.conf; a path; or servers */
+	struct sn_ares *ares;  /* NULL until the first query */
 };
 
 struct sn_poll {

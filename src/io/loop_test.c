@@ -89,7 +89,8 @@ static void timers_stop_and_restart(void **state)
 static void timers_long(void **state)
 {
 	struct world *w = *state;
-	static const uint64_t delays_s[] = {1, 40, 42, 2600, 2700, 90000, 200000, 20000000, 900000000};
+	static const uint64_t delays_s[] = {
+			1, 40, 42, 2600, 2700, 90000, 200000, 20000000, 900000000};
 	struct alarm alarms[SN_COUNT(delays_s)] = {{.rank = 0}};
 
 	for (size_t i = 0; i < SN_COUNT(delays_s); i++)
@@ -116,11 +117,16 @@ static void timers_random(void **state)
 			sn__timer_stop(w->a, &a->timer);
 			a->due_ns = SN_NEVER_NS;
 		} else {
-			set(w, a, sn__rng_below(&rng, UINT64_C(1) << (20 + sn__rng_below(&rng, 22))));
+			set(w, a,
+					sn__rng_below(&rng,
+							UINT64_C(1) << (20 +
+									sn__rng_below(&rng, 22))));
 		}
-		(void)sn__sim_run(w->sim, sn__sim_now_ns(w->sim) + sn__rng_below(&rng, SN_NS_PER_S));
+		(void)sn__sim_run(
+				w->sim, sn__sim_now_ns(w->sim) + sn__rng_below(&rng, SN_NS_PER_S));
 		for (int i = 0; i < 64; i++) {
-			if (sn_time_add(alarms[i].due_ns, 11 * SN_NS_PER_MS) < sn__sim_now_ns(w->sim))
+			if (sn_time_add(alarms[i].due_ns, 11 * SN_NS_PER_MS) <
+					sn__sim_now_ns(w->sim))
 				assert_true(alarms[i].fired || alarms[i].loop == NULL);
 			if (alarms[i].due_ns > sn__sim_now_ns(w->sim))
 				assert_false(alarms[i].fired);
@@ -161,7 +167,8 @@ static void on_task(struct sn_task *task)
 static void tasks_wait_for_the_next_turn(void **state)
 {
 	struct world *w = *state;
-	struct step a = {.loop = w->a, .limit = 5}, b = {.loop = w->a, .limit = 1}, c = {.loop = w->a};
+	struct step a = {.loop = w->a, .limit = 5}, b = {.loop = w->a, .limit = 1},
+		    c = {.loop = w->a};
 
 	a.cancel = &c;
 	a.turn = b.turn = sn__loop_turn(w->a);
@@ -215,7 +222,8 @@ static void on_hook(struct sn_hook *hook)
 static void hooks_end_every_turn(void **state)
 {
 	struct world *w = *state;
-	struct step task = {.loop = w->a, .limit = 7}, first = {.loop = w->a}, second = {.loop = w->a};
+	struct step task = {.loop = w->a, .limit = 7}, first = {.loop = w->a},
+		    second = {.loop = w->a};
 	struct step third = {.loop = w->a};
 
 	first.cancel = &second;
@@ -303,21 +311,21 @@ static void nothing_to_do(void **state)
 
 #define BOTH(test) \
 	cmocka_unit_test_setup_teardown(test, world_uv, world_close), \
-	cmocka_unit_test_setup_teardown(test, world_sim, world_close)
+			cmocka_unit_test_setup_teardown(test, world_sim, world_close)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		BOTH(timers_in_order),
-		BOTH(timers_stop_and_restart),
-		cmocka_unit_test_setup_teardown(timers_long, world_sim, world_close),
-		cmocka_unit_test_setup_teardown(timers_random, world_sim, world_close),
-		BOTH(tasks_wait_for_the_next_turn),
-		BOTH(posts_of_the_own_thread),
-		BOTH(hooks_end_every_turn),
-		BOTH(jobs),
-		BOTH(clocks),
-		BOTH(nothing_to_do),
+			BOTH(timers_in_order),
+			BOTH(timers_stop_and_restart),
+			cmocka_unit_test_setup_teardown(timers_long, world_sim, world_close),
+			cmocka_unit_test_setup_teardown(timers_random, world_sim, world_close),
+			BOTH(tasks_wait_for_the_next_turn),
+			BOTH(posts_of_the_own_thread),
+			BOTH(hooks_end_every_turn),
+			BOTH(jobs),
+			BOTH(clocks),
+			BOTH(nothing_to_do),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

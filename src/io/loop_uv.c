@@ -50,7 +50,8 @@ static void arm(struct sn_loop_uv *lu)
 		return;
 	lu->timer_ms = next_ms;
 	now_ms = uv_now(lu->uv);
-	(void)uv_timer_start(&lu->timer, lu->timer.timer_cb, next_ms > now_ms ? next_ms - now_ms : 0, 0);
+	(void)uv_timer_start(
+			&lu->timer, lu->timer.timer_cb, next_ms > now_ms ? next_ms - now_ms : 0, 0);
 }
 
 static void on_idle(uv_idle_t *h)
@@ -141,8 +142,10 @@ static bool uv_back_run(struct sn_loop *loop, enum sn_run mode)
 	if (mode != SN_RUN_DEFAULT)
 		uv_ref((uv_handle_t *)&lu->async);
 	lu->once = mode == SN_RUN_ONCE;
-	(void)uv_run(lu->uv, mode == SN_RUN_DEFAULT ? UV_RUN_DEFAULT :
-			mode == SN_RUN_ONCE ? UV_RUN_ONCE : UV_RUN_NOWAIT);
+	(void)uv_run(lu->uv,
+			mode == SN_RUN_DEFAULT                ? UV_RUN_DEFAULT
+					: mode == SN_RUN_ONCE ? UV_RUN_ONCE
+							      : UV_RUN_NOWAIT);
 	if (lu->once && sn_list_empty(&loop->tasks))
 		(void)uv_idle_stop(&lu->idle);
 	lu->once = false;
@@ -311,8 +314,8 @@ static void poll_gone(struct sn_watch *w)
 	sn__free(SN_CONTAINER_OF(w, struct uv_poll_op, watch));
 }
 
-static int uv_back_poll_open(struct sn_loop *loop, int fd, sn_poll_fn *fn, void *arg,
-		struct sn_poll **ret_poll)
+static int uv_back_poll_open(
+		struct sn_loop *loop, int fd, sn_poll_fn *fn, void *arg, struct sn_poll **ret_poll)
 {
 	struct uv_poll_op *p = sn__calloc(1, sizeof *p);
 	int r;
@@ -461,8 +464,8 @@ static void uv_back_close(struct sn_loop *loop, void (*done)(void *arg), void *a
  * the epoll instance, which is the parent's too. */
 static void close_own_fds(uv_loop_t *uv)
 {
-	const int fds[] = {uv->backend_fd, uv->async_io_watcher.fd, uv->async_wfd, uv->signal_pipefd[0],
-		uv->signal_pipefd[1]};
+	const int fds[] = {uv->backend_fd, uv->async_io_watcher.fd, uv->async_wfd,
+			uv->signal_pipefd[0], uv->signal_pipefd[1]};
 
 	for (size_t i = 0; i < SN_COUNT(fds); i++) {
 		if (fds[i] >= 0)
@@ -477,7 +480,7 @@ static void replace_fds(struct sn_loop_uv *lu)
 	int quiet[2];
 	bool have = pipe2(quiet, O_CLOEXEC) == 0; /* the writing end stays open */
 
-	SN_LIST_FOREACH(node, &lu->watches) {
+	SN_LIST_FOREACH (node, &lu->watches) {
 		struct sn_watch *w = SN_CONTAINER_OF(node, struct sn_watch, link);
 
 		if (w->owns_fd && have)
@@ -502,7 +505,8 @@ static void uv_back_abandon(struct sn_loop *loop)
 		return; /* the host's loop holds our handles */
 	}
 	close_own_fds(lu->uv);
-	SN_LIST_FOREACH_SAFE(node, &lu->watches) {
+	SN_LIST_FOREACH_SAFE(node, &lu->watches)
+	{
 		struct sn_watch *w = SN_CONTAINER_OF(node, struct sn_watch, link);
 
 		if (w->owns_fd)
@@ -515,27 +519,27 @@ static void uv_back_abandon(struct sn_loop *loop)
 }
 
 static const struct sn_loop_ops uv_ops = {
-	.run = uv_back_run,
-	.stop = uv_back_stop,
-	.hold = uv_back_hold,
-	.fd = uv_back_fd,
-	.timeout_ms = uv_back_timeout_ms,
-	.close = uv_back_close,
-	.abandon = uv_back_abandon,
-	.wake = uv_wake,
-	.kick = uv_kick,
-	.clock_ns = uv_back_clock_ns,
-	.wall_ns = uv_back_wall_ns,
-	.work = uv_back_work,
-	.poll_open = uv_back_poll_open,
-	.poll_want = uv_back_poll_want,
-	.poll_close = uv_back_poll_close,
-	.connect = sn__uv_connect,
-	.listen = sn__uv_listen,
-	.listener_pause = sn__uv_listener_pause,
-	.listener_close = sn__uv_listener_close,
-	.query = uv_back_query,
-	.query_cancel = uv_back_query_cancel,
+		.run = uv_back_run,
+		.stop = uv_back_stop,
+		.hold = uv_back_hold,
+		.fd = uv_back_fd,
+		.timeout_ms = uv_back_timeout_ms,
+		.close = uv_back_close,
+		.abandon = uv_back_abandon,
+		.wake = uv_wake,
+		.kick = uv_kick,
+		.clock_ns = uv_back_clock_ns,
+		.wall_ns = uv_back_wall_ns,
+		.work = uv_back_work,
+		.poll_open = uv_back_poll_open,
+		.poll_want = uv_back_poll_want,
+		.poll_close = uv_back_poll_close,
+		.connect = sn__uv_connect,
+		.listen = sn__uv_listen,
+		.listener_pause = sn__uv_listener_pause,
+		.listener_close = sn__uv_listener_close,
+		.query = uv_back_query,
+		.query_cancel = uv_back_query_cancel,
 };
 
 /** The five handles; of these only the async can fail, and it goes first. */

@@ -10,17 +10,17 @@
 
 struct sn_loop_uv {
 	struct sn_loop loop;
-	uv_loop_t own;     /* unless in a host's */
+	uv_loop_t own; /* unless in a host's */
 	uv_loop_t *uv;
 	bool hosted, closing, dead, once;
 	bool hold;
 	uv_prepare_t prepare;
 	uv_check_t check;
-	uv_idle_t idle;    /* active: do not wait for events */
+	uv_idle_t idle; /* active: do not wait for events */
 	uv_async_t async;
 	uv_timer_t timer;
-	uint64_t timer_ms; /* what the timer is set to; UINT64_MAX: not set */
-	unsigned n_handles; /* of libuv, not yet gone; and jobs */
+	uint64_t timer_ms;      /* what the timer is set to; UINT64_MAX: not set */
+	unsigned n_handles;     /* of libuv, not yet gone; and jobs */
 	struct sn_list watches; /* sn_watch.link */
 	void (*done)(void *arg);
 	void *done_arg;

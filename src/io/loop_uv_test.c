@@ -64,7 +64,8 @@ static void posts_of_threads(void **state)
 	for (int i = 0; i < N_THREADS; i++) {
 		posters[i].loop = w->a;
 		posters[i].n_all = &n_all;
-		assert_int_equal(pthread_create(&posters[i].thread, NULL, post_all, &posters[i]), 0);
+		assert_int_equal(
+				pthread_create(&posters[i].thread, NULL, post_all, &posters[i]), 0);
 	}
 	sn__loop_hold(w->a, true);
 	(void)sn__loop_run(w->a, SN_RUN_DEFAULT); /* until the last post stops it */
@@ -310,15 +311,17 @@ static void out_of_descriptors(void **state)
 	uint64_t start;
 
 	assert_int_equal(sn__listen(w->a, &addr, NULL, on_take, &h.in, &h.l, NULL), 0);
-	assert_int_equal(sn__stream_connect(w->a, sn__listener_addr(h.l), on_quiet, &h.events, &h.out[0],
-			NULL), 0);
+	assert_int_equal(sn__stream_connect(w->a, sn__listener_addr(h.l), on_quiet, &h.events,
+					 &h.out[0], NULL),
+			0);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
 	few = old;
 	few.rlim_cur = 64;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
 	while (h.n_used < 256 && (h.used[h.n_used] = dup(0)) >= 0)
 		h.n_used++;
-	assert_int_equal(sn__stream_connect(w->a, sn__listener_addr(h.l), on_quiet, NULL, &none, &err),
+	assert_int_equal(sn__stream_connect(
+					 w->a, sn__listener_addr(h.l), on_quiet, NULL, &none, &err),
 			SN_E_LIMIT);
 	assert_int_equal(err.foreign, EMFILE);
 	assert_null(none);
@@ -356,13 +359,15 @@ static void no_sigpipe(void **state)
 		ssize_t n;
 
 		assert_int_equal(sn__listen(w->a, &addr, NULL, on_take, &h.in, &h.l, NULL), 0);
-		assert_int_equal(sn__stream_connect(w->a, sn__listener_addr(h.l), on_quiet, &h.events,
-				&h.out[0], NULL), 0);
+		assert_int_equal(sn__stream_connect(w->a, sn__listener_addr(h.l), on_quiet,
+						 &h.events, &h.out[0], NULL),
+				0);
 		while (h.in == NULL || (h.events & SN_STREAM_CONNECTED) == 0)
 			(void)sn__loop_run(w->a, SN_RUN_ONCE);
 		sn__stream_close(h.in, true);
 		do {
-			n = sn__stream_write(h.out[0], (struct sn_str[]){SN_STR("a"), SN_STR("b")}, 2);
+			n = sn__stream_write(
+					h.out[0], (struct sn_str[]){SN_STR("a"), SN_STR("b")}, 2);
 			if (n > 0)
 				n = sn__stream_write(h.out[0], &SN_STR("c"), 1);
 		} while (n > 0);
@@ -399,8 +404,9 @@ static void stale_socket_files(void **state)
 	assert_int_equal(close(fd), 0);
 	assert_int_equal(sn__listen(w->a, &addr, NULL, on_take, NULL, &second, NULL), SN_E_EXISTS);
 	assert_int_equal(unlink(path + 5), 0);
-	assert_int_equal(sn__listen(w->a, &addr, &(struct sn_listen_options){.unix_mode = 0666}, on_take,
-			NULL, &l, NULL), 0);
+	assert_int_equal(sn__listen(w->a, &addr, &(struct sn_listen_options){.unix_mode = 0666},
+					 on_take, NULL, &l, NULL),
+			0);
 	assert_int_equal(stat(path + 5, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0666);
 	sn__listener_close(l);
@@ -429,8 +435,9 @@ static void forked(void **state)
 	pid_t pid;
 
 	assert_int_equal(sn__listen(w->a, &addr, NULL, on_take, &h.in, &h.l, NULL), 0);
-	assert_int_equal(sn__stream_connect(w->a, sn__listener_addr(h.l), on_quiet, &h.events, &h.out[0],
-			NULL), 0);
+	assert_int_equal(sn__stream_connect(w->a, sn__listener_addr(h.l), on_quiet, &h.events,
+					 &h.out[0], NULL),
+			0);
 	while (h.in == NULL || (h.events & SN_STREAM_CONNECTED) == 0)
 		(void)sn__loop_run(w->a, SN_RUN_ONCE);
 	pid = fork();
@@ -495,16 +502,16 @@ static void forked_in_a_host(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		UV(posts_of_threads),
-		UV(own_thread),
-		cmocka_unit_test(in_a_host),
-		UV(in_a_foreign_loop),
-		UV(foreign_descriptors),
-		UV(out_of_descriptors),
-		UV(no_sigpipe),
-		UV(stale_socket_files),
-		cmocka_unit_test(forked),
-		cmocka_unit_test(forked_in_a_host),
+			UV(posts_of_threads),
+			UV(own_thread),
+			cmocka_unit_test(in_a_host),
+			UV(in_a_foreign_loop),
+			UV(foreign_descriptors),
+			UV(out_of_descriptors),
+			UV(no_sigpipe),
+			UV(stale_socket_files),
+			cmocka_unit_test(forked),
+			cmocka_unit_test(forked_in_a_host),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

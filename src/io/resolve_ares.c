@@ -34,12 +34,12 @@ struct sn_ares {
 	ares_channel channel;
 	struct sn_list sockets; /* ares_socket.link */
 	struct sn_timer timer;
-	struct sn_task task;    /* to end queries, or all */
+	struct sn_task task; /* to end queries, or all */
 	unsigned n_queries;
 	bool retired;
-	bool deaf;              /* a socket cannot be watched */
+	bool deaf; /* a socket cannot be watched */
 	uint64_t looked_ns;
-	struct stat stat;       /* of resolv.conf when it was read */
+	struct stat stat; /* of resolv.conf when it was read */
 };
 
 struct ares_query {
@@ -59,8 +59,9 @@ static void set_timer(struct sn_ares *ares)
 		sn__timer_stop(ares->loop, &ares->timer);
 		return;
 	}
-	sn__timer_start(ares->loop, &ares->timer, (uint64_t)tv.tv_sec * SN_NS_PER_S +
-			(uint64_t)tv.tv_usec * SN_NS_PER_US, on_time);
+	sn__timer_start(ares->loop, &ares->timer,
+			(uint64_t)tv.tv_sec * SN_NS_PER_S + (uint64_t)tv.tv_usec * SN_NS_PER_US,
+			on_time);
 }
 
 static void on_time(struct sn_timer *t)
@@ -112,7 +113,7 @@ static void on_socket_state(void *data, ares_socket_t fd, int readable, int writ
 	struct sn_ares *ares = data;
 	struct ares_socket *found = NULL;
 
-	SN_LIST_FOREACH(node, &ares->sockets) {
+	SN_LIST_FOREACH (node, &ares->sockets) {
 		struct ares_socket *s = SN_CONTAINER_OF(node, struct ares_socket, link);
 
 		if (s->fd == fd)
@@ -126,7 +127,8 @@ static void on_socket_state(void *data, ares_socket_t fd, int readable, int writ
 	if (found == NULL)
 		found = socket_open(ares, fd);
 	if (found != NULL) {
-		sn__poll_want(found->poll, (readable ? SN_READABLE : 0) | (writable ? SN_WRITABLE : 0));
+		sn__poll_want(found->poll,
+				(readable ? SN_READABLE : 0) | (writable ? SN_WRITABLE : 0));
 		return;
 	}
 	ares->deaf = true;
@@ -201,8 +203,10 @@ static bool has_changed(struct sn_ares *ares)
 static int channel_create(struct sn_loop *loop, struct sn_ares **ret_ares)
 {
 	struct sn_ares *ares = sn__calloc(1, sizeof *ares);
-	struct ares_options opts = {.timeout = SERVER_TIMEOUT_MS, .tries = SERVER_TRIES,
-		.sock_state_cb = on_socket_state, .sock_state_cb_data = ares};
+	struct ares_options opts = {.timeout = SERVER_TIMEOUT_MS,
+			.tries = SERVER_TRIES,
+			.sock_state_cb = on_socket_state,
+			.sock_state_cb_data = ares};
 	int mask = ARES_OPT_SOCK_STATE_CB | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES, r;
 
 	if (ares == NULL)
@@ -221,7 +225,8 @@ static int channel_create(struct sn_loop *loop, struct sn_ares **ret_ares)
 		return r == ARES_ENOMEM ? SN_E_NOMEM : SN_E_IO;
 	}
 	if (loop->ares_config[0] != '\0' && loop->ares_config[0] != '/' &&
-			ares_set_servers_ports_csv(ares->channel, loop->ares_config) != ARES_SUCCESS) {
+			ares_set_servers_ports_csv(ares->channel, loop->ares_config) !=
+					ARES_SUCCESS) {
 		ares_destroy(ares->channel);
 		sn__free(ares);
 		return SN_E_INVALID;
@@ -254,14 +259,15 @@ static void answer(struct sn_resolve *op, int status, const struct ares_addrinfo
 
 	if (status != ARES_SUCCESS) {
 		/* Queries are cancelled only for want of memory (deaf). */
-		int code = status == ARES_EDESTRUCTION ? SN_E_CLOSED : status == ARES_ENOMEM ||
-				status == ARES_ECANCELLED ? SN_E_NOMEM : SN_E_RESOLVE;
+		int code = status == ARES_EDESTRUCTION                               ? SN_E_CLOSED
+				: status == ARES_ENOMEM || status == ARES_ECANCELLED ? SN_E_NOMEM
+										     : SN_E_RESOLVE;
 
 		sn__resolve_done(op, code, ares_strerror(status), NULL, 0, 0);
 		return;
 	}
-	for (const struct ares_addrinfo_node *node = info->nodes; node != NULL && n < SN_COUNT(addrs);
-			node = node->ai_next) {
+	for (const struct ares_addrinfo_node *node = info->nodes;
+			node != NULL && n < SN_COUNT(addrs); node = node->ai_next) {
 		if (node->ai_addrlen > sizeof addrs[n].u)
 			continue;
 		addrs[n].len = (socklen_t)node->ai_addrlen;
@@ -289,8 +295,9 @@ static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo 
 int sn__ares_query(struct sn_resolve *op, const char *host)
 {
 	struct sn_loop *loop = op->loop;
-	struct ares_addrinfo_hints hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM,
-		.ai_flags = ARES_AI_NOSORT};
+	struct ares_addrinfo_hints hints = {.ai_family = AF_UNSPEC,
+			.ai_socktype = SOCK_STREAM,
+			.ai_flags = ARES_AI_NOSORT};
 	struct ares_query *q = sn__calloc(1, sizeof *q);
 	int r;
 

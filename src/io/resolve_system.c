@@ -26,7 +26,8 @@ static void on_work(struct sn_job *job)
 	q->result = getaddrinfo(q->host, NULL, &hints, &list);
 	if (q->result != 0)
 		return;
-	for (struct addrinfo *ai = list; ai != NULL && q->n_addrs < SN_COUNT(q->addrs); ai = ai->ai_next) {
+	for (struct addrinfo *ai = list; ai != NULL && q->n_addrs < SN_COUNT(q->addrs);
+			ai = ai->ai_next) {
 		struct sn_addr *a = &q->addrs[q->n_addrs];
 
 		if (ai->ai_addrlen > sizeof a->u)

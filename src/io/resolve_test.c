@@ -105,7 +105,7 @@ static size_t add_record(unsigned char *out, size_t at, unsigned type, unsigned 
 {
 	static const unsigned char v6[16] = {0x20, 1, 0xd, 0xb8};
 	const unsigned char head[] = {0xc0, 12, 0, (unsigned char)type, 0, 1, 0, 0, 0,
-		(unsigned char)(30 + last), 0, type == 1 ? 4 : 16};
+			(unsigned char)(30 + last), 0, type == 1 ? 4 : 16};
 
 	memcpy(out + at, head, sizeof head);
 	at += sizeof head;
@@ -155,7 +155,8 @@ static void on_question(struct sn_poll *poll, unsigned events, void *arg)
 	dns->n_asked++;
 	if (dns->silent)
 		return;
-	assert_true(sendto(dns->fd, msg, reply(msg, (size_t)n), 0, (struct sockaddr *)&from, len) > 0);
+	assert_true(sendto(dns->fd, msg, reply(msg, (size_t)n), 0, (struct sockaddr *)&from, len) >
+			0);
 }
 
 static bool dns_open(struct world *w, struct dns *dns, const char *where)
@@ -336,17 +337,17 @@ static void by_the_table(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(without_a_query, world_uv, world_close),
-		cmocka_unit_test_setup_teardown(without_a_query, world_sim, world_close),
-		cmocka_unit_test_setup_teardown(cancelled, world_uv, world_close),
-		cmocka_unit_test_setup_teardown(cancelled, world_rough, world_close),
-		cmocka_unit_test_setup_teardown(by_ares, world_uv, world_close),
-		cmocka_unit_test_setup_teardown(resolv_conf_changes, world_uv, world_close),
-		cmocka_unit_test_setup_teardown(bad_selection, world_uv, world_close),
-		cmocka_unit_test_setup_teardown(by_the_system, world_uv, world_close),
-		cmocka_unit_test_setup_teardown(by_hosts_file, world_uv, world_close),
-		cmocka_unit_test_setup_teardown(by_the_table, world_sim, world_close),
-		cmocka_unit_test_setup_teardown(by_the_table, world_rough, world_close),
+			cmocka_unit_test_setup_teardown(without_a_query, world_uv, world_close),
+			cmocka_unit_test_setup_teardown(without_a_query, world_sim, world_close),
+			cmocka_unit_test_setup_teardown(cancelled, world_uv, world_close),
+			cmocka_unit_test_setup_teardown(cancelled, world_rough, world_close),
+			cmocka_unit_test_setup_teardown(by_ares, world_uv, world_close),
+			cmocka_unit_test_setup_teardown(resolv_conf_changes, world_uv, world_close),
+			cmocka_unit_test_setup_teardown(bad_selection, world_uv, world_close),
+			cmocka_unit_test_setup_teardown(by_the_system, world_uv, world_close),
+			cmocka_unit_test_setup_teardown(by_hosts_file, world_uv, world_close),
+			cmocka_unit_test_setup_teardown(by_the_table, world_sim, world_close),
+			cmocka_unit_test_setup_teardown(by_the_table, world_rough, world_close),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -49,7 +49,9 @@ static inline uint64_t seeds_env(const char *name, uint64_t otherwise)
 	const char *text = getenv(name);
 	uint64_t value;
 
-	return text != NULL && sn__parse_u64(sn_str_from(text), UINT64_MAX, &value) == 0 ? value : otherwise;
+	return text != NULL && sn__parse_u64(sn_str_from(text), UINT64_MAX, &value) == 0
+			? value
+			: otherwise;
 }
 
 static inline void seeds_all(void **state)

@@ -79,7 +79,8 @@ static bool host_has_work(struct sim_host *host)
 {
 	return host->kicked || host->closing || !sn_list_empty(&host->loop.tasks) ||
 			sn_loop_has_posts(&host->loop) ||
-			sn__wheel_next_ns(&host->loop.wheel, host->sim->now_ns) <= host->sim->now_ns ||
+			sn__wheel_next_ns(&host->loop.wheel, host->sim->now_ns) <=
+			host->sim->now_ns ||
 			sn__sim_net_has_work(host);
 }
 
@@ -114,7 +115,7 @@ static struct sim_host *pick_host(struct sn_sim *sim)
 	struct sim_host *picked = NULL;
 	uint64_t n = 0;
 
-	SN_LIST_FOREACH(node, &sim->hosts) {
+	SN_LIST_FOREACH (node, &sim->hosts) {
 		struct sim_host *host = SN_CONTAINER_OF(node, struct sim_host, link);
 
 		if (!host_has_work(host))
@@ -130,7 +131,7 @@ static uint64_t next_ns(struct sn_sim *sim)
 {
 	uint64_t next = next_event_ns(sim);
 
-	SN_LIST_FOREACH(node, &sim->hosts) {
+	SN_LIST_FOREACH (node, &sim->hosts) {
 		struct sim_host *host = SN_CONTAINER_OF(node, struct sim_host, link);
 
 		next = SN_MIN(next, sn__wheel_next_ns(&host->loop.wheel, sim->now_ns));
@@ -238,7 +239,8 @@ static int sim_timeout_ms(struct sn_loop *loop)
 	next = next_ns(host->sim);
 	if (next == SN_NEVER_NS)
 		return -1;
-	return (int)SN_MIN(sn_ns_to_ms(sn_time_until(host->sim->now_ns, next)), (uint64_t)INT32_MAX);
+	return (int)SN_MIN(
+			sn_ns_to_ms(sn_time_until(host->sim->now_ns, next)), (uint64_t)INT32_MAX);
 }
 
 static void sim_close(struct sn_loop *loop, void (*done)(void *arg), void *arg)
@@ -314,8 +316,8 @@ static int sim_work(struct sn_loop *loop, struct sn_job *job)
 	return 0;
 }
 
-static int sim_poll_open(struct sn_loop *loop, int fd, sn_poll_fn *fn, void *arg,
-		struct sn_poll **ret_poll)
+static int sim_poll_open(
+		struct sn_loop *loop, int fd, sn_poll_fn *fn, void *arg, struct sn_poll **ret_poll)
 {
 	return SN_E_NOTSUP;
 }
@@ -345,10 +347,11 @@ static void on_query(struct sim_event *ev)
 	struct sn_addr addrs[SN_RESOLVE_ADDRS_MAX];
 	unsigned n = 0;
 
-	SN_LIST_FOREACH(node, &sim->names) {
+	SN_LIST_FOREACH (node, &sim->names) {
 		struct sim_name *name = SN_CONTAINER_OF(node, struct sim_name, link);
 
-		if (n < SN_COUNT(addrs) && sn__str_ieq(sn_str_from(name->name), sn_str_from(q->host)))
+		if (n < SN_COUNT(addrs) &&
+				sn__str_ieq(sn_str_from(name->name), sn_str_from(q->host)))
 			addrs[n++] = name->addr;
 	}
 	if (n > 0)
@@ -387,7 +390,8 @@ int sn__sim_host(struct sn_sim *sim, const char *name, const struct sn_addr *add
 	struct sim_name *entry;
 
 	if (addr == NULL) {
-		SN_LIST_FOREACH_SAFE(node, &sim->names) {
+		SN_LIST_FOREACH_SAFE(node, &sim->names)
+		{
 			entry = SN_CONTAINER_OF(node, struct sim_name, link);
 			if (!sn__str_ieq(sn_str_from(entry->name), sn_str_from(name)))
 				continue;
@@ -408,27 +412,27 @@ int sn__sim_host(struct sn_sim *sim, const char *name, const struct sn_addr *add
 /* ---- the world ---- */
 
 static const struct sn_loop_ops sim_ops = {
-	.run = sim_run,
-	.stop = sim_stop,
-	.hold = sim_hold,
-	.fd = sim_fd,
-	.timeout_ms = sim_timeout_ms,
-	.close = sim_close,
-	.abandon = sim_abandon,
-	.wake = sim_wake,
-	.kick = sim_kick,
-	.clock_ns = sim_clock_ns,
-	.wall_ns = sim_wall_ns,
-	.work = sim_work,
-	.poll_open = sim_poll_open,
-	.poll_want = sim_poll_want,
-	.poll_close = sim_poll_close,
-	.connect = sn__sim_connect,
-	.listen = sn__sim_listen,
-	.listener_pause = sn__sim_listener_pause,
-	.listener_close = sn__sim_listener_close,
-	.query = sim_query,
-	.query_cancel = sim_query_cancel,
+		.run = sim_run,
+		.stop = sim_stop,
+		.hold = sim_hold,
+		.fd = sim_fd,
+		.timeout_ms = sim_timeout_ms,
+		.close = sim_close,
+		.abandon = sim_abandon,
+		.wake = sim_wake,
+		.kick = sim_kick,
+		.clock_ns = sim_clock_ns,
+		.wall_ns = sim_wall_ns,
+		.work = sim_work,
+		.poll_open = sim_poll_open,
+		.poll_want = sim_poll_want,
+		.poll_close = sim_poll_close,
+		.connect = sn__sim_connect,
+		.listen = sn__sim_listen,
+		.listener_pause = sn__sim_listener_pause,
+		.listener_close = sn__sim_listener_close,
+		.query = sim_query,
+		.query_cancel = sim_query_cancel,
 };
 
 int sn__sim_create(const struct sn_sim_options *opts, struct sn_sim **ret_sim)

@@ -19,7 +19,8 @@ struct sn_sim;
 /** Behaviour of the network; the defaults (zeroes) are perfect and instant. Chances in 1/1000. */
 struct sn_sim_options {
 	uint64_t seed;
-	uint64_t latency_min_ns, latency_max_ns; /* of each segment, order kept within a connection */
+	uint64_t latency_min_ns,
+			latency_max_ns; /* of each segment, order kept within a connection */
 	unsigned loss;          /* a segment is delayed by a retransmission (200 ms, doubling) */
 	unsigned reset;         /* a write breaks the connection on both sides */
 	unsigned partial_write; /* a write takes only a part */

@@ -18,9 +18,9 @@ struct sim_event {
 struct sim_host {
 	struct sn_loop loop;
 	struct sn_sim *sim;
-	struct sn_list link;      /* sn_sim.hosts */
-	struct sn_list ready;     /* sim_end.ready: may have an event for its owner */
-	struct sim_end *running;  /* its owner is being called; NULL once closed */
+	struct sn_list link;     /* sn_sim.hosts */
+	struct sn_list ready;    /* sim_end.ready: may have an event for its owner */
+	struct sim_end *running; /* its owner is being called; NULL once closed */
 	unsigned index;
 	bool kicked, closing;
 	void (*done)(void *arg);

@@ -26,7 +26,17 @@
 #define ACCEPT_PAUSE_NS (100 * SN_NS_PER_MS)
 
 struct sim_conn;
-enum trace_what { T_CONNECT = 16, T_ACCEPT, T_REFUSED, T_READ, T_WRITE, T_ARRIVE, T_FIN, T_RST, T_CLOSE };
+enum trace_what {
+	T_CONNECT = 16,
+	T_ACCEPT,
+	T_REFUSED,
+	T_READ,
+	T_WRITE,
+	T_ARRIVE,
+	T_FIN,
+	T_RST,
+	T_CLOSE
+};
 
 struct sim_segment {
 	uint64_t at_ns;
@@ -37,15 +47,15 @@ struct sim_segment {
 struct sim_way {
 	struct sim_event event; /* the next arrival */
 	struct sim_conn *conn;
-	uint8_t from;           /* side */
+	uint8_t from; /* side */
 	char *ring;
 	size_t head, arrived, flying;
 	struct sim_segment segments[SEGMENTS_MAX];
 	unsigned seg_head, n_segments;
-	uint64_t last_ns;       /* nothing overtakes this */
-	bool fin, rst;          /* sent */
+	uint64_t last_ns; /* nothing overtakes this */
+	bool fin, rst;    /* sent */
 	bool fin_arrived, rst_arrived;
-	bool held;              /* by a stall */
+	bool held; /* by a stall */
 };
 
 /* What the owner holds: freed when closed, unlike the connection. */
@@ -54,24 +64,24 @@ struct sim_end {
 	struct sim_conn *conn;
 	struct sn_list ready; /* sim_host.ready; zero-initialised means not listed */
 	uint8_t side, wanted;
-	uint8_t pending;      /* CONNECTED or FAILED to be told */
+	uint8_t pending; /* CONNECTED or FAILED to be told */
 	bool connecting, broken;
 };
 
 enum sim_stage { STAGE_SYN, STAGE_ANSWER, STAGE_UP };
 
 struct sim_conn {
-	struct sn_list link;      /* sn_sim.conns */
-	struct sn_list backlog;   /* sim_listener.backlog; zero-initialised means not listed */
+	struct sn_list link;    /* sn_sim.conns */
+	struct sn_list backlog; /* sim_listener.backlog; zero-initialised means not listed */
 	struct sn_sim *sim;
-	struct sn_addr addr;      /* dialled */
-	struct sim_event event;   /* of the handshake */
+	struct sn_addr addr;    /* dialled */
+	struct sim_event event; /* of the handshake */
 	enum sim_stage stage;
 	bool refused, held;
 	size_t window;
-	struct sim_end *end[2];   /* client, server; NULL: not yet, or closed */
+	struct sim_end *end[2]; /* client, server; NULL: not yet, or closed */
 	bool closed[2];
-	struct sim_way way[2];    /* from side i to the other */
+	struct sim_way way[2]; /* from side i to the other */
 };
 
 struct sim_listener {
@@ -79,7 +89,7 @@ struct sim_listener {
 	struct sn_list link;    /* sn_sim.listeners */
 	struct sn_list backlog; /* sim_conn.backlog */
 	unsigned n_backlog, max_backlog;
-	struct sn_timer timer;  /* armed: no memory, accepting rests */
+	struct sn_timer timer; /* armed: no memory, accepting rests */
 	bool paused;
 };
 
@@ -240,13 +250,14 @@ static void way_event(struct sim_event *ev)
 
 void sn__sim_net_unstall(struct sn_sim *sim, const struct sn_addr *addr)
 {
-	SN_LIST_FOREACH(node, &sim->conns) {
+	SN_LIST_FOREACH (node, &sim->conns) {
 		struct sim_conn *c = SN_CONTAINER_OF(node, struct sim_conn, link);
 
 		if (!sn__sim_same_addr(&c->addr, addr))
 			continue;
 		if (c->held)
-			sn__sim_plan(sim, &c->event, sim->now_ns + sn__sim_latency(sim), c->event.fn);
+			sn__sim_plan(sim, &c->event, sim->now_ns + sn__sim_latency(sim),
+					c->event.fn);
 		c->held = false;
 		for (int i = 0; i < 2; i++) {
 			if (c->way[i].held)
@@ -277,7 +288,7 @@ static void conn_break(struct sim_conn *c, int side)
 
 void sn__sim_break(struct sn_sim *sim, const struct sn_addr *addr)
 {
-	SN_LIST_FOREACH(node, &sim->conns) {
+	SN_LIST_FOREACH (node, &sim->conns) {
 		struct sim_conn *c = SN_CONTAINER_OF(node, struct sim_conn, link);
 
 		if (c->stage != STAGE_UP || !sn__sim_same_addr(&c->addr, addr))
@@ -368,8 +379,8 @@ static ssize_t sim_write(struct sn_stream *s, const struct sn_str *vec, unsigned
 			ring_put(c, out, vec[i].ptr, n);
 		left -= n;
 	}
-	out->segments[(out->seg_head + out->n_segments++) % SEGMENTS_MAX] =
-			(struct sim_segment){way_arrival(out), total};
+	out->segments[(out->seg_head + out->n_segments++) % SEGMENTS_MAX] = (struct sim_segment){
+			way_arrival(out), total};
 	sn__sim_note(c->sim, T_WRITE, total);
 	way_plan(out);
 	return (ssize_t)total;
@@ -421,11 +432,11 @@ static void sim_close(struct sn_stream *s, bool reset)
 }
 
 static const struct sn_stream_ops sim_stream_ops = {
-	.read = sim_read,
-	.write = sim_write,
-	.want = sim_want,
-	.shutdown = sim_shutdown,
-	.close = sim_close,
+		.read = sim_read,
+		.write = sim_write,
+		.want = sim_want,
+		.shutdown = sim_shutdown,
+		.close = sim_close,
 };
 
 /* ---- connecting ---- */
@@ -475,7 +486,7 @@ static struct sim_listener *listener_for(struct sn_sim *sim, const struct sn_add
 	else if (addr->u.sa.sa_family == AF_INET6)
 		any.u.in6.sin6_addr = in6addr_any;
 	for (int pass = 0; pass < 2; pass++) {
-		SN_LIST_FOREACH(node, &sim->listeners) {
+		SN_LIST_FOREACH (node, &sim->listeners) {
 			struct sim_listener *l = SN_CONTAINER_OF(node, struct sim_listener, link);
 
 			if (sn__sim_same_addr(&l->base.addr, pass == 0 ? addr : &any))
@@ -601,8 +612,9 @@ int sn__sim_listen(struct sn_loop *loop, const struct sn_addr *addr,
 
 	if (at.u.sa.sa_family != AF_UNIX && sn__addr_port(&at) == 0)
 		choose_port(sim, &at);
-	SN_LIST_FOREACH(node, &sim->listeners) {
-		if (sn__sim_same_addr(&SN_CONTAINER_OF(node, struct sim_listener, link)->base.addr, &at))
+	SN_LIST_FOREACH (node, &sim->listeners) {
+		if (sn__sim_same_addr(&SN_CONTAINER_OF(node, struct sim_listener, link)->base.addr,
+				    &at))
 			return sn__error_set(err, SN_E_EXISTS, "cannot listen on %s: %s",
 					sn__addr_text(&at, text), strerror(EADDRINUSE));
 	}
@@ -645,10 +657,12 @@ static void name_client(struct sn_sim *sim, const struct sim_listener *l, struct
 	*ret_peer = l->base.addr;
 	if (ret_peer->u.sa.sa_family == AF_INET) {
 		ret_peer->u.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-		ret_peer->u.in.sin_port = htons((uint16_t)(32768 + sn__rng_below(&sim->rng, 16384)));
+		ret_peer->u.in.sin_port = htons(
+				(uint16_t)(32768 + sn__rng_below(&sim->rng, 16384)));
 	} else if (ret_peer->u.sa.sa_family == AF_INET6) {
 		ret_peer->u.in6.sin6_addr = in6addr_loopback;
-		ret_peer->u.in6.sin6_port = htons((uint16_t)(32768 + sn__rng_below(&sim->rng, 16384)));
+		ret_peer->u.in6.sin6_port = htons(
+				(uint16_t)(32768 + sn__rng_below(&sim->rng, 16384)));
 	}
 }
 
@@ -670,7 +684,7 @@ static void accept_one(struct sim_host *host, struct sim_listener *l)
 
 static struct sim_listener *ready_listener(struct sim_host *host)
 {
-	SN_LIST_FOREACH(node, &host->sim->listeners) {
+	SN_LIST_FOREACH (node, &host->sim->listeners) {
 		struct sim_listener *l = SN_CONTAINER_OF(node, struct sim_listener, link);
 
 		if (l->base.loop == &host->loop && listener_ready(l))
@@ -706,7 +720,7 @@ static struct sn_list *draw(struct sn_sim *sim, struct sn_list *list)
 	struct sn_list *drawn = NULL;
 	uint64_t n = 0;
 
-	SN_LIST_FOREACH(node, list) {
+	SN_LIST_FOREACH (node, list) {
 		n++;
 		if (n == 1 || sn__rng_below(&sim->rng, n) == 0)
 			drawn = node;

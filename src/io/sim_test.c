@@ -25,7 +25,6 @@ static void on_end(struct sn_stream *s, unsigned events, void *arg)
 	sn__stream_want(s, 0);
 }
 
-
 struct line {
 	struct sn_addr addr;
 	struct sn_listener *l;
@@ -55,8 +54,9 @@ static void dial(struct world *w, struct line *line, const char *where)
 	*line = (struct line){.addr = world_addr(where)};
 	assert_int_equal(sn__listen(w->b, &line->addr, NULL, on_accept, line, &line->l, NULL), 0);
 	line->addr = *sn__listener_addr(line->l);
-	assert_int_equal(sn__stream_connect(w->a, &line->addr, on_end, &line->client, &line->client.s,
-			NULL), 0);
+	assert_int_equal(sn__stream_connect(w->a, &line->addr, on_end, &line->client,
+					 &line->client.s, NULL),
+			0);
 }
 
 static void hang_up(struct line *line)
@@ -71,8 +71,8 @@ static void hang_up(struct line *line)
 static void time_passes(void **state)
 {
 	struct world *w = *state;
-	struct sn_sim_options slow = {.latency_min_ns = 30 * SN_NS_PER_MS,
-		.latency_max_ns = 30 * SN_NS_PER_MS};
+	struct sn_sim_options slow = {
+			.latency_min_ns = 30 * SN_NS_PER_MS, .latency_max_ns = 30 * SN_NS_PER_MS};
 	struct line line;
 	uint64_t start = sn__sim_now_ns(w->sim);
 
@@ -91,6 +91,34 @@ static void time_passes(void **state)
 	hang_up(&line);
 }
 
+static void on_stop(struct sn_timer *t)
+{
+	t->due_ns = 0;
+}
+
+static struct sn_sim *stopped;
+static void on_stopping(struct sn_timer *t)
+{
+	sn__sim_stop(stopped);
+}
+
+static void stops(void **state)
+{
+	struct world *w = *state;
+	struct sn_timer first = {.due_ns = 0}, second = {.due_ns = 0};
+
+	stopped = w->sim;
+	sn__timer_start(w->a, &first, SN_NS_PER_S, on_stopping);
+	sn__timer_start(w->b, &second, 2 * SN_NS_PER_S, on_stop);
+	assert_true(sn__sim_run(w->sim, SN_NEVER_NS));
+	assert_in_range(sn__sim_now_ns(w->sim) - SN_SIM_START_NS, SN_NS_PER_S,
+			SN_NS_PER_S + 20 * SN_NS_PER_MS);
+	assert_true(sn_timer_armed(&second));
+	assert_false(sn__sim_run(w->sim, SN_NEVER_NS));
+	assert_int_equal(second.due_ns, 0);
+	assert_int_equal(sn__rng_below(sn__sim_rng(w->sim), 1), 0);
+}
+
 static void stalls(void **state)
 {
 	struct world *w = *state;
@@ -101,7 +129,9 @@ static void stalls(void **state)
 	sn__sim_stall(w->sim, &line.addr, true);
 	assert_int_equal(sn__stream_write(line.client.s, &SN_STR("x"), 1), 1);
 	sn__stream_want(line.server.s, SN_READABLE);
-	assert_int_equal(sn__stream_connect(w->a, &line.addr, on_end, &late.client, &late.client.s, NULL), 0);
+	assert_int_equal(sn__stream_connect(w->a, &line.addr, on_end, &late.client, &late.client.s,
+					 NULL),
+			0);
 	pass(w, 60000);
 	assert_int_equal(line.server.events, 0);
 	assert_int_equal(late.client.events, 0);
@@ -126,7 +156,9 @@ static void refuses(void **state)
 	sn__stream_close(line.client.s, false);
 	sn__sim_refuse(w->sim, &line.addr, false);
 	line.client = (struct end){.events = 0};
-	assert_int_equal(sn__stream_connect(w->a, &line.addr, on_end, &line.client, &line.client.s, NULL), 0);
+	assert_int_equal(sn__stream_connect(w->a, &line.addr, on_end, &line.client, &line.client.s,
+					 NULL),
+			0);
 	pass(w, 1);
 	assert_int_equal(line.client.events, SN_STREAM_CONNECTED);
 	hang_up(&line);
@@ -216,7 +248,8 @@ static void on_story_client(struct sn_stream *stream, unsigned events, void *arg
 		sn__stream_want(stream, SN_READABLE);
 		return;
 	}
-	n = events & SN_STREAM_FAILED ? sn__stream_error(stream)->code : sn__stream_read(stream, &byte, 1);
+	n = events & SN_STREAM_FAILED ? sn__stream_error(stream)->code
+				      : sn__stream_read(stream, &byte, 1);
 	if (n == SN_E_AGAIN)
 		return;
 	if (n != 1)
@@ -274,7 +307,8 @@ static int story_start(struct story *s)
 	r = sn__listen(s->loop, &addr, NULL, on_story_accept, s, &s->l, &err);
 	if (r < 0)
 		return r;
-	r = sn__stream_connect(s->loop, sn__listener_addr(s->l), on_story_client, s, &s->client, &err);
+	r = sn__stream_connect(
+			s->loop, sn__listener_addr(s->l), on_story_client, s, &s->client, &err);
 	if (r < 0)
 		return r;
 	s->client_over = false;
@@ -371,13 +405,14 @@ static void no_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		SIM(time_passes),
-		SIM(stalls),
-		SIM(refuses),
-		SIM(breaks),
-		SIM(reset_behind_bytes),
-		SIM(any_address),
-		cmocka_unit_test(no_memory),
+			SIM(time_passes),
+			SIM(stops),
+			SIM(stalls),
+			SIM(refuses),
+			SIM(breaks),
+			SIM(reset_behind_bytes),
+			SIM(any_address),
+			cmocka_unit_test(no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

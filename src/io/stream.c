@@ -10,8 +10,8 @@
 
 static struct sn_error no_memory = {.code = SN_E_NOMEM, .text = "out of memory"};
 
-int sn__stream_connect(struct sn_loop *loop, const struct sn_addr *addr, sn_stream_fn *fn, void *arg,
-		struct sn_stream **ret_stream, struct sn_error *err)
+int sn__stream_connect(struct sn_loop *loop, const struct sn_addr *addr, sn_stream_fn *fn,
+		void *arg, struct sn_stream **ret_stream, struct sn_error *err)
 {
 	return loop->ops->connect(loop, addr, fn, arg, ret_stream, err);
 }
@@ -22,7 +22,8 @@ int sn__listen(struct sn_loop *loop, const struct sn_addr *addr,
 {
 	static const struct sn_listen_options none;
 
-	return loop->ops->listen(loop, addr, opts != NULL ? opts : &none, fn, arg, ret_listener, err);
+	return loop->ops->listen(
+			loop, addr, opts != NULL ? opts : &none, fn, arg, ret_listener, err);
 }
 
 const struct sn_addr *sn__listener_addr(const struct sn_listener *l)

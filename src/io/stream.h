@@ -21,7 +21,7 @@ struct sn_stream;
 enum sn_stream_event {
 	SN_STREAM_CONNECTED = 4, /* outgoing connection (and TLS handshake) is up */
 	SN_STREAM_FAILED = 8,    /* it is not; sn__stream_error() says why. Close it. */
-	/* and SN_READABLE, SN_WRITABLE of loop.h */
+				 /* and SN_READABLE, SN_WRITABLE of loop.h */
 };
 typedef void sn_stream_fn(struct sn_stream *s, unsigned events, void *arg);
 
@@ -38,8 +38,8 @@ struct sn_stream {
 	struct sn_loop *loop;
 	sn_stream_fn *fn;
 	void *arg;
-	struct sn_error *error;       /* why it FAILED, or what read/write met; NULL: none */
-	struct sn_addr peer;          /* remote address */
+	struct sn_error *error; /* why it FAILED, or what read/write met; NULL: none */
+	struct sn_addr peer;    /* remote address */
 	bool is_tls;
 };
 
@@ -60,7 +60,8 @@ static inline ssize_t sn__stream_read(struct sn_stream *s, void *out, size_t n)
 }
 /** Bytes taken (may be fewer than given); SN_E_AGAIN; SN_E_RESET, SN_E_TLS, SN_E_IO. A TLS stream
  * that took bytes delivers them even if the owner never writes again. */
-static inline ssize_t sn__stream_write(struct sn_stream *s, const struct sn_str *vec, unsigned n_vec)
+static inline ssize_t sn__stream_write(
+		struct sn_stream *s, const struct sn_str *vec, unsigned n_vec)
 {
 	return s->ops->write(s, vec, n_vec);
 }
@@ -84,7 +85,8 @@ static inline void sn__stream_close(struct sn_stream *s /* may be NULL */, bool 
 }
 /** For back ends: keep why @s failed (the first time; later ones are ignored). Returns @code. Without
  * memory the text is lost and sn__stream_error() says SN_E_NOMEM. */
-int sn__stream_fail(struct sn_stream *s, int code, int foreign, const char *fmt, ...) SN_PRINTF(4, 5);
+int sn__stream_fail(struct sn_stream *s, int code, int foreign, const char *fmt, ...)
+		SN_PRINTF(4, 5);
 /** For back ends, before the stream is freed. */
 void sn__stream_error_finish(struct sn_stream *s);
 /** Why the stream failed, or NULL. foreign is the errno (or the OpenSSL reason). Its attempts are

@@ -17,7 +17,7 @@ struct side {
 	struct side *other;
 	struct sn_loop *loop;
 	struct sn_stream *stream;
-	struct sn_timer timer;   /* resting, or closing early */
+	struct sn_timer timer; /* resting, or closing early */
 	struct sn_timer early;
 	uint64_t to_send, sent, received;
 	uint64_t salt;
@@ -54,8 +54,8 @@ static void side_over(struct side *s, bool broken)
 
 static void side_want(struct side *s)
 {
-	sn__stream_want(s->stream, s->resting ? 0 : (s->eof ? 0 : SN_READABLE) |
-			(s->shut ? 0 : SN_WRITABLE));
+	sn__stream_want(s->stream,
+			s->resting ? 0 : (s->eof ? 0 : SN_READABLE) | (s->shut ? 0 : SN_WRITABLE));
 }
 
 static void on_rested(struct sn_timer *t)
@@ -115,8 +115,9 @@ static int side_write(struct side *s)
 	for (size_t i = 0; i < n; i++)
 		buf[i] = byte_at(s, s->sent + i);
 	if (n > 0) {
-		took = sn__stream_write(s->stream, (struct sn_str[]){{(char *)buf, cut},
-				{(char *)buf + cut, n - cut}}, 2);
+		took = sn__stream_write(s->stream,
+				(struct sn_str[]){{(char *)buf, cut}, {(char *)buf + cut, n - cut}},
+				2);
 		if (took == SN_E_AGAIN)
 			return 0;
 		if (took < 0)
@@ -156,7 +157,8 @@ static void on_side(struct sn_stream *stream, unsigned events, void *arg)
 	}
 	if (!s->resting && sn__rng_below(&s->run->rng, 50) == 0) {
 		s->resting = true;
-		sn__timer_start(s->loop, &s->timer, sn__rng_below(&s->run->rng, SN_NS_PER_S), on_rested);
+		sn__timer_start(s->loop, &s->timer, sn__rng_below(&s->run->rng, SN_NS_PER_S),
+				on_rested);
 	}
 	side_want(s);
 }
@@ -176,7 +178,8 @@ static struct sn_addr addr_of(unsigned pair)
 {
 	struct sn_addr addr;
 
-	assert_int_equal(sn__addr_from_literal(SN_STR("10.0.0.1"), (uint16_t)(1000 + pair), &addr), 0);
+	assert_int_equal(sn__addr_from_literal(SN_STR("10.0.0.1"), (uint16_t)(1000 + pair), &addr),
+			0);
 	return addr;
 }
 
@@ -245,17 +248,21 @@ static void open_pair(struct run *run, unsigned i)
 	for (unsigned k = 0; k < 2; k++) {
 		struct side *s = &run->sides[i][k];
 
-		*s = (struct side){.run = run, .other = &run->sides[i][!k],
-			.loop = run->hosts[upto(run, SN_COUNT(run->hosts) - 1)],
-			.to_send = upto(run, UINT64_C(1) << upto(run, 16)), .salt = sn__rng_u64(&run->rng)};
+		*s = (struct side){.run = run,
+				.other = &run->sides[i][!k],
+				.loop = run->hosts[upto(run, SN_COUNT(run->hosts) - 1)],
+				.to_send = upto(run, UINT64_C(1) << upto(run, 16)),
+				.salt = sn__rng_u64(&run->rng)};
 	}
-	assert_int_equal(sn__listen(run->sides[i][1].loop, &addr, NULL, on_accept, &run->sides[i][1],
-			&run->listeners[i], NULL), 0);
-	assert_int_equal(sn__stream_connect(run->sides[i][0].loop, &addr, on_side, &run->sides[i][0],
-			&run->sides[i][0].stream, NULL), 0);
+	assert_int_equal(sn__listen(run->sides[i][1].loop, &addr, NULL, on_accept,
+					 &run->sides[i][1], &run->listeners[i], NULL),
+			0);
+	assert_int_equal(sn__stream_connect(run->sides[i][0].loop, &addr, on_side,
+					 &run->sides[i][0], &run->sides[i][0].stream, NULL),
+			0);
 	if (run->faulty && maybe(run, 4))
-		sn__timer_start(run->sides[i][0].loop, &run->sides[i][0].early, upto(run, SN_NS_PER_S),
-				on_early);
+		sn__timer_start(run->sides[i][0].loop, &run->sides[i][0].early,
+				upto(run, SN_NS_PER_S), on_early);
 }
 
 static void check_pair(const struct run *run, unsigned i)
@@ -285,7 +292,8 @@ static uint64_t run_once(uint64_t seed)
 	for (unsigned i = 0; i < run.n_pairs; i++)
 		open_pair(&run, i);
 	for (unsigned i = 0; i < run.n_faults; i++)
-		sn__timer_start(run.hosts[0], &run.faults[i], upto(&run, 3 * SN_NS_PER_S), on_fault);
+		sn__timer_start(run.hosts[0], &run.faults[i], upto(&run, 3 * SN_NS_PER_S),
+				on_fault);
 	assert_false(sn__sim_run(run.sim, SN_NEVER_NS));
 	for (unsigned i = 0; i < run.n_pairs; i++) {
 		check_pair(&run, i);

@@ -59,8 +59,10 @@ static int side_write(struct side *s)
 
 		for (size_t i = 0; i < len; i++)
 			buf[i] = pattern(s->sent + i);
-		n = sn__stream_write(s->stream, (struct sn_str[]){{(char *)buf, half},
-				{(char *)buf + half, 0}, {(char *)buf + half, len - half}}, 3);
+		n = sn__stream_write(s->stream,
+				(struct sn_str[]){{(char *)buf, half}, {(char *)buf + half, 0},
+						{(char *)buf + half, len - half}},
+				3);
 		if (n == SN_E_AGAIN)
 			return 0;
 		if (n < 0)
@@ -76,8 +78,8 @@ static void side_want(struct side *s)
 {
 	bool reads = !s->eof && (s->stop_reading_at == 0 || s->received < s->stop_reading_at);
 
-	sn__stream_want(s->stream, (reads ? SN_READABLE : 0) |
-			(s->sent < s->to_send ? SN_WRITABLE : 0));
+	sn__stream_want(s->stream,
+			(reads ? SN_READABLE : 0) | (s->sent < s->to_send ? SN_WRITABLE : 0));
 }
 
 static void on_side(struct sn_stream *stream, unsigned events, void *arg)
@@ -130,8 +132,9 @@ static void pair_open(struct world *w, struct pair *p, const char *where)
 
 	if (sn__listen(w->b, &addr, NULL, on_accept, p, &p->listener, &err) < 0)
 		fail_msg("%s", err.text);
-	assert_int_equal(sn__stream_connect(w->a, sn__listener_addr(p->listener), on_side, &p->client,
-			&p->client.stream, NULL), 0);
+	assert_int_equal(sn__stream_connect(w->a, sn__listener_addr(p->listener), on_side,
+					 &p->client, &p->client.stream, NULL),
+			0);
 	assert_false(p->client.connected);
 }
 
@@ -323,8 +326,9 @@ static void paused_listener(void **state)
 
 	assert_int_equal(sn__listen(w->b, &addr, NULL, on_crowd, &c, &c.l, NULL), 0);
 	for (int i = 0; i < 20; i++)
-		assert_int_equal(sn__stream_connect(w->a, sn__listener_addr(c.l), on_nothing, &connected,
-				&s[i], NULL), 0);
+		assert_int_equal(sn__stream_connect(w->a, sn__listener_addr(c.l), on_nothing,
+						 &connected, &s[i], NULL),
+				0);
 	wait_for(w, &connected, 20);
 	wait_for(w, &c.n_all, 3);
 	(void)sn__loop_run(w->a, SN_RUN_NOWAIT);
@@ -346,7 +350,8 @@ static void taken_address(void **state)
 
 	assert_int_equal(sn__listen(w->b, &addr, NULL, on_accept, NULL, &l, NULL), 0);
 	assert_true(sn__addr_port(sn__listener_addr(l)) != 0);
-	assert_int_equal(sn__listen(w->b, sn__listener_addr(l), NULL, on_accept, NULL, &second, &err),
+	assert_int_equal(sn__listen(w->b, sn__listener_addr(l), NULL, on_accept, NULL, &second,
+					 &err),
 			SN_E_EXISTS);
 	assert_null(second);
 	assert_non_null(strstr(err.text, "Address already in use"));
@@ -355,22 +360,22 @@ static void taken_address(void **state)
 
 #define BOTH(test) \
 	cmocka_unit_test_setup_teardown(test, world_uv, world_close), \
-	cmocka_unit_test_setup_teardown(test, world_sim, world_close), \
-	cmocka_unit_test_setup_teardown(test, world_rough, world_close)
+			cmocka_unit_test_setup_teardown(test, world_sim, world_close), \
+			cmocka_unit_test_setup_teardown(test, world_rough, world_close)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		BOTH(tcp),
-		BOTH(unix_sockets),
-		BOTH(refused),
-		BOTH(refusal_is_explained),
-		BOTH(back_pressure),
-		BOTH(resets),
-		BOTH(close_unread),
-		BOTH(closed_before_anything),
-		BOTH(paused_listener),
-		BOTH(taken_address),
+			BOTH(tcp),
+			BOTH(unix_sockets),
+			BOTH(refused),
+			BOTH(refusal_is_explained),
+			BOTH(back_pressure),
+			BOTH(resets),
+			BOTH(close_unread),
+			BOTH(closed_before_anything),
+			BOTH(paused_listener),
+			BOTH(taken_address),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

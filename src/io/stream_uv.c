@@ -22,9 +22,9 @@
 struct uv_stream {
 	struct sn_stream base;
 	struct sn_watch watch;
-	struct sn_task task;    /* FAILED of a connect that failed at once */
-	uint64_t drained_turn;  /* the turn in which a read found no more; 0: none */
-	uint8_t wanted;         /* by the owner, who does not get it before CONNECTED */
+	struct sn_task task;   /* FAILED of a connect that failed at once */
+	uint64_t drained_turn; /* the turn in which a read found no more; 0: none */
+	uint8_t wanted;        /* by the owner, who does not get it before CONNECTED */
 	bool connecting;
 };
 
@@ -130,11 +130,11 @@ static void stream_gone(struct sn_watch *w)
 }
 
 static const struct sn_stream_ops uv_stream_ops = {
-	.read = stream_read,
-	.write = stream_write,
-	.want = stream_want,
-	.shutdown = stream_shutdown,
-	.close = stream_close,
+		.read = stream_read,
+		.write = stream_write,
+		.want = stream_want,
+		.shutdown = stream_shutdown,
+		.close = stream_close,
 };
 
 /* ---- connecting ---- */
@@ -143,8 +143,8 @@ static void connect_failed(struct uv_stream *us, int e)
 {
 	char text[SN_ADDR_TEXT_MAX];
 
-	(void)sn__stream_fail(&us->base, e == ENOMEM ? SN_E_NOMEM : SN_E_CONNECT, e, "connect to %s: %s",
-			sn__addr_text(&us->base.peer, text), strerror(e));
+	(void)sn__stream_fail(&us->base, e == ENOMEM ? SN_E_NOMEM : SN_E_CONNECT, e,
+			"connect to %s: %s", sn__addr_text(&us->base.peer, text), strerror(e));
 	us->base.fn(&us->base, SN_STREAM_FAILED, us->base.arg);
 }
 
@@ -187,8 +187,8 @@ static void no_delay(int fd, const struct sn_addr *addr)
 }
 
 /** A stream on @fd, which it owns on success. */
-static int stream_create(struct sn_loop *loop, int fd, const struct sn_addr *peer,
-		struct uv_stream **ret_us)
+static int stream_create(
+		struct sn_loop *loop, int fd, const struct sn_addr *peer, struct uv_stream **ret_us)
 {
 	struct uv_stream *us = sn__calloc(1, sizeof *us);
 	int r;
@@ -198,8 +198,8 @@ static int stream_create(struct sn_loop *loop, int fd, const struct sn_addr *pee
 	us->base.ops = &uv_stream_ops;
 	us->base.loop = loop;
 	us->base.peer = *peer;
-	r = sn__watch_open(SN_CONTAINER_OF(loop, struct sn_loop_uv, loop), &us->watch, fd, true, on_stream,
-			stream_gone);
+	r = sn__watch_open(SN_CONTAINER_OF(loop, struct sn_loop_uv, loop), &us->watch, fd, true,
+			on_stream, stream_gone);
 	if (r < 0) {
 		sn__free(us);
 		return r;
@@ -377,7 +377,8 @@ static int listen_failed(const struct sn_addr *addr, int e, struct sn_error *err
 
 	if (e == EACCES || e == EPERM)
 		code = SN_E_REJECTED;
-	(void)sn__error_set(err, code, "cannot listen on %s: %s", sn__addr_text(addr, text), strerror(e));
+	(void)sn__error_set(err, code, "cannot listen on %s: %s", sn__addr_text(addr, text),
+			strerror(e));
 	if (err != NULL)
 		err->foreign = e;
 	return code;
@@ -401,8 +402,9 @@ int sn__uv_listen(struct sn_loop *loop, const struct sn_addr *addr,
 		return listen_failed(addr, e, err);
 	}
 	ul = sn__calloc(1, sizeof *ul);
-	r = ul == NULL ? SN_E_NOMEM : sn__watch_open(SN_CONTAINER_OF(loop, struct sn_loop_uv, loop),
-			&ul->watch, fd, true, on_listener, listener_gone);
+	r = ul == NULL ? SN_E_NOMEM
+		       : sn__watch_open(SN_CONTAINER_OF(loop, struct sn_loop_uv, loop), &ul->watch,
+					 fd, true, on_listener, listener_gone);
 	if (r < 0) {
 		sn__free(ul);
 		(void)close(fd);

@@ -32,11 +32,13 @@ static void place(struct sn_wheel *w, struct sn_timer *t)
 
 	if (due <= w->tick)
 		due = w->tick + 1;
-	while (level < SN_WHEEL_LEVELS - 1 && (due >> (level * SN_WHEEL_BITS)) -
-			(w->tick >> (level * SN_WHEEL_BITS)) > SN_WHEEL_SLOTS)
+	while (level < SN_WHEEL_LEVELS - 1 &&
+			(due >> (level * SN_WHEEL_BITS)) - (w->tick >> (level * SN_WHEEL_BITS)) >
+					SN_WHEEL_SLOTS)
 		level++;
 	/* Too far for the last level (124 days): as far as it goes, and placed anew from there. */
-	if ((due >> (level * SN_WHEEL_BITS)) - (w->tick >> (level * SN_WHEEL_BITS)) > SN_WHEEL_SLOTS)
+	if ((due >> (level * SN_WHEEL_BITS)) - (w->tick >> (level * SN_WHEEL_BITS)) >
+			SN_WHEEL_SLOTS)
 		due = w->tick + ((uint64_t)SN_WHEEL_SLOTS << (level * SN_WHEEL_BITS));
 	slot = (due >> (level * SN_WHEEL_BITS)) % SN_WHEEL_SLOTS;
 	sn_list_push_back(&w->slots[level][slot], &t->link);
@@ -69,7 +71,8 @@ static uint64_t level_next(struct sn_wheel *w, unsigned level)
 
 	while (w->used[level] != 0) {
 		uint64_t bits = w->used[level];
-		uint64_t turned = first != 0 ? bits >> first | bits << (SN_WHEEL_SLOTS - first) : bits;
+		uint64_t turned = first != 0 ? bits >> first | bits << (SN_WHEEL_SLOTS - first)
+					     : bits;
 		unsigned distance = (unsigned)__builtin_ctzll(turned);
 		unsigned slot = (first + distance) % SN_WHEEL_SLOTS;
 

@@ -16,11 +16,11 @@
 #define SN_WHEEL_LEVELS 5
 
 struct sn_wheel {
-	uint64_t tick;      /* ticks up to this one have been run */
+	uint64_t tick; /* ticks up to this one have been run */
 	unsigned n_timers;
 	uint64_t used[SN_WHEEL_LEVELS]; /* a bit a slot; set bits may be stale */
 	struct sn_list slots[SN_WHEEL_LEVELS][SN_WHEEL_SLOTS]; /* sn_timer.link */
-	struct sn_list expired; /* sn_timer.link, being run */
+	struct sn_list expired;                                /* sn_timer.link, being run */
 };
 
 void sn__wheel_init(struct sn_wheel *w, uint64_t now_ns);

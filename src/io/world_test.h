@@ -50,9 +50,13 @@ static inline int world_sim(void **state)
 /* A network with everything that delays but breaks nothing. */
 static inline int world_rough(void **state)
 {
-	static const struct sn_sim_options rough = {.seed = 7, .latency_min_ns = SN_NS_PER_MS,
-		.latency_max_ns = 20 * SN_NS_PER_MS, .loss = 20, .partial_write = 300,
-		.partial_read = 300, .window = 5000};
+	static const struct sn_sim_options rough = {.seed = 7,
+			.latency_min_ns = SN_NS_PER_MS,
+			.latency_max_ns = 20 * SN_NS_PER_MS,
+			.loss = 20,
+			.partial_write = 300,
+			.partial_read = 300,
+			.window = 5000};
 
 	*state = world_open(&rough);
 	return 0;
