@@ -222,7 +222,7 @@ static int enter(struct sn_json_pull *r, enum sn_json_type type)
 		return r->error;
 	if (sn__json_peek(r) != type)
 		return fail(r, SN_E_PARSE);
-	if (r->depth == SN_JSON_DEPTH_MAX)
+	if (r->depth == SN_JSON_PULL_DEPTH)
 		return fail(r, SN_E_LIMIT);
 	r->depth++;
 	r->p++;
@@ -692,7 +692,7 @@ int sn__json_uint(struct sn_str number, uint64_t max, uint64_t *ret_value)
 			continue;
 		if (left-- <= 0)
 			return SN_E_PARSE; /* digits behind the point */
-		if (v > (UINT64_MAX - 9) / 10)
+		if (v > (UINT64_MAX - (uint64_t)(*d.p - '0')) / 10)
 			return SN_E_LIMIT;
 		v = v * 10 + (uint64_t)(*d.p - '0');
 	}

@@ -6,7 +6,7 @@
  * Internal. A strict JSON reader (RFC 8259) over one buffer: the caller asks for what it expects,
  * nothing is allocated, every value can be had as the bytes it was written in. Refused beyond the
  * grammar: text that is no UTF-8, \u0000 and lone surrogates (no text could hold them), more than
- * SN_JSON_DEPTH_MAX levels. Of members with one name the last wins; the reader shows them all.
+ * SN_JSON_PULL_DEPTH levels. Of members with one name the last wins; the reader shows them all.
  *
  * Any thread; one reader is one thread's. After an error every call returns it again.
  *
@@ -18,7 +18,7 @@
 
 #include "base/str.h"
 
-#define SN_JSON_DEPTH_MAX 64u
+#define SN_JSON_PULL_DEPTH 64u
 
 enum sn_json_type {
 	SN_JSON_ERROR, /* no value begins here */

@@ -273,7 +273,7 @@ static int refuse(struct reader *rd, const struct sn_json_pull *r, int rc, const
 	if (r->error == 0)
 		note(rd, "%s ignored: %s", what, sn_strerror(rc));
 	else if (r->error == SN_E_LIMIT)
-		note(rd, "%s ignored: nested deeper than %u levels", what, SN_JSON_DEPTH_MAX);
+		note(rd, "%s ignored: nested deeper than %u levels", what, SN_JSON_PULL_DEPTH);
 	else
 		note(rd, "%s ignored: malformed JSON at byte %zu", what, sn_json_offset(r));
 	return rc;
