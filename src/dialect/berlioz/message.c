@@ -92,6 +92,11 @@ static bool only_objects(struct sn_json_pull *r, unsigned levels)
 	return rc == 0;
 }
 
+static bool begins_with(struct sn_str s, struct sn_str prefix)
+{
+	return s.len >= prefix.len && memcmp(s.ptr, prefix.ptr, prefix.len) == 0;
+}
+
 /* Whether an id's value has a level of endpoints above the peers. */
 static bool has_endpoints(struct sn_str id, const struct sn_json_member *m)
 {
@@ -99,8 +104,7 @@ static bool has_endpoints(struct sn_str id, const struct sn_json_member *m)
 	struct sn_json_pull r;
 
 	if (m->type != SN_JSON_OBJECT ||
-			(strncmp(id.ptr, "service:", SN_MIN(id.len, (size_t)8)) != 0 &&
-					strncmp(id.ptr, "cluster:", SN_MIN(id.len, (size_t)8)) != 0))
+			(!begins_with(id, SN_STR("service://")) && !begins_with(id, SN_STR("cluster://"))))
 		return false;
 	sn__json_begin_checked(&r, m->raw);
 	if (sn__json_enter_object(&r) < 0 || sn__json_member(&r, &key) <= 0)
