@@ -13,7 +13,7 @@
 
 struct world {
 	struct sn_loop *loop;
-	struct sn_place place;
+	struct sn_own_place place;
 	struct sn_catalog *cat;
 	struct sn_metadata *md;
 	struct sn_hook hook;

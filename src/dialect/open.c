@@ -3,7 +3,10 @@
 /* sn_open(): the core, then the dialects the options ask for. Here, because it must know both. */
 
 #include "base/mem.h"
+#include "base/json.h"
 #include "dialect/berlioz/berlioz.h"
+#include "mesh/config.h"
+#include "mesh/policy.h"
 #include "mesh/runtime.h"
 
 static int options_copy(const struct sn_options *opts, struct sn_options *ret_opts,
@@ -25,20 +28,141 @@ static int options_copy(const struct sn_options *opts, struct sn_options *ret_op
 	return 0;
 }
 
-/* On success @rt owns the dialect. */
-static int dialects_open(struct sn_runtime *rt, struct sn_berlioz *berlioz,
-		const struct sn_options *o, struct sn_error *err)
-{
-	struct sn_berlioz_options b = {
-		.agent = o->agent,
-		.state_dir = o->state_dir,
-	};
+/* ---- the file ---- */
 
-	return sn__berlioz_attach(berlioz, rt, &b, err);
+static int config_read(const struct sn_options *o, struct sn_config **ret_config,
+		struct sn_error *err)
+{
+	*ret_config = NULL;
+	if (o->config != NULL && o->config_text != NULL)
+		return sn__error_set(err, SN_E_INVALID,
+				"options.config and options.config_text: one of them");
+	if (o->config != NULL)
+		return sn__config_load(o->config, ret_config, NULL, err);
+	if (o->config_text != NULL)
+		return sn__config_parse("config_text", sn_str_from(o->config_text), NULL, NULL,
+				ret_config, NULL, err);
+	return 0;
 }
 
-static int runtime_open(const struct sn_options *o, struct sn_runtime **ret_rt,
-		struct sn_error *err)
+/* The file's `tls` is what the policies at the root say, unless they say it themselves. */
+static int tls_policy(json_t *values, const char *name, json_t *value)
+{
+	if (value == NULL)
+		return SN_E_NOMEM;
+	if (json_object_get(values, name) != NULL) {
+		json_decref(value);
+		return 0;
+	}
+	return json_object_set_new(values, name, value) < 0 ? SN_E_NOMEM : 0;
+}
+
+static int tls_policies(const struct sn_config_tls *tls, json_t *values)
+{
+	int r = 0;
+
+	if (tls->ca != NULL)
+		r = tls_policy(values, "tls-ca", json_string(tls->ca));
+	if (r == 0 && tls->cert != NULL)
+		r = tls_policy(values, "tls-cert", json_string(tls->cert));
+	if (r == 0 && tls->key != NULL)
+		r = tls_policy(values, "tls-key", json_string(tls->key));
+	if (r == 0 && tls->server_name != NULL)
+		r = tls_policy(values, "tls-server-name", json_string(tls->server_name));
+	if (r == 0 && !tls->verify)
+		r = tls_policy(values, "tls-verify", json_false());
+	return r;
+}
+
+/* The file's tree with its `tls` in the root's values; a new reference. */
+static json_t *policy_tree(const struct sn_config *config)
+{
+	json_t *tree = config->policies != NULL ? json_copy(config->policies) : json_object();
+	json_t *old = json_object_get(tree, "values");
+	json_t *values = json_is_object(old) ? json_copy(old) : json_object();
+
+	if (tree == NULL || values == NULL || tls_policies(&config->tls, values) < 0 ||
+			json_object_set(tree, "values", values) < 0) {
+		json_decref(values);
+		json_decref(tree);
+		return NULL;
+	}
+	json_decref(values);
+	return tree;
+}
+
+static int policies_open(struct sn_runtime *rt, const struct sn_config *config, struct sn_error *err)
+{
+	json_t *tree = policy_tree(config);
+	int r;
+
+	if (tree == NULL)
+		return sn__error_set(err, SN_E_NOMEM, "out of memory");
+	r = sn__policies_set(rt->policies, SN_POLICY_FILE, tree, err);
+	json_decref(tree);
+	return r;
+}
+
+static int agent_tls(struct sn_runtime *rt, const struct sn_config_tls *from, struct sn_tls **ret_tls)
+{
+	struct sn_tls_options tls = {
+		.ca = from->ca,
+		.cert = from->cert,
+		.key = from->key,
+		.server_name = from->server_name,
+		.no_verify = !from->verify,
+	};
+
+	return sn__tls_create(rt->loop, &tls, false, ret_tls);
+}
+
+/* ---- opening ---- */
+
+/* On success @rt owns the dialect. */
+static int berlioz_open(struct sn_runtime *rt, struct sn_berlioz *berlioz,
+		const struct sn_options *o, const struct sn_config *config, struct sn_error *err)
+{
+	struct sn_berlioz_options b = {.agent = o->agent, .state_dir = o->state_dir};
+	SN_AUTO_FREE char *peers = NULL;
+	int r = 0;
+
+	if (config != NULL) {
+		b.config_agent = config->agent.url;
+		b.agent_ping_ms = (uint32_t)config->agent.ping_ms;
+		b.prune_absent = config->agent.prune_absent;
+		if (b.state_dir == NULL)
+			b.state_dir = config->state;
+		if (config->message != NULL)
+			b.peers = peers = sn__json_text(config->message);
+		r = config->message != NULL && peers == NULL ? SN_E_NOMEM :
+				agent_tls(rt, &config->agent.tls, &b.agent_tls);
+		if (r < 0)
+			sn__error_set(err, r, "out of memory");
+	}
+	if (r == 0)
+		r = sn__berlioz_attach(berlioz, rt, &b, err);
+	sn__tls_unref(b.agent_tls);
+	return r;
+}
+
+static int parts_open(struct sn_runtime *rt, struct sn_berlioz *berlioz, const struct sn_options *o,
+		const struct sn_config *config, struct sn_error *err)
+{
+	int r = 0;
+
+	if (config != NULL && config->log.level_given)
+		rt->log.level = (enum sn_log_level)config->log.level;
+	if (config != NULL)
+		r = policies_open(rt, config, err);
+	if (r == 0)
+		r = berlioz_open(rt, berlioz, o, config, err);
+	if (r < 0)
+		sn__berlioz_destroy(berlioz);
+	return r < 0 ? r : sn__runtime_start(rt, err);
+}
+
+static int runtime_open(const struct sn_options *o, const struct sn_config *config,
+		struct sn_runtime **ret_rt, struct sn_error *err)
 {
 	struct sn_berlioz *berlioz;
 	struct sn_runtime *rt;
@@ -51,13 +175,7 @@ static int runtime_open(const struct sn_options *o, struct sn_runtime **ret_rt,
 		sn__berlioz_destroy(berlioz);
 		return r;
 	}
-	r = dialects_open(rt, berlioz, o, err);
-	if (r < 0) {
-		sn__berlioz_destroy(berlioz);
-		sn__runtime_destroy(rt);
-		return r;
-	}
-	r = sn__runtime_start(rt, err);
+	r = parts_open(rt, berlioz, o, config, err);
 	if (r < 0) {
 		sn__runtime_destroy(rt);
 		return r;
@@ -68,12 +186,16 @@ static int runtime_open(const struct sn_options *o, struct sn_runtime **ret_rt,
 
 int sn_open(const struct sn_options *opts, struct sn_runtime **ret_rt, struct sn_error **ret_error)
 {
+	struct sn_config *config = NULL;
 	struct sn_options o;
 	struct sn_error err;
 	int r = options_copy(opts, &o, &err);
 
 	if (r == 0)
-		r = runtime_open(&o, ret_rt, &err);
+		r = config_read(&o, &config, &err);
+	if (r == 0)
+		r = runtime_open(&o, config, ret_rt, &err);
+	sn__config_destroy(config);
 	if (r < 0 && ret_error != NULL && sn_error_copy(&err, ret_error) < 0)
 		*ret_error = NULL;
 	return r;

@@ -17,9 +17,7 @@
 #include "mesh/runtime.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdio.h>
 #include <time.h>
 
 #include "base/mem.h"
@@ -74,23 +72,6 @@ void sn__leave(struct sn_runtime *rt)
 	atomic_fetch_sub(&rt->users, 1);
 }
 
-/* ---- log ---- */
-
-void sn__runtime_log(struct sn_runtime *rt, enum sn_log_level level, const char *fmt, ...)
-{
-	char line[512];
-	va_list ap;
-
-	if (rt->log == NULL || level > rt->log_level)
-		return;
-	va_start(ap, fmt);
-	vsnprintf(line, sizeof(line), fmt, ap);
-	va_end(ap);
-	pthread_mutex_lock(&rt->log_lock);
-	rt->log(level, line, rt->log_arg);
-	pthread_mutex_unlock(&rt->log_lock);
-}
-
 /* ---- opening ---- */
 
 static int locks_init(struct sn_runtime *rt)
@@ -105,22 +86,16 @@ static int locks_init(struct sn_runtime *rt)
 	pthread_condattr_destroy(&attr);
 	if (r != 0)
 		return SN_E_NOMEM;
-	if (pthread_mutex_init(&rt->lock, NULL) != 0)
-		goto undo_cond;
-	if (pthread_mutex_init(&rt->log_lock, NULL) != 0)
-		goto undo_lock;
+	if (pthread_mutex_init(&rt->lock, NULL) != 0) {
+		pthread_cond_destroy(&rt->changed);
+		return SN_E_NOMEM;
+	}
 	return 0;
-
-undo_lock:
-	pthread_mutex_destroy(&rt->lock);
-undo_cond:
-	pthread_cond_destroy(&rt->changed);
-	return SN_E_NOMEM;
 }
 
 static void memory_free(struct sn_runtime *rt)
 {
-	pthread_mutex_destroy(&rt->log_lock);
+	sn__log_finish(&rt->log);
 	pthread_mutex_destroy(&rt->lock);
 	pthread_cond_destroy(&rt->changed);
 	sn__free(rt);
@@ -128,7 +103,9 @@ static void memory_free(struct sn_runtime *rt)
 
 static void policy_warn(const char *text, void *arg)
 {
-	sn__runtime_log(arg, SN_LOG_WARNING, "%s", text);
+	struct sn_runtime *rt = arg;
+
+	sn__log(&rt->log, SN_LOG_WARNING, "policies", "%s", text);
 }
 
 static int mesh_open(struct sn_runtime *rt, const struct sn_options *opts, sn_paths_fn *paths,
@@ -150,7 +127,7 @@ static int mesh_open(struct sn_runtime *rt, const struct sn_options *opts, sn_pa
 	if (r == 0)
 		r = sn__recorder_create(&recorder, &rt->recorder, &warning);
 	if (r == 0 && warning.code != 0)
-		sn__runtime_log(rt, SN_LOG_WARNING, "%s", warning.text);
+		sn__log(&rt->log, SN_LOG_WARNING, "recorder", "%s", warning.text);
 	if (r == 0)
 		r = sn__metrics_create(0, &rt->metrics);
 	mesh.policies = rt->policies;
@@ -198,9 +175,7 @@ int sn__runtime_create(const struct sn_options *opts, sn_paths_fn *paths, void *
 		return sn__error_set(err, r, "cannot open the runtime: out of memory");
 	}
 	rt->mode = opts->mode;
-	rt->log = opts->log;
-	rt->log_arg = opts->log_arg;
-	rt->log_level = opts->log_level;
+	sn__log_init(&rt->log, opts->log, opts->log_arg, opts->log_level, SN_LOG_PLAIN);
 	rt->fork_generation = atomic_load(&fork_generation);
 	rt->seed = opts->seed;
 	sn_list_init(&rt->dialects);

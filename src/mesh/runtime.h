@@ -19,6 +19,7 @@
 #include <sinew/runtime.h>
 #include "base/error.h"
 #include "base/list.h"
+#include "base/log.h"
 #include "io/loop.h"
 #include "mesh/catalog.h"
 
@@ -68,10 +69,7 @@ struct sn_runtime {
 	pthread_mutex_t lock;      /* ready, adopted */
 	pthread_cond_t changed;    /* these and state */
 	bool ready, adopted;
-	pthread_mutex_t log_lock;  /* one line at a time */
-	sn_log_fn *log;
-	void *log_arg;
-	enum sn_log_level log_level;
+	struct sn_log log;
 
 	/* loop thread */
 	struct sn_list dialects;   /* sn_dialect_part.link, in order of opening */
@@ -109,10 +107,6 @@ void sn__runtime_ready(struct sn_runtime *rt);
 /** One more part to wait for in this stage of closing, and its end. */
 void sn__runtime_part_opened(struct sn_runtime *rt);
 void sn__runtime_part_closed(struct sn_runtime *rt);
-
-/** A line for the host's log function. Any thread. */
-void sn__runtime_log(struct sn_runtime *rt, enum sn_log_level level, const char *fmt, ...)
-		SN_PRINTF(3, 4);
 
 /**
  * Every public call on a runtime stands between these two. Any thread. sn__enter() refuses with

@@ -27,7 +27,7 @@ struct probe {
 struct run {
 	struct sn_sim *sim;
 	struct sn_loop *loop;
-	struct sn_place place;
+	struct sn_own_place place;
 	struct sn_catalog *cat;
 	struct sn_metadata *md;
 	json_t *env;

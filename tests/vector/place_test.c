@@ -71,7 +71,7 @@ static void identity(void **state)
 
 	json_array_foreach(part("identity", 6), i, c) {
 		const char *want = json_string_value(json_object_get(c, "identity"));
-		struct sn_place place;
+		struct sn_own_place place;
 
 		assert_int_equal(sn__place_init(&place, from_env, json_object_get(c, "environment")), 0);
 		if (want == NULL)
@@ -145,7 +145,7 @@ static void addresses(void **state)
 		const char *dot = strchr(call.name, '.');
 		const char *name = dot != NULL ? dot + 1 : call.name;
 		struct sn_paths paths;
-		struct sn_place place;
+		struct sn_own_place place;
 
 		assert_int_equal(sn__place_init(&place, from_env, json_object_get(c, "env")), 0);
 		assert_int_equal(sn__berlioz_paths(&place, sn_str_from(call.kind),
@@ -165,7 +165,7 @@ static void addresses(void **state)
 
 static void refused(void **state)
 {
-	struct sn_place place = {.cluster = (char *)(uintptr_t)"shop"};
+	struct sn_own_place place = {.cluster = (char *)(uintptr_t)"shop"};
 	struct sn_paths paths;
 	static char longer[2000];
 
@@ -196,7 +196,7 @@ static void place_without_memory(void **state)
 	json_t *env = json_pack("{s:s, s:s, s:s, s:s}", "BERLIOZ_CLUSTER", "${X}a", "BERLIOZ_SECTOR", "s",
 			"BERLIOZ_IDENTITY", "p-7", "BERLIOZ_IDENTITY_PREFIX", "P-");
 	int64_t live = sn__mem_live();
-	struct sn_place place;
+	struct sn_own_place place;
 	int rc = SN_E_NOMEM;
 
 	for (uint64_t n = 1; rc == SN_E_NOMEM; n++) {

@@ -121,7 +121,7 @@ static void drop_empty(char **s)
 	}
 }
 
-int sn__place_init(struct sn_place *p, sn_getenv_fn *fn, void *arg)
+int sn__place_init(struct sn_own_place *p, sn_getenv_fn *fn, void *arg)
 {
 	char *source = NULL, *prefix = NULL, *process = NULL;
 	const struct {
@@ -141,7 +141,7 @@ int sn__place_init(struct sn_place *p, sn_getenv_fn *fn, void *arg)
 	};
 	int rc = 0;
 
-	*p = (struct sn_place){NULL};
+	*p = (struct sn_own_place){NULL};
 	if (fn == NULL)
 		fn = from_process;
 	for (size_t i = 0; i < SN_COUNT(vars) && rc == 0; i++)
@@ -160,7 +160,7 @@ int sn__place_init(struct sn_place *p, sn_getenv_fn *fn, void *arg)
 	return rc;
 }
 
-void sn__place_finish(struct sn_place *p)
+void sn__place_finish(struct sn_own_place *p)
 {
 	sn__free(p->cluster);
 	sn__free(p->sector);
@@ -168,7 +168,7 @@ void sn__place_finish(struct sn_place *p)
 	sn__free(p->identity);
 	sn__free(p->agent_path);
 	sn__free(p->override_text);
-	*p = (struct sn_place){NULL};
+	*p = (struct sn_own_place){NULL};
 }
 
 /* ---- paths ---- */
@@ -231,7 +231,7 @@ int sn__berlioz_paths(void *arg, struct sn_str kind, struct sn_str name, struct 
 {
 	static const char *const resources[] = {"database", "queue", "secret_public_key",
 		"secret_private_key", NULL};
-	const struct sn_place *place = arg;
+	const struct sn_own_place *place = arg;
 	const struct sn_str dash = SN_STR("-"), none = {NULL, 0};
 	struct sn_str cluster = sn_str_from(place->cluster), sector = sn_str_from(place->sector), id;
 	struct text t = {ret->text, ret->text + sizeof(ret->text), false};

@@ -3,12 +3,11 @@
 /* Public calls of sinew/mesh.h that are about more than peers: own endpoints, consumes, policies, the
  * registry, the first peer. */
 
+#include "base/json.h"
 #include "base/mem.h"
 #include "dialect/berlioz/berlioz.h"
 #include "mesh/api.h"
 #include "mesh/policy.h"
-
-#define JSON_MAX (64u << 20)
 
 /* ---- look-ups ---- */
 
@@ -65,23 +64,6 @@ int sn_get_registry(struct sn_runtime *rt, char **ret_json)
 	return r;
 }
 
-static int json_append(const char *text, size_t n, void *arg)
-{
-	return sn__buf_append(arg, text, n);
-}
-
-/* JSON text of @value with a NUL, in a buffer that the caller finishes. */
-static int json_text(const json_t *value, struct sn_buf *b)
-{
-	sn__buf_init(b, JSON_MAX);
-	if (json_dump_callback(value, json_append, b, JSON_ENCODE_ANY | JSON_COMPACT) != 0 ||
-			sn__buf_append(b, "", 1) < 0) {
-		sn__buf_finish(b);
-		return SN_E_NOMEM;
-	}
-	return 0;
-}
-
 /* *ret_paths NULL: the root. */
 static int policy_paths(struct sn_runtime *rt, const char *kind, const char *name,
 		const char *endpoint, struct sn_paths *paths,
@@ -101,25 +83,19 @@ static int policy_paths(struct sn_runtime *rt, const char *kind, const char *nam
 	return 0;
 }
 
-static int policy_text(struct sn_runtime *rt, const char *policy,
-		const struct sn_paths *paths, char **ret_json)
+static int policy_text(struct sn_runtime *rt, const char *policy, const struct sn_paths *paths,
+		char **ret_json)
 {
-	struct sn_buf text;
-	json_t *value;
-	char *json;
+	SN_AUTO_JSON json_t *value = NULL;
+	char *text;
 	int r = sn__policies_get(rt->policies, policy, paths, SN_DIALECT_BERLIOZ, &value, NULL);
 
 	if (r < 0)
 		return r;
-	r = json_text(value, &text);
-	json_decref(value);
-	if (r < 0)
-		return r;
-	json = sn__strndup(sn__buf_data(&text), text.len - 1);
-	sn__buf_finish(&text);
-	if (json == NULL)
+	text = sn__json_text(value);
+	if (text == NULL)
 		return SN_E_NOMEM;
-	*ret_json = json;
+	*ret_json = text;
 	return 0;
 }
 
@@ -164,7 +140,7 @@ static void value_start(struct sn_monitor *head)
 	struct value_monitor *m = SN_CONTAINER_OF(head, struct value_monitor, head);
 
 	if (sn__json_monitor_start(m->md, m->section, &m->path, &m->monitor, value_told) < 0)
-		sn__runtime_log(head->rt, SN_LOG_ERROR, "a monitor could not start: out of memory");
+		sn__log(&head->rt->log, SN_LOG_ERROR, "monitor", "a monitor could not start: out of memory");
 }
 
 static void value_stop(struct sn_monitor *head)
@@ -256,17 +232,16 @@ struct policy_monitor {
 static void policy_told(const json_t *value, void *arg)
 {
 	struct policy_monitor *m = arg;
-	struct sn_buf text;
+	SN_AUTO_FREE char *text = NULL;
 
 	if (sn_monitor_silent(&m->head))
 		return;
-	if (json_text(value, &text) < 0) {
-		sn__runtime_log(m->head.rt, SN_LOG_ERROR, "policy %s: a change was not told: out of "
-				"memory", m->policy);
-		return;
-	}
-	m->fn(sn__buf_data(&text), m->arg);
-	sn__buf_finish(&text);
+	text = sn__json_text(value);
+	if (text != NULL)
+		m->fn(text, m->arg);
+	else
+		sn__log(&m->head.rt->log, SN_LOG_ERROR, "monitor", "a change of policy %s was not "
+				"told: out of memory", m->policy);
 }
 
 static void policy_start(struct sn_monitor *head)
@@ -275,7 +250,7 @@ static void policy_start(struct sn_monitor *head)
 
 	if (sn__policy_monitor_start(head->rt->policies, m->policy, m->root ? NULL : &m->paths,
 			SN_DIALECT_BERLIOZ, policy_told, m, &m->monitor) < 0)
-		sn__runtime_log(head->rt, SN_LOG_ERROR, "a monitor could not start: out of memory");
+		sn__log(&head->rt->log, SN_LOG_ERROR, "monitor", "a monitor could not start: out of memory");
 }
 
 static void policy_stop(struct sn_monitor *head)

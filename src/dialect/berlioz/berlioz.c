@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dialect/berlioz/berlioz.h"
 
+#include "base/json.h"
 #include "base/mem.h"
 #include "mesh/policy.h"
 
@@ -20,26 +21,21 @@ static void problem(struct sn_metadata *md, const struct sn_error *err, void *ar
 {
 	struct sn_berlioz *b = arg;
 
-	sn__runtime_log(b->head.rt, SN_LOG_WARNING, "%s", sn_error_text(err));
+	sn__log(&b->head.rt->log, SN_LOG_WARNING, "registry", "%s", sn_error_text(err));
 }
 
 static void policies_told(struct sn_json_monitor *m, const char *json)
 {
 	struct sn_berlioz *b = SN_CONTAINER_OF(m, struct sn_berlioz, policies);
 	struct sn_runtime *rt = b->head.rt;
+	SN_AUTO_JSON json_t *tree = NULL;
 	struct sn_error err;
-	json_error_t where;
-	json_t *tree = json_loads(json, JSON_DECODE_ANY, &where);
-	int r;
+	int r = sn__json_parse(sn_str_from(json), SIZE_MAX, &tree, &err);
 
-	if (tree == NULL) {
-		sn__runtime_log(rt, SN_LOG_WARNING, "policies of the agent ignored: %s", where.text);
-		return;
-	}
-	r = sn__policies_set(rt->policies, SN_POLICY_AGENT, tree, &err);
-	json_decref(tree);
+	if (r == 0)
+		r = sn__policies_set(rt->policies, SN_POLICY_AGENT, tree, &err);
 	if (r < 0)
-		sn__runtime_log(rt, SN_LOG_WARNING, "policies of the agent ignored: %s",
+		sn__log(&rt->log, SN_LOG_WARNING, "policies", "those of the agent were ignored: %s",
 				sn_error_text(&err));
 }
 
@@ -51,15 +47,15 @@ static void link_message(struct sn_str text, void *arg)
 	int r = sn__metadata_message(b->md, text);
 
 	if (r < 0)
-		sn__runtime_log(b->head.rt, SN_LOG_WARNING, "a message of %zu bytes from the agent "
-				"was ignored: %s", text.len, sn_strerror(r));
+		sn__log(&b->head.rt->log, SN_LOG_WARNING, "agent", "a message of %zu bytes was "
+				"ignored: %s", text.len, sn_strerror(r));
 }
 
 static void link_log(enum sn_log_level level, const char *line, void *arg)
 {
 	struct sn_berlioz *b = arg;
 
-	sn__runtime_log(b->head.rt, level, "%s", line);
+	sn__log(&b->head.rt->log, level, "agent", "%s", line);
 }
 
 /* ---- the dialect ---- */

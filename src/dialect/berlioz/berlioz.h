@@ -14,7 +14,7 @@
 
 struct sn_berlioz {
 	struct sn_dialect_part head;
-	struct sn_place place;
+	struct sn_own_place place;
 	struct sn_metadata *md;
 	struct sn_link *link;             /* NULL: no agent */
 	struct sn_json_monitor policies;  /* what the agent says goes to rt->policies */

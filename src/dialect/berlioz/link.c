@@ -37,7 +37,7 @@ static void tell(struct sn_link *link, enum sn_log_level level, const char *what
 {
 	char line[400];
 
-	snprintf(line, sizeof(line), "agent %s: %s%s%s", link->url, what, why[0] != '\0' ? ": " : "",
+	snprintf(line, sizeof(line), "%s: %s%s%s", link->url, what, why[0] != '\0' ? ": " : "",
 			why);
 	link->log(level, line, link->arg);
 }
