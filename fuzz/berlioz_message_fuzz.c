@@ -58,7 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct sn_str rest = {(const char *)data, size};
 	struct sn_metadata *md;
 	struct sn_catalog *cat;
-	struct sn_place place;
+	struct sn_own_place place;
 	struct sn_loop *loop;
 	struct sn_sim *sim;
 	struct model model;
