@@ -36,6 +36,7 @@ struct step {
 
 struct script {
 	struct sn_loop *loop;
+	struct sn_tls *tls; /* NULL: plain */
 	struct sn_listener *listener;
 	struct sn_addr addr;
 	const struct step *steps;
@@ -43,6 +44,7 @@ struct script {
 	/* Instead of the steps' order; what it returns is used at once. */
 	const struct step *(*choose)(struct script *script, struct sn_str request);
 	unsigned n_accepted, n_requests;
+	unsigned n_failed, n_resumed; /* TLS handshakes */
 	struct sn_list conns;
 	struct sn_buf seen; /* everything received */
 };
@@ -151,6 +153,16 @@ static void script_event(struct sn_stream *s, unsigned events, void *arg)
 	ssize_t n;
 	size_t used;
 
+	if (events & SN_STREAM_FAILED) {
+		sc->n_failed++;
+		script_conn_close(c, false);
+		return;
+	}
+	if (events & SN_STREAM_CONNECTED) {
+		sc->n_resumed += sn__tls_was_resumed(s);
+		sn__stream_want(s, SN_READABLE);
+		return;
+	}
 	if (events & SN_WRITABLE && c->step != NULL) {
 		script_write(c);
 		return;
@@ -186,17 +198,21 @@ static void script_accept(struct sn_listener *l, struct sn_stream *s, void *arg)
 	sn__buf_init(&c->in, 64 << 20);
 	sn__buf_init(&c->out, 64 << 20);
 	sn_list_push_back(&sc->conns, &c->link);
+	sc->n_accepted++;
+	if (sc->tls != NULL) {
+		assert_int_equal(sn__tls_server(sc->tls, s, script_event, c, &c->s, NULL), 0);
+		return;
+	}
 	sn_stream_set_owner(s, script_event, c);
 	sn__stream_want(s, SN_READABLE);
-	sc->n_accepted++;
 	if (sc->steps[SN_MIN(sc->at, sc->n_steps - 1)].at_accept)
 		script_play(c, (struct sn_str){NULL, 0});
 }
 
-static void script_open(
-		struct script *sc, struct sn_loop *loop, const struct step *steps, unsigned n_steps)
+static void script_open_at(struct script *sc, struct sn_loop *loop, const char *host, uint16_t port,
+		const struct step *steps, unsigned n_steps)
 {
-	struct sn_addr any;
+	struct sn_addr addr;
 
 	memset(sc, 0, sizeof *sc);
 	sc->loop = loop;
@@ -204,9 +220,15 @@ static void script_open(
 	sc->n_steps = n_steps;
 	sn_list_init(&sc->conns);
 	sn__buf_init(&sc->seen, 64 << 20);
-	assert_int_equal(sn__addr_from_literal(SN_STR("127.0.0.1"), 0, &any), 0);
-	assert_int_equal(sn__listen(loop, &any, NULL, script_accept, sc, &sc->listener, NULL), 0);
+	assert_int_equal(sn__addr_from_literal(sn_str_from(host), port, &addr), 0);
+	assert_int_equal(sn__listen(loop, &addr, NULL, script_accept, sc, &sc->listener, NULL), 0);
 	sc->addr = *sn__listener_addr(sc->listener);
+}
+
+static inline void script_open(
+		struct script *sc, struct sn_loop *loop, const struct step *steps, unsigned n_steps)
+{
+	script_open_at(sc, loop, "127.0.0.1", 0, steps, n_steps);
 }
 
 static void script_close_all(struct script *sc, bool reset)

@@ -24,9 +24,9 @@ static char cert_dir[] = "/tmp/sinew-tls-XXXXXX";
 
 static const char *cert_path(const char *name)
 {
-	static char path[4][256];
+	static char path[8][256];
 	static unsigned at;
-	char *p = path[at++ % 4];
+	char *p = path[at++ % 8];
 
 	(void)snprintf(p, sizeof path[0], "%s/%s", cert_dir, name);
 	return p;
