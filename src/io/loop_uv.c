@@ -4,6 +4,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -23,7 +26,8 @@
  * going on: a watched descriptor, an armed timer, a queued task, a job; the rest is unreferenced.
  */
 
-#define N_HANDLES 5 /* prepare, check, idle, timer, async */
+#define N_HANDLES 5     /* prepare, check, idle, timer, async */
+#define N_DESCRIPTORS 8 /* epoll, async, two pipes, and libuv's own trials */
 
 static struct sn_loop_uv *lu_of(struct sn_loop *loop)
 {
@@ -363,12 +367,30 @@ static void on_work_done(uv_work_t *req, int status)
 	handle_gone(lu);
 }
 
+/** libuv's pool is made by the first request, and its threads inherit the caller's signals: they must
+ * not take those of a host. */
+static int queue_silently(uv_loop_t *uv, uv_work_t *req)
+{
+	static atomic_bool pool_is_made;
+	sigset_t all, old;
+	int r;
+
+	if (atomic_load_explicit(&pool_is_made, memory_order_relaxed))
+		return uv_queue_work(uv, req, on_work, on_work_done);
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_BLOCK, &all, &old);
+	r = uv_queue_work(uv, req, on_work, on_work_done);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	atomic_store_explicit(&pool_is_made, true, memory_order_relaxed);
+	return r;
+}
+
 static int uv_back_work(struct sn_loop *loop, struct sn_job *job)
 {
 	uv_work_t *req = (uv_work_t *)(void *)job->backend;
 
 	req->data = job;
-	if (uv_queue_work(lu_of(loop)->uv, req, on_work, on_work_done) < 0)
+	if (queue_silently(lu_of(loop)->uv, req) < 0)
 		return SN_E_NOMEM;
 	lu_of(loop)->n_handles++;
 	return 0;
@@ -447,7 +469,10 @@ static void uv_back_close(struct sn_loop *loop, void (*done)(void *arg), void *a
 		uv_kick(loop);
 		return;
 	}
-	/* What is queued still runs. */
+	/* What is queued still runs, and jobs are waited for. */
+	while (!sn_list_empty(&loop->tasks) || sn_loop_has_posts(loop))
+		(void)uv_back_run(loop, SN_RUN_NOWAIT);
+	assert(sn_list_empty(&lu->watches)); /* else this would never end */
 	while (lu->n_handles > N_HANDLES || !sn_list_empty(&loop->tasks) || sn_loop_has_posts(loop))
 		(void)uv_back_run(loop, lu->n_handles > N_HANDLES ? SN_RUN_ONCE : SN_RUN_NOWAIT);
 	lu->closing = true;
@@ -565,6 +590,20 @@ static int init_handles(struct sn_loop_uv *lu)
 	return 0;
 }
 
+/** Whether a loop's descriptors can be had: when there are none for its first loop, libuv aborts. */
+static bool have_descriptors(void)
+{
+	int fds[N_DESCRIPTORS], n = 0;
+	bool have;
+
+	while (n < N_DESCRIPTORS && (fds[n] = eventfd(0, EFD_CLOEXEC)) >= 0)
+		n++;
+	have = n == N_DESCRIPTORS;
+	while (n > 0)
+		(void)close(fds[--n]);
+	return have;
+}
+
 int sn__loop_uv_open(struct uv_loop_s *host, struct sn_loop **ret_loop, struct sn_error *err)
 {
 	struct sn_loop_uv *lu;
@@ -574,6 +613,9 @@ int sn__loop_uv_open(struct uv_loop_s *host, struct sn_loop **ret_loop, struct s
 	r = sn__random_bytes(&seed, sizeof seed);
 	if (r < 0)
 		return sn__error_set(err, r, "no random numbers from the kernel");
+	if (host == NULL && !have_descriptors())
+		return sn__error_set(
+				err, SN_E_LIMIT, "cannot make an event loop: %s", strerror(EMFILE));
 	lu = sn__calloc(1, sizeof *lu);
 	if (lu == NULL)
 		return sn__error_set(err, SN_E_NOMEM, "out of memory");

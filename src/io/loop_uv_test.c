@@ -2,6 +2,7 @@
 /* What only the libuv back end has: other threads, a host's loop, a foreign loop, descriptors, fork. */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -307,6 +308,7 @@ static void out_of_descriptors(void **state)
 	struct hungry h = {.n_used = 0};
 	struct rlimit old, few;
 	struct sn_stream *none = NULL;
+	struct sn_loop *loop = NULL;
 	struct sn_error err = {.code = 0};
 	uint64_t start;
 
@@ -325,6 +327,8 @@ static void out_of_descriptors(void **state)
 			SN_E_LIMIT);
 	assert_int_equal(err.foreign, EMFILE);
 	assert_null(none);
+	assert_int_equal(sn__loop_uv_open(NULL, &loop, &err), SN_E_LIMIT);
+	assert_null(loop);
 	while ((h.events & SN_STREAM_CONNECTED) == 0)
 		(void)sn__loop_run(w->a, SN_RUN_ONCE);
 	(void)sn__loop_run(w->a, SN_RUN_NOWAIT);
@@ -336,6 +340,45 @@ static void out_of_descriptors(void **state)
 	while (h.in == NULL)
 		(void)sn__loop_run(w->a, SN_RUN_ONCE);
 	assert_true(sn__loop_turn(w->a) - start < 20); /* it rested, it did not spin */
+	sn__stream_close(h.in, false);
+	sn__stream_close(h.out[0], false);
+	sn__listener_close(h.l);
+}
+
+static unsigned n_tcp_without_delay(void)
+{
+	unsigned n = 0;
+
+	for (int fd = 0; fd < 256; fd++) {
+		struct sockaddr_in peer;
+		socklen_t len = sizeof peer, len_one = sizeof(int);
+		int one = 0;
+
+		if (getpeername(fd, (struct sockaddr *)&peer, &len) < 0 ||
+				peer.sin_family != AF_INET)
+			continue;
+		assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, &len_one), 0);
+		assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+		n += one != 0;
+	}
+	return n;
+}
+
+/* Both ends send at once, and neither survives an exec. */
+static void socket_options(void **state)
+{
+	struct world *w = *state;
+	struct sn_addr addr = world_addr("127.0.0.1:0");
+	struct hungry h = {.n_used = 0};
+
+	assert_int_equal(sn__listen(w->a, &addr, NULL, on_take, &h.in, &h.l, NULL), 0);
+	assert_int_equal(sn__stream_connect(w->a, sn__listener_addr(h.l), on_quiet, &h.events,
+					 &h.out[0], NULL),
+			0);
+	while (h.in == NULL || (h.events & SN_STREAM_CONNECTED) == 0)
+		(void)sn__loop_run(w->a, SN_RUN_ONCE);
+	assert_int_equal(n_tcp_without_delay(), 2);
+	assert_true(sn__addr_is_loopback(&h.in->peer));
 	sn__stream_close(h.in, false);
 	sn__stream_close(h.out[0], false);
 	sn__listener_close(h.l);
@@ -410,6 +453,44 @@ static void stale_socket_files(void **state)
 	assert_int_equal(stat(path + 5, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0666);
 	sn__listener_close(l);
+}
+
+struct task_job {
+	struct sn_job job;
+	char mask[32];
+	bool done;
+};
+
+static void read_mask(struct sn_job *job)
+{
+	struct task_job *t = SN_CONTAINER_OF(job, struct task_job, job);
+	char line[128];
+	FILE *f = fopen("/proc/thread-self/status", "re");
+
+	while (f != NULL && fgets(line, sizeof line, f) != NULL)
+		(void)sscanf(line, "SigBlk: %31s", t->mask);
+	if (f != NULL)
+		(void)fclose(f);
+}
+
+static void mask_read(struct sn_job *job)
+{
+	SN_CONTAINER_OF(job, struct task_job, job)->done = true;
+}
+
+/* Helper threads take no signal of the host's. */
+static void threads_without_signals(void **state)
+{
+	struct world *w = *state;
+	static const int blocked[] = {SIGTERM, SIGINT, SIGCHLD, SIGUSR1, SIGALRM};
+	struct task_job t = {.done = false};
+	uint64_t mask;
+
+	assert_int_equal(sn__loop_work(w->a, &t.job, read_mask, mask_read), 0);
+	world_run(w, &t.done);
+	assert_int_equal(sn__parse_hex_u64(sn_str_from(t.mask), UINT64_MAX, &mask), 0);
+	for (size_t i = 0; i < SN_COUNT(blocked); i++)
+		assert_true(mask & UINT64_C(1) << (blocked[i] - 1));
 }
 
 /* ---- fork ---- */
@@ -508,8 +589,10 @@ int main(void)
 			UV(in_a_foreign_loop),
 			UV(foreign_descriptors),
 			UV(out_of_descriptors),
+			UV(socket_options),
 			UV(no_sigpipe),
 			UV(stale_socket_files),
+			UV(threads_without_signals),
 			cmocka_unit_test(forked),
 			cmocka_unit_test(forked_in_a_host),
 	};

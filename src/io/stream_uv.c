@@ -303,7 +303,6 @@ static bool accept_one(struct uv_listener *ul)
 	}
 	if (ul->base.addr.u.sa.sa_family == AF_UNIX)
 		peer = ul->base.addr; /* clients have no name of their own */
-	no_delay(fd, &peer);
 	if (stream_create(ul->base.loop, fd, &peer, &us) < 0) {
 		(void)close(fd);
 		accept_rest(ul);
@@ -351,6 +350,7 @@ static int bind_socket(int fd, const struct sn_addr *addr, const struct sn_liste
 	int one = 1, r;
 
 	if (addr->u.sa.sa_family != AF_UNIX) {
+		no_delay(fd, addr); /* what it accepts inherits it */
 		(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
 		if (addr->u.sa.sa_family == AF_INET6)
 			(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
