@@ -27,6 +27,7 @@ struct reader {
 	struct sn_error *err;
 	struct fy_parser *fyp;
 	unsigned depth;
+	struct sn_place last;  /* of the latest event that had a place */
 	struct sn_map anchors; /* name -> node */
 	struct frame frames[SN_YAML_DEPTH_MAX];
 };
@@ -53,14 +54,15 @@ static int no_memory(struct reader *rd)
 
 /* ---- nodes ---- */
 
-static struct sn_place place_of(struct fy_event *event, struct sn_place fallback)
+/* What is not there in the text (an omitted key or value) has the place of what came before it. */
+static struct sn_place place_of(struct reader *rd, struct fy_event *event)
 {
 	const struct fy_mark *mark = fy_event_start_mark(event);
 	struct fy_token *token = fy_event_get_token(event);
 	struct sn_place p;
 
 	if (mark == NULL)
-		return fallback;
+		return rd->last;
 	p = (struct sn_place){(uint32_t)mark->line + 1, (uint32_t)mark->column + 1};
 	/* The mark of a quoted scalar stands behind its quote. */
 	if (event->type == FYET_SCALAR && token != NULL && p.column > 1) {
@@ -69,6 +71,7 @@ static struct sn_place place_of(struct fy_event *event, struct sn_place fallback
 		if (style == FYSS_SINGLE_QUOTED || style == FYSS_DOUBLE_QUOTED)
 			p.column--;
 	}
+	rd->last = p;
 	return p;
 }
 
@@ -122,7 +125,7 @@ static int check_tag(struct reader *rd, struct fy_event *event, struct sn_yaml_n
 }
 
 static int node_new(struct reader *rd, struct fy_event *event, enum sn_yaml_kind kind,
-		struct sn_place fallback, struct sn_yaml_node **ret_node)
+		struct sn_yaml_node **ret_node)
 {
 	struct sn_yaml_node *node = sn__arena_zalloc(&rd->yaml->arena, sizeof *node);
 	struct fy_token *token;
@@ -130,7 +133,7 @@ static int node_new(struct reader *rd, struct fy_event *event, enum sn_yaml_kind
 
 	if (node == NULL)
 		return no_memory(rd);
-	node->place = place_of(event, fallback);
+	node->place = place_of(rd, event);
 	node->kind = (unsigned char)kind;
 	node->weight = 1;
 	if (kind == SN_YAML_SCALAR) {
@@ -223,20 +226,11 @@ static int add_node(struct reader *rd, struct sn_yaml_node *node, struct sn_plac
 	return 0;
 }
 
-static struct sn_place here(const struct reader *rd)
-{
-	const struct frame *f = rd->depth > 0 ? &rd->frames[rd->depth - 1] : NULL;
-
-	if (f == NULL)
-		return (struct sn_place){1, 1};
-	return f->pending != NULL ? f->pending->place : f->node->place;
-}
-
 static int on_scalar(struct reader *rd, struct fy_event *event)
 {
 	struct sn_yaml_node *node = NULL;
 	struct sn_str anchor;
-	int r = node_new(rd, event, SN_YAML_SCALAR, here(rd), &node);
+	int r = node_new(rd, event, SN_YAML_SCALAR, &node);
 
 	if (r == 0)
 		r = anchor_of(rd, event, &anchor);
@@ -247,7 +241,7 @@ static int on_scalar(struct reader *rd, struct fy_event *event)
 
 static int on_alias(struct reader *rd, struct fy_event *event)
 {
-	struct sn_place place = place_of(event, here(rd));
+	struct sn_place place = place_of(rd, event);
 	struct sn_yaml_node *node;
 	struct sn_str name;
 	int r = token_text(rd, fy_event_get_token(event), &name);
@@ -263,14 +257,14 @@ static int on_alias(struct reader *rd, struct fy_event *event)
 
 static int on_start(struct reader *rd, struct fy_event *event, enum sn_yaml_kind kind)
 {
-	struct sn_place place = place_of(event, here(rd));
+	struct sn_place place = place_of(rd, event);
 	struct sn_yaml_node *node = NULL;
 	struct frame *f;
 	int r;
 
 	if (rd->depth == SN_YAML_DEPTH_MAX)
 		return fail(rd, SN_E_LIMIT, place, "nested more than %d deep", SN_YAML_DEPTH_MAX);
-	r = node_new(rd, event, kind, place, &node);
+	r = node_new(rd, event, kind, &node);
 	if (r < 0)
 		return r;
 	f = &rd->frames[rd->depth];
@@ -306,7 +300,7 @@ static int on_event(struct reader *rd, struct fy_event *event)
 		return on_end(rd);
 	case FYET_DOCUMENT_START:
 		if (rd->yaml->root != NULL)
-			return fail(rd, SN_E_PARSE, place_of(event, rd->yaml->root->place),
+			return fail(rd, SN_E_PARSE, place_of(rd, event),
 					"a second document; a file holds one");
 		return 0;
 	default:
@@ -321,8 +315,9 @@ static int syntax_error(struct reader *rd, struct fy_diag *diag)
 	void *iter = NULL;
 	struct fy_diag_error *e = fy_diag_errors_iterate(diag, &iter);
 
+	/* For some faults (an unknown %YAML version, a malformed block header) it has no words. */
 	if (e == NULL || e->msg == NULL)
-		return no_memory(rd);
+		return fail(rd, SN_E_PARSE, rd->last, "not YAML 1.2 from here on");
 	return fail(rd, SN_E_PARSE, (struct sn_place){(uint32_t)SN_MAX(e->line, 1),
 			(uint32_t)SN_MAX(e->column, 1)}, "%s", e->msg);
 }
@@ -404,7 +399,7 @@ int sn__yaml_parse(struct sn_yaml *yaml, const char *file, struct sn_str text, s
 	rd = sn__calloc(1, sizeof *rd);
 	if (rd == NULL)
 		return sn__error_set(err, SN_E_NOMEM, "out of memory");
-	*rd = (struct reader){.yaml = &result, .err = err};
+	*rd = (struct reader){.yaml = &result, .err = err, .last = {1, 1}};
 	sn__map_init(&rd->anchors);
 	if (file != NULL) {
 		result.file = sn__arena_strdup(&result.arena, sn_str_from(file));
