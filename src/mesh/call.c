@@ -498,6 +498,14 @@ void sn__call_attempt_done(struct sn_call *call, const struct sn_outcome *outcom
 	failed(call, &o, &who, serial);
 }
 
+void sn__call_answered(struct sn_call *call, const struct sn_outcome *outcome)
+{
+	assert(call->state == RUNNING);
+	sn__timer_stop(call->mesh->loop, &call->timer);
+	call->attempt_deadline_ns = SN_NEVER_NS;
+	sn__permit_opened(&call->permit, outcome);
+}
+
 /* ---- from outside ---- */
 
 static uint64_t deadline_of(const struct sn_call *call)

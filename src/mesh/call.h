@@ -96,6 +96,10 @@ struct sn_call {
 SN_MUST_USE int sn__call_start(struct sn_mesh *mesh, struct sn_call *call);
 /** The attempt ended; read and copied here. A failed one may start the next attempt inside. */
 void sn__call_attempt_done(struct sn_call *call, const struct sn_outcome *outcome);
+/** The head of a streamed answer was given to the caller: breaker and cost hear of it, and the
+ * attempt's time-out is over. The permit is kept until sn__call_attempt_done(), as for every attempt;
+ * a failure of the body should be SN_OUTCOME_REJECTED, for nothing can be sent again. */
+void sn__call_answered(struct sn_call *call, const struct sn_outcome *outcome);
 /** Ask to stop. done() follows in a later turn, with SN_E_CANCELLED unless a good answer was
  * quicker. */
 void sn__call_cancel(struct sn_call *call);

@@ -8,9 +8,9 @@
  *
  * streamed: the head can be given once only. A head that may be followed by a retry (5xx, 429) is
  * held back: reading pauses, the mesh is told at once, and then either makes another attempt (the
- * held answer is dropped) or ends the call (the held answer is given after all, its body flows). A
- * good head ends the attempt and with it the call; its body then flows outside of the call, under
- * the HTTP client's idle time-out, as no retry is possible any more.
+ * held answer is dropped) or ends the call (the held answer is given after all, and its body flows
+ * after the call's end). A good head ends the attempt's time-out: its body flows under the HTTP
+ * client's idle time-out, the permit is kept until its end, and no retry is possible any more.
  *
  * States of one attempt: in_flight (the HTTP request is not done), reported (the mesh knows how it
  * ended). A new attempt while the held answer is still in flight cancels that and waits (restart).
@@ -248,23 +248,34 @@ static void give_up(struct sn_fetch *f, int code)
 	sn__http_cancel(&f->req, code);
 }
 
-/* A streamed answer's head is all the mesh needs to know. */
-static void answer_report(struct sn_fetch *f)
+static void outcome_of_head(const struct sn_fetch *f, struct sn_outcome *out)
 {
-	struct sn_outcome outcome = SN_OUTCOME_INIT;
+	*out = (struct sn_outcome)SN_OUTCOME_INIT;
+	out->first_byte_ns = f->head_ns;
+	outcome_of_status(f->status, f->retry_after_ms, out);
+}
 
-	if (f->reported)
-		return;
-	outcome.first_byte_ns = f->head_ns;
-	outcome_of_status(f->status, f->retry_after_ms, &outcome);
-	report(f, &outcome);
+/* A good head was given to the owner. */
+static void answered(struct sn_fetch *f)
+{
+	struct sn_outcome outcome;
+
+	outcome_of_head(f, &outcome);
+	if (f->data_error == 0) /* else the owner has ended the attempt inside on_head */
+		sn__call_answered(&f->call, &outcome);
 }
 
 /* A held head: the mesh decides what becomes of it. Not from inside the client's callback, for the
  * decision may be to cancel the request. */
 static void held_report(struct sn_task *task)
 {
-	answer_report(SN_CONTAINER_OF(task, struct sn_fetch, task));
+	struct sn_fetch *f = SN_CONTAINER_OF(task, struct sn_fetch, task);
+	struct sn_outcome outcome;
+
+	if (f->reported)
+		return;
+	outcome_of_head(f, &outcome);
+	report(f, &outcome);
 }
 
 static void on_head(struct sn_http_req *req, const struct sn_http1_head *head)
@@ -281,7 +292,7 @@ static void on_head(struct sn_http_req *req, const struct sn_http1_head *head)
 		f->given = true;
 		f->ops->on_head(f, head);
 		if (!f->whole)
-			answer_report(f);
+			answered(f);
 		return;
 	}
 	r = head_hold(f, head);
@@ -376,6 +387,8 @@ static void on_done(struct sn_http_req *req)
 	if (f->data_error != 0)
 		req->result.code = f->data_error;
 	sn__fetch_outcome(&req->result, f->retry_after_ms, &outcome);
+	if (f->given && !f->whole && outcome.code != 0)
+		outcome.class = SN_OUTCOME_REJECTED; /* the owner has seen the head: this is final */
 	report(f, &outcome);
 }
 
