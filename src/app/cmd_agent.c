@@ -67,8 +67,10 @@ static int read_listen(const struct sn_cli *cli, struct sn_addr *ret_addr)
 		return SN_EXIT_USAGE;
 	}
 	if (!sn__addr_is_loopback(ret_addr)) {
-		sn__cli_say(cli, "--listen: %s is not loopback: the agent answers whoever asks, so it "
-				 "listens on loopback only", text);
+		sn__cli_say(cli,
+				"--listen: %s is not loopback: the agent answers whoever asks, so it "
+				"listens on loopback only",
+				text);
 		return SN_EXIT_USAGE;
 	}
 	return 0;
@@ -76,8 +78,8 @@ static int read_listen(const struct sn_cli *cli, struct sn_addr *ret_addr)
 
 static int serve(struct run *run, int signals)
 {
-	struct sn_agent_options opts = {.mesh = run->cli->opt[SN_OPT_MESH], .say = say,
-			.say_arg = run};
+	struct sn_agent_options opts = {
+			.mesh = run->cli->opt[SN_OPT_MESH], .say = say, .say_arg = run};
 	struct sn_poll *poll;
 	struct sn_error err;
 	int r = read_listen(run->cli, &opts.addr);

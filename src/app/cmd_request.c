@@ -19,12 +19,6 @@ struct request {
 	struct sn_buf body;
 };
 
-static int usage(const struct sn_cli *cli, const char *what, const char *value)
-{
-	sn__cli_say(cli, what, value);
-	return SN_EXIT_USAGE;
-}
-
 /* "Name: value" */
 static int take_headers(const struct sn_cli *cli, struct request *q)
 {
@@ -124,8 +118,10 @@ static int take_options(const struct sn_cli *cli, struct request *q)
 		q->opts.retry = SN_RETRY_ALL;
 	else if (strcmp(retry, "none") == 0)
 		q->opts.retry = SN_RETRY_NONE;
-	else
-		return usage(cli, "--retry is safe, all or none, not `%s`", retry);
+	else {
+		sn__cli_say(cli, "--retry is safe, all or none, not `%s`", retry);
+		return SN_EXIT_USAGE;
+	}
 	r = take_headers(cli, q);
 	return r != 0 ? r : take_body(cli, q);
 }
@@ -152,8 +148,9 @@ static int print_answer(const struct sn_cli *cli, const struct sn_response *res)
 
 	(void)fprintf(stderr, "HTTP/1.1 %u %s\n", status, sn__http_reason(status));
 	if (cli->opt[SN_OPT_VERBOSE] != NULL)
-		sn__cli_say(cli, "peer %s, %s, %u attempts, call %s", sn_response_identity(res),
+		sn__cli_say(cli, "peer %s, %s, %u attempt%s, call %s", sn_response_identity(res),
 				sn_response_url(res), sn_response_attempts(res),
+				sn_response_attempts(res) == 1 ? "" : "s",
 				sn_response_call_id(res));
 	if (cli->opt[SN_OPT_INCLUDE] != NULL)
 		print_head(res);

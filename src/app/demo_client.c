@@ -204,8 +204,11 @@ static void burst(struct sn_runtime *rt, void *arg)
 	(void)pthread_mutex_unlock(&d->lock);
 	for (uint64_t i = 0; i < BURST && i < room && !stop; i++)
 		call_once(d);
-	if (!stop)
-		(void)sn_after(rt, PACE_MS, burst, d);
+	if (!stop && sn_after(rt, PACE_MS, burst, d) != 0) {
+		(void)pthread_mutex_lock(&d->lock);
+		d->failed++; /* no more calls: that must be seen */
+		(void)pthread_mutex_unlock(&d->lock);
+	}
 }
 
 /* ---- the view (main thread) ---- */
