@@ -9,7 +9,7 @@
  * walk back by the trailing size until a record is damaged or was overwritten, so no tail is kept
  * and a reader of a live or crashed program's file never sees more than whole records.
  *
- * The file is written with pwrite() once a turn, when something was added: not mapped, because a
+ * The file is written with pwrite(), in the turn after something was added: not mapped, because a
  * full disk or a truncated file would then reach the host as SIGBUS.
  */
 #include "mesh/recorder.h"
@@ -39,9 +39,10 @@ struct sn_recorder {
 	uint8_t *image;
 	struct ring rings[SN_RINGS];
 	uint64_t first_id, next_id;
-	struct sn_hook hook;
+	struct sn_task task;
 	int fd; /* -1: memory only */
-	bool dirty;
+	pid_t pid; /* a forked child writes nothing */
+	bool dirty; /* the task is queued */
 	uint8_t scratch[SN_RECORD_BYTES_MAX];
 };
 
@@ -50,7 +51,7 @@ static void put_header(struct sn_recorder *rec)
 	struct sn_recorder_header h = {.magic = SN_RECORDER_MAGIC,
 		.ring_size = {SN_RECORDER_ORDINARY_BYTES, SN_RECORDER_STORY_BYTES},
 		.head = {rec->rings[0].head, rec->rings[1].head},
-		.first_id = rec->first_id, .next_id = rec->next_id, .pid = (uint64_t)getpid()};
+		.first_id = rec->first_id, .next_id = rec->next_id, .pid = (uint64_t)rec->pid};
 
 	memcpy(rec->image, &h, sizeof h);
 }
@@ -89,12 +90,10 @@ static bool flush_ring(int fd, struct ring *ring)
 	       write_at(fd, ring->data, (size_t)n - first, ring->offset);
 }
 
-static void flush(struct sn_hook *hook)
+static void flush(struct sn_task *task)
 {
-	struct sn_recorder *rec = SN_CONTAINER_OF(hook, struct sn_recorder, hook);
+	struct sn_recorder *rec = SN_CONTAINER_OF(task, struct sn_recorder, task);
 
-	if (!rec->dirty)
-		return;
 	rec->dirty = false;
 	put_header(rec);
 	/* The header last: until then readers see the former head and whole records. A full disk loses
@@ -115,7 +114,7 @@ static void file_name(const struct sn_recorder *rec, const char *name, char *out
 		safe[n++] = (l >= 'a' && l <= 'z') || (c >= '0' && c <= '9') || c == '_' ? (char)c : '_';
 	}
 	safe[n] = '\0';
-	(void)snprintf(out, size, "why-%s-%ld-%08x.ring", n > 0 ? safe : "sinew", (long)getpid(),
+	(void)snprintf(out, size, "why-%s-%ld-%08x.ring", n > 0 ? safe : "sinew", (long)rec->pid,
 			(unsigned)(rec->first_id >> 32));
 }
 
@@ -207,6 +206,7 @@ int sn__recorder_create(const struct sn_recorder_options *opts, struct sn_record
 	}
 	rec->loop = opts->loop;
 	rec->fd = -1;
+	rec->pid = getpid();
 	rec->first_id = (sn__rng_u64(sn__loop_rng(opts->loop)) & ~UINT64_C(0xffffffff)) | 1;
 	rec->next_id = rec->first_id;
 	at = rec->image + SN_RECORDER_HEADER_BYTES;
@@ -220,9 +220,8 @@ int sn__recorder_create(const struct sn_recorder_options *opts, struct sn_record
 	put_header(rec);
 	if (err != NULL)
 		err->code = 0;
-	if (opts->dir != NULL && open_file(rec, opts->dir, opts->name != NULL ? opts->name : "sinew",
-						 err) == 0)
-		sn__loop_hook_add(opts->loop, &rec->hook, flush);
+	if (opts->dir != NULL) /* without the file it works in memory */
+		(void)open_file(rec, opts->dir, opts->name != NULL ? opts->name : "sinew", err);
 	*ret_rec = rec;
 	return 0;
 }
@@ -231,9 +230,11 @@ void sn__recorder_destroy(struct sn_recorder *rec)
 {
 	if (rec == NULL)
 		return;
+	if (rec->dirty)
+		sn__loop_undefer(rec->loop, &rec->task);
 	if (rec->fd >= 0) {
-		flush(&rec->hook);
-		sn__loop_hook_remove(rec->loop, &rec->hook);
+		if (rec->dirty && getpid() == rec->pid)
+			flush(&rec->task);
 		(void)close(rec->fd);
 	}
 	sn__free(rec->image);
@@ -264,7 +265,10 @@ void sn__recorder_add(struct sn_recorder *rec, const struct sn_record *record)
 	ring_put(ring, head, sizeof head);
 	ring_put(ring, rec->scratch, n);
 	ring_put(ring, &n, sizeof n);
+	if (rec->fd < 0 || rec->dirty)
+		return;
 	rec->dirty = true;
+	sn__loop_defer(rec->loop, &rec->task, flush);
 }
 
 int sn__recorder_find(struct sn_recorder *rec, uint64_t id, struct sn_record *ret_record,
