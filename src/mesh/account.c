@@ -8,7 +8,7 @@
 #include "mesh/target.h"
 
 static const char *const outcome_names[SN_CALL_LABELS] = {"ok", "status", "no-peer", "breaker",
-	"overload", "timeout", "deadline", "cancelled", "connect", "error"};
+		"overload", "timeout", "deadline", "cancelled", "connect", "error"};
 
 static unsigned outcome_index(int code)
 {
@@ -56,8 +56,9 @@ static void emit_peer(const struct sn_target *t, const struct sn_peer_stat *stat
 {
 	struct sn_mesh_metrics *mm = arg;
 	const char *labels[] = {sn__target_text(t), stat->identity};
-	double v = strcmp(stat->breaker, "half-open") == 0 ? 1
-			: strstr(stat->breaker, "open") != NULL ? 2 : 0;
+	double v = strcmp(stat->breaker, "half-open") == 0      ? 1
+			: strstr(stat->breaker, "open") != NULL ? 2
+								: 0;
 
 	sn__metrics_emit(mm->breaker, labels, v);
 }
@@ -66,7 +67,7 @@ static void collect(struct sn_collector *c, struct sn_metrics *m)
 {
 	struct sn_mesh *mesh = SN_CONTAINER_OF(c, struct sn_mesh, metrics.collector);
 
-	SN_LIST_FOREACH(l, &mesh->targets)
+	SN_LIST_FOREACH (l, &mesh->targets)
 		emit_target(&mesh->metrics, SN_CONTAINER_OF(l, struct sn_mesh_target, link),
 				sn__loop_now_ns(mesh->loop));
 	sn__mesh_each_peer(mesh, NULL, emit_peer, &mesh->metrics);
@@ -85,17 +86,22 @@ int sn__account_open(struct sn_mesh *mesh)
 		enum sn_metric_kind kind;
 		const char *const *labels;
 	} families[] = {
-		{&mm->calls, "sinew_calls_total", "Calls by how they ended.", SN_COUNTER, by_outcome},
-		{&mm->seconds, "sinew_call_seconds", "Duration of calls.", SN_HISTOGRAM, by_target},
-		{&mm->attempts, "sinew_attempts_total", "Attempts.", SN_COUNTER, by_target},
-		{&mm->retries, "sinew_retries_total", "Retries by what made them necessary.", SN_COUNTER,
-			by_reason},
-		{&mm->breaker, "sinew_breaker_state", "0 closed, 1 half-open, 2 open.", SN_GAUGE, by_peer},
-		{&mm->inflight, "sinew_inflight", "Attempts and sessions under way.", SN_GAUGE, by_target},
-		{&mm->pending, "sinew_pending", "Calls that wait for a peer or a limit.", SN_GAUGE,
-			by_target},
-		{&mm->tokens, "sinew_budget_tokens", "Retries that the budget allows now.", SN_GAUGE,
-			by_target},
+			{&mm->calls, "sinew_calls_total", "Calls by how they ended.", SN_COUNTER,
+					by_outcome},
+			{&mm->seconds, "sinew_call_seconds", "Duration of calls.", SN_HISTOGRAM,
+					by_target},
+			{&mm->attempts, "sinew_attempts_total", "Attempts.", SN_COUNTER, by_target},
+			{&mm->retries, "sinew_retries_total",
+					"Retries by what made them necessary.", SN_COUNTER,
+					by_reason},
+			{&mm->breaker, "sinew_breaker_state", "0 closed, 1 half-open, 2 open.",
+					SN_GAUGE, by_peer},
+			{&mm->inflight, "sinew_inflight", "Attempts and sessions under way.",
+					SN_GAUGE, by_target},
+			{&mm->pending, "sinew_pending", "Calls that wait for a peer or a limit.",
+					SN_GAUGE, by_target},
+			{&mm->tokens, "sinew_budget_tokens", "Retries that the budget allows now.",
+					SN_GAUGE, by_target},
 	};
 
 	if (mesh->opts.metrics == NULL)
@@ -122,10 +128,11 @@ void sn__account_close(struct sn_mesh *mesh)
 void sn__account_retry(struct sn_mesh_target *mt, const struct sn_outcome *o)
 {
 	const char *reason = o->class == SN_OUTCOME_THROTTLED ? "throttled"
-			: o->class == SN_OUTCOME_UNAVAILABLE ? "unavailable"
-			: o->code == SN_E_TIMEOUT ? "timeout"
-			: o->sent == SN_SENT_NO ? "connect"
-			: o->code == SN_E_STATUS ? "status" : "reset";
+			: o->class == SN_OUTCOME_UNAVAILABLE  ? "unavailable"
+			: o->code == SN_E_TIMEOUT             ? "timeout"
+			: o->sent == SN_SENT_NO               ? "connect"
+			: o->code == SN_E_STATUS              ? "status"
+							      : "reset";
 	const char *labels[] = {sn__target_text(mt->target), reason};
 
 	if (mt->mesh->metrics.m != NULL)
@@ -166,7 +173,8 @@ static void write_down(struct sn_mesh_target *mt, const struct sn_call *call,
 	rec.attempts = call->attempt;
 	rec.story = is_story;
 	(void)snprintf(rec.target, sizeof rec.target, "%s", sn__target_text(mt->target));
-	(void)snprintf(rec.what, sizeof rec.what, "%.*s", (int)SN_MIN(call->what.len, sizeof rec.what),
+	(void)snprintf(rec.what, sizeof rec.what, "%.*s",
+			(int)SN_MIN(call->what.len, sizeof rec.what),
 			call->what.ptr != NULL ? call->what.ptr : "");
 	(void)snprintf(rec.text, sizeof rec.text, "%s", err != NULL ? err->text : "");
 	rec.peer[0] = '\0';
@@ -176,7 +184,8 @@ static void write_down(struct sn_mesh_target *mt, const struct sn_call *call,
 		memcpy(rec.peer, told->attempts[told->n_attempts - 1].peer, sizeof rec.peer);
 	rec.n_attempts = is_story && told != NULL ? told->n_attempts : 0;
 	if (rec.n_attempts > 0)
-		memcpy(rec.attempts_kept, told->attempts, rec.n_attempts * sizeof told->attempts[0]);
+		memcpy(rec.attempts_kept, told->attempts,
+				rec.n_attempts * sizeof told->attempts[0]);
 	sn__recorder_add(mt->mesh->opts.recorder, &rec);
 }
 
@@ -188,7 +197,7 @@ static bool wanted(struct sn_mesh_target *mt, const struct sn_call *call, uint64
 	if (mt->mesh->opts.recorder == NULL)
 		return false;
 	*ret_story = call->code != 0 || call->attempt > 1 || call->story != NULL ||
-		     (p->why_slow != 0 && duration_ns > sn_ms_to_ns(p->why_slow));
+			(p->why_slow != 0 && duration_ns > sn_ms_to_ns(p->why_slow));
 	if (*ret_story)
 		return true;
 	if (p->why_sample == 0)
@@ -201,7 +210,8 @@ static bool wanted(struct sn_mesh_target *mt, const struct sn_call *call, uint64
 	return true;
 }
 
-void sn__account_call(struct sn_mesh_target *mt, const struct sn_call *call, const struct sn_error *err)
+void sn__account_call(
+		struct sn_mesh_target *mt, const struct sn_call *call, const struct sn_error *err)
 {
 	uint64_t duration_ns = sn__loop_now_ns(mt->mesh->loop) - call->start_ns;
 	bool is_story;

@@ -13,14 +13,17 @@ static uint64_t now_of(const struct sn_permit *p)
 
 /* ---- granting ---- */
 
-static int refuse_breaker(const struct sn_permit *p, const struct sn_pick *pick, struct sn_error *err)
+static int refuse_breaker(
+		const struct sn_permit *p, const struct sn_pick *pick, struct sn_error *err)
 {
 	uint64_t left_ms = sn_ns_to_ms(sn_time_until(pick->now_ns, pick->due_ns));
 
 	if (pick->due_ns == SN_NEVER_NS)
-		return sn__error_set(err, SN_E_BREAKER, "%s: the breaker of every peer is forced open",
+		return sn__error_set(err, SN_E_BREAKER,
+				"%s: the breaker of every peer is forced open",
 				sn__target_text(p->target));
-	return sn__error_set(err, SN_E_BREAKER, "%s: %s; next %s in %llu ms", sn__target_text(p->target),
+	return sn__error_set(err, SN_E_BREAKER, "%s: %s; next %s in %llu ms",
+			sn__target_text(p->target),
 			pick->hinted ? "every peer asked to be left alone"
 				     : "the breaker of every peer is open",
 			pick->hinted ? "call" : "probe", (unsigned long long)left_ms);
@@ -122,10 +125,12 @@ static void on_wait_over(struct sn_timer *t)
 	struct sn_error err;
 
 	if (p->wait_until_ns != 0 && now >= p->wait_until_ns)
-		(void)sn__error_set(&err, none ? SN_E_NO_PEER : SN_E_OVERLOAD, none ? "No peer found."
-				: "%s: waited %llu ms for one of %u calls in flight to end",
+		(void)sn__error_set(&err, none ? SN_E_NO_PEER : SN_E_OVERLOAD,
+				none ? "No peer found."
+				     : "%s: waited %llu ms for one of %u calls in flight to end",
 				sn__target_text(p->target),
-				(unsigned long long)sn_ns_to_ms(now - p->start_ns), p->mt->inflight);
+				(unsigned long long)sn_ns_to_ms(now - p->start_ns),
+				p->mt->inflight);
 	else if (none && try_grant(p, &err) != SN_E_AGAIN)
 		; /* err says: no peer */
 	else {
@@ -187,7 +192,8 @@ void sn__mesh_refuse_all(struct sn_mesh_target *mt, int code)
 		struct sn_permit *p = SN_CONTAINER_OF(mt->pending.next, struct sn_permit, link);
 		struct sn_error err;
 
-		(void)sn__error_set(&err, code, "%s: %s", sn__target_text(p->target), sn_strerror(code));
+		(void)sn__error_set(&err, code, "%s: %s", sn__target_text(p->target),
+				sn_strerror(code));
 		leave_queue(p);
 		p->fn(p, &err);
 	}
@@ -244,7 +250,8 @@ static void report_cost(struct sn_permit *p, const struct sn_outcome *o, uint64_
 		sn__peer_state_observe(p->state, latency, now);
 	else if (sn_outcome_failed(o))
 		sn__peer_state_observe_failure(p->state, latency,
-				o->code == SN_E_TIMEOUT || o->code == SN_E_DEADLINE ? latency : 0, now);
+				o->code == SN_E_TIMEOUT || o->code == SN_E_DEADLINE ? latency : 0,
+				now);
 }
 
 static void report_breaker(struct sn_permit *p, const struct sn_outcome *o, uint64_t now)
@@ -256,10 +263,12 @@ static void report_breaker(struct sn_permit *p, const struct sn_outcome *o, uint
 	if (!policy->breaker && p->probe == 0)
 		return;
 	if (b == NULL && o != NULL && sn_outcome_failed(o))
-		b = sn__mesh_breaker(ps); /* NULL: out of memory, then this failure is not counted */
+		b = sn__mesh_breaker(
+				ps); /* NULL: out of memory, then this failure is not counted */
 	if (b == NULL)
 		return;
-	if (sn__breaker_result(b, policy, p->generation, p->probe, o, now, sn__loop_rng(p->mesh->loop)))
+	if (sn__breaker_result(b, policy, p->generation, p->probe, o, now,
+			    sn__loop_rng(p->mesh->loop)))
 		sn__balance_cold_cost(ps, now);
 	sn__mesh_breaker_changed(ps);
 }

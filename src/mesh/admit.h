@@ -41,7 +41,7 @@ enum sn_outcome_class {
 /* How an attempt ended; only the transport can fill it. */
 struct sn_outcome {
 	enum sn_outcome_class class;
-	enum sn_sent sent;      /* SN_SENT_NO: not a byte of the request has left */
+	enum sn_sent sent; /* SN_SENT_NO: not a byte of the request has left */
 	enum sn_phase phase;
 	int code;               /* SN_E_ code, 0 for OK */
 	int foreign;            /* errno, status, ... */
@@ -52,7 +52,10 @@ struct sn_outcome {
 	bool not_replayable;    /* a part of the body has left and cannot be sent again */
 	char detail[96];        /* one clause: "connection refused", "status 503" */
 };
-#define SN_OUTCOME_INIT {.retry_after_ms = -1}
+#define SN_OUTCOME_INIT \
+	{ \
+		.retry_after_ms = -1 \
+	}
 
 struct sn_permit;
 /** @err NULL: granted. Never inside sn__admit(). */
@@ -63,28 +66,28 @@ struct sn_permit {
 	struct sn_target *target;
 	enum sn_safety safety;
 	enum sn_dialect dialect;
-	bool tcp;                  /* as in struct sn_call_ops */
-	const uint64_t *tried;     /* serials of peers to avoid while others exist */
+	bool tcp;              /* as in struct sn_call_ops */
+	const uint64_t *tried; /* serials of peers to avoid while others exist */
 	unsigned n_tried;
-	uint64_t wait_until_ns;    /* waiting ends then at the latest; 0: no limit of the caller's */
-	uint64_t attempt_ns;       /* the longest the attempt may take, for the lease of a probe; 0: no
+	uint64_t wait_until_ns; /* waiting ends then at the latest; 0: no limit of the caller's */
+	uint64_t attempt_ns;    /* the longest the attempt may take, for the lease of a probe; 0: no
 	                            * limit */
 	sn_permit_fn *fn;
 	void *arg;
 
 	/* while granted */
 	struct sn_peer_state *state;
-	const struct sn_peer *peer; /* catalog entry; valid in the turn of the grant only */
+	const struct sn_peer *peer;     /* catalog entry; valid in the turn of the grant only */
 	const struct sn_policy *policy; /* as of the grant; valid in its turn only */
 
 	/* private */
 	struct sn_mesh *mesh;
 	struct sn_mesh_target *mt;
-	struct sn_list link;       /* mt->pending */
+	struct sn_list link; /* mt->pending */
 	struct sn_timer timer;
 	uint64_t start_ns;
-	uint32_t generation;       /* of the breaker at the grant */
-	uint8_t probe;             /* slot of a probe, counted from 1; 0: none */
+	uint32_t generation; /* of the breaker at the grant */
+	uint8_t probe;       /* slot of a probe, counted from 1; 0: none */
 	bool granted, reported;
 };
 
@@ -93,7 +96,8 @@ struct sn_permit {
  * later. Refused: SN_E_NO_PEER, SN_E_BREAKER (err says when the next probe is due), SN_E_OVERLOAD,
  * SN_E_CLOSED, SN_E_NOMEM.
  */
-int sn__admit(struct sn_mesh *mesh, struct sn_permit *permit, struct sn_error *err /* may be NULL */);
+int sn__admit(struct sn_mesh *mesh, struct sn_permit *permit,
+		struct sn_error *err /* may be NULL */);
 /** Leave the queue; fn is not called. Nothing happens when the permit is not waiting. */
 void sn__permit_withdraw(struct sn_permit *permit);
 /** Tell breaker and cost how the opening (or the attempt) went; at most once. */

@@ -15,12 +15,12 @@
 #include "base/time.h"
 
 #define NONE UINT32_MAX
-#define SCAN_ALL 4    /* so few peers are compared all */
+#define SCAN_ALL 4 /* so few peers are compared all */
 #define SAMPLE_TRIES 8
 #define FLOOR_NS 1000.0
 
-enum sn_balance sn__balance_of(const struct sn_policy *policy, struct sn_str kind,
-		enum sn_dialect dialect)
+enum sn_balance sn__balance_of(
+		const struct sn_policy *policy, struct sn_str kind, enum sn_dialect dialect)
 {
 	if (policy->balance != SN_BALANCE_DEFAULT)
 		return (enum sn_balance)policy->balance;
@@ -117,7 +117,7 @@ static uint32_t sample(const struct sn_pick *p, uint32_t not, bool special, bool
 	for (int k = 0; k < SAMPLE_TRIES; k++) {
 		/* Drawing from one fewer keeps two samples distinct without a second draw. */
 		i = (uint32_t)sn__rng_below(p->rng, not != NONE ? n - 1 : n);
-		if (not != NONE && i >= not)
+		if (not != NONE && i >= not )
 			i++;
 		if (!special || eligible(p, i, tried_too))
 			return i;
@@ -268,7 +268,7 @@ static void find_hint(struct sn_pick *p)
 int sn__balance_pick(struct sn_pick *p)
 {
 	bool guarded = p->policy->breaker &&
-		       (p->mt->n_barred > 0 || p->mt->exclude_until_ns > p->now_ns);
+			(p->mt->n_barred > 0 || p->mt->exclude_until_ns > p->now_ns);
 
 	p->probe = p->waiting = p->hinted = false;
 	p->due_ns = SN_NEVER_NS;

@@ -19,8 +19,11 @@ static void setup(struct picker *p, unsigned n, enum sn_balance balance)
 	sn__rng_seed(&p->rng, 5);
 	p->policy = *sn__mesh_policy(p->w.mesh, mw_target(&p->w), SN_DIALECT_CORE);
 	p->pick = (struct sn_pick){.mt = sn__mesh_target(p->w.mesh, mw_target(&p->w)),
-		.peers = sn__target_peers(mw_target(&p->w)), .policy = &p->policy, .balance = balance,
-		.rng = &p->rng, .now_ns = sn__loop_now_ns(p->w.loop)};
+			.peers = sn__target_peers(mw_target(&p->w)),
+			.policy = &p->policy,
+			.balance = balance,
+			.rng = &p->rng,
+			.now_ns = sn__loop_now_ns(p->w.loop)};
 }
 
 static struct sn_peer_state *state(struct picker *p, unsigned i)
@@ -167,8 +170,8 @@ static void tried_and_barred_are_left_out(void **state_)
 	p.pick.n_tried = 0;
 	for (unsigned i = 0; i < 10; i++) {
 		assert_non_null(sn__mesh_breaker(state(&p, i)));
-		sn__breaker_force(state(&p, i)->breaker, i == 4 ? SN_BREAKER_AUTO
-				: SN_BREAKER_FORCE_OPEN, p.pick.now_ns);
+		sn__breaker_force(state(&p, i)->breaker,
+				i == 4 ? SN_BREAKER_AUTO : SN_BREAKER_FORCE_OPEN, p.pick.now_ns);
 		sn__mesh_breaker_changed(state(&p, i));
 	}
 	for (enum sn_balance b = SN_BALANCE_RANDOM; b <= SN_BALANCE_FIRST; b++) {
@@ -197,7 +200,8 @@ static void cost_decays_and_peaks(void **state_)
 	for (unsigned s = 1; s < 200; s++) {
 		double want = 10e6 * exp(-(double)s / 10);
 
-		assert_true(fabs(sn__peer_state_cost(ps, now + s * SN_NS_PER_S) - want) < want * 0.001);
+		assert_true(fabs(sn__peer_state_cost(ps, now + s * SN_NS_PER_S) - want) <
+				want * 0.001);
 	}
 	/* Worse than what is left of it: at once. Better: slowly. */
 	sn__peer_state_observe(ps, 9 * SN_NS_PER_MS, now + 10 * SN_NS_PER_S);
@@ -218,14 +222,14 @@ static void cost_decays_and_peaks(void **state_)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(random_is_uniform),
-		cmocka_unit_test(round_robin_and_first),
-		cmocka_unit_test(cheapest_of_a_few),
-		cmocka_unit_test(worst_of_many_is_never_picked),
-		cmocka_unit_test(new_peer_gets_one_call_not_a_thousand),
-		cmocka_unit_test(weights_count),
-		cmocka_unit_test(tried_and_barred_are_left_out),
-		cmocka_unit_test(cost_decays_and_peaks),
+			cmocka_unit_test(random_is_uniform),
+			cmocka_unit_test(round_robin_and_first),
+			cmocka_unit_test(cheapest_of_a_few),
+			cmocka_unit_test(worst_of_many_is_never_picked),
+			cmocka_unit_test(new_peer_gets_one_call_not_a_thousand),
+			cmocka_unit_test(weights_count),
+			cmocka_unit_test(tried_and_barred_are_left_out),
+			cmocka_unit_test(cost_decays_and_peaks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,7 +41,7 @@ static bool ratio_is_bad(const struct sn_breaker *b, const struct sn_policy *pol
 		total += b->bucket[i].total;
 	}
 	return total >= policy->breaker_min_requests &&
-	       (double)ok < policy->breaker_success_ratio * (double)total;
+			(double)ok < policy->breaker_success_ratio * (double)total;
 }
 
 /* ---- changes of state ---- */
@@ -260,7 +260,7 @@ uint64_t sn__breaker_due(const struct sn_breaker *b)
 bool sn__breaker_barred(const struct sn_breaker *b)
 {
 	return b->force == SN_BREAKER_FORCE_OPEN ||
-	       (b->force == SN_BREAKER_AUTO && b->state != SN_BREAKER_CLOSED);
+			(b->force == SN_BREAKER_AUTO && b->state != SN_BREAKER_CLOSED);
 }
 
 const char *sn__breaker_name(const struct sn_breaker *b)

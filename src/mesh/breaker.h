@@ -24,27 +24,32 @@
 #include "mesh/policy.h"
 
 #define SN_BREAKER_BUCKETS 10
-#define SN_BREAKER_PROBES 4              /* of the last stage */
-#define SN_BREAKER_LEASE_MS 10000        /* of a probe without a deadline */
-#define SN_BREAKER_LEASE_GRACE_MS 1000   /* added to a probe's deadline */
-#define SN_HINT_MAX_MS INT64_C(300000)   /* a Retry-After counts up to here */
-#define SN_BREAKER_DECAY_MS 30000        /* closed so long: the exponent falls by one */
+#define SN_BREAKER_PROBES 4            /* of the last stage */
+#define SN_BREAKER_LEASE_MS 10000      /* of a probe without a deadline */
+#define SN_BREAKER_LEASE_GRACE_MS 1000 /* added to a probe's deadline */
+#define SN_HINT_MAX_MS INT64_C(300000) /* a Retry-After counts up to here */
+#define SN_BREAKER_DECAY_MS 30000      /* closed so long: the exponent falls by one */
 
-enum sn_breaker_state { SN_BREAKER_CLOSED, SN_BREAKER_OPEN, SN_BREAKER_CONNECT, SN_BREAKER_HALF_OPEN };
+enum sn_breaker_state {
+	SN_BREAKER_CLOSED,
+	SN_BREAKER_OPEN,
+	SN_BREAKER_CONNECT,
+	SN_BREAKER_HALF_OPEN
+};
 
 struct sn_breaker {
 	enum sn_breaker_state state;
 	enum sn_breaker_force force;
 	uint32_t generation;
-	uint32_t consecutive;      /* failures in a row, while closed */
-	uint32_t exponent;         /* of the next open time */
-	uint64_t since_ns;         /* when it closed */
-	uint64_t due_ns;           /* open: when a probe is due; connect: when it is given up */
+	uint32_t consecutive; /* failures in a row, while closed */
+	uint32_t exponent;    /* of the next open time */
+	uint64_t since_ns;    /* when it closed */
+	uint64_t due_ns;      /* open: when a probe is due; connect: when it is given up */
 	bool by_connect;
-	uint8_t stage;             /* half-open: probes of the present stage, 1, 2 or 4 */
+	uint8_t stage;              /* half-open: probes of the present stage, 1, 2 or 4 */
 	uint8_t granted, succeeded; /* of the stage */
 	uint64_t lease_ns[SN_BREAKER_PROBES]; /* 0: slot free */
-	uint64_t second;           /* of the newest bucket */
+	uint64_t second;                      /* of the newest bucket */
 	struct {
 		uint32_t ok, total;
 	} bucket[SN_BREAKER_BUCKETS];

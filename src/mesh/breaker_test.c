@@ -17,20 +17,27 @@ struct fixture {
 };
 
 static const struct sn_outcome ok = {.class = SN_OUTCOME_OK, .retry_after_ms = -1};
-static const struct sn_outcome bad = {.class = SN_OUTCOME_FAILED, .sent = SN_SENT_YES,
-	.phase = SN_PHASE_READ, .retry_after_ms = -1};
-static const struct sn_outcome refused = {.class = SN_OUTCOME_FAILED, .sent = SN_SENT_NO,
-	.phase = SN_PHASE_CONNECT, .retry_after_ms = -1};
-static const struct sn_outcome throttled = {.class = SN_OUTCOME_THROTTLED, .sent = SN_SENT_YES,
-	.retry_after_ms = -1};
+static const struct sn_outcome bad = {.class = SN_OUTCOME_FAILED,
+		.sent = SN_SENT_YES,
+		.phase = SN_PHASE_READ,
+		.retry_after_ms = -1};
+static const struct sn_outcome refused = {.class = SN_OUTCOME_FAILED,
+		.sent = SN_SENT_NO,
+		.phase = SN_PHASE_CONNECT,
+		.retry_after_ms = -1};
+static const struct sn_outcome throttled = {
+		.class = SN_OUTCOME_THROTTLED, .sent = SN_SENT_YES, .retry_after_ms = -1};
 static const struct sn_outcome rejected = {.class = SN_OUTCOME_REJECTED, .retry_after_ms = -1};
 
 static void setup(struct fixture *f)
 {
 	memset(f, 0, sizeof *f);
-	f->p = (struct sn_policy){.breaker = true, .breaker_min_requests = 20,
-		.breaker_success_ratio = 0.5, .breaker_consecutive_failures = 7, .breaker_open = 1000,
-		.breaker_max_open = 60000};
+	f->p = (struct sn_policy){.breaker = true,
+			.breaker_min_requests = 20,
+			.breaker_success_ratio = 0.5,
+			.breaker_consecutive_failures = 7,
+			.breaker_open = 1000,
+			.breaker_max_open = 60000};
 	f->now = 1000 * S;
 	sn__rng_seed(&f->rng, 1);
 	sn__breaker_init(&f->b, f->now);
@@ -297,17 +304,17 @@ static void forced(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(opens_after_consecutive_failures),
-		cmocka_unit_test(opens_by_ratio_over_ten_seconds),
-		cmocka_unit_test(stays_open_longer_each_time),
-		cmocka_unit_test(exponent_falls_while_closed),
-		cmocka_unit_test(closes_after_one_two_four),
-		cmocka_unit_test(grants_no_more_than_the_stage),
-		cmocka_unit_test(lease_frees_a_lost_probe),
-		cmocka_unit_test(late_results_are_dropped),
-		cmocka_unit_test(throttled_fails_a_probe),
-		cmocka_unit_test(connect_errors_are_probed_by_a_connect),
-		cmocka_unit_test(forced),
+			cmocka_unit_test(opens_after_consecutive_failures),
+			cmocka_unit_test(opens_by_ratio_over_ten_seconds),
+			cmocka_unit_test(stays_open_longer_each_time),
+			cmocka_unit_test(exponent_falls_while_closed),
+			cmocka_unit_test(closes_after_one_two_four),
+			cmocka_unit_test(grants_no_more_than_the_stage),
+			cmocka_unit_test(lease_frees_a_lost_probe),
+			cmocka_unit_test(late_results_are_dropped),
+			cmocka_unit_test(throttled_fails_a_probe),
+			cmocka_unit_test(connect_errors_are_probed_by_a_connect),
+			cmocka_unit_test(forced),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,8 +36,8 @@ double sn__budget_tokens(struct sn_budget *b, double ratio, double min_per_s, ui
 	return ratio * (double)calls + min_per_s * SN_BUDGET_SLOTS - (double)spent;
 }
 
-bool sn__budget_take(struct sn_budget *b, double ratio, double min_per_s, uint32_t cost,
-		uint64_t now_ns)
+bool sn__budget_take(
+		struct sn_budget *b, double ratio, double min_per_s, uint32_t cost, uint64_t now_ns)
 {
 	if (sn__budget_tokens(b, ratio, min_per_s, now_ns) < cost)
 		return false;

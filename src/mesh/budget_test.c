@@ -82,10 +82,10 @@ static void never_more_than_the_share(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(starts_full_and_runs_dry),
-		cmocka_unit_test(timeout_costs_double),
-		cmocka_unit_test(comes_back_after_ten_seconds),
-		cmocka_unit_test(never_more_than_the_share),
+			cmocka_unit_test(starts_full_and_runs_dry),
+			cmocka_unit_test(timeout_costs_double),
+			cmocka_unit_test(comes_back_after_ten_seconds),
+			cmocka_unit_test(never_more_than_the_share),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

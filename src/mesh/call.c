@@ -59,8 +59,8 @@ static struct sn_error *story(struct sn_call *call)
 	return call->story;
 }
 
-static struct sn_attempt *story_line(struct sn_call *call, int code, enum sn_phase phase,
-		const char *detail)
+static struct sn_attempt *story_line(
+		struct sn_call *call, int code, enum sn_phase phase, const char *detail)
 {
 	struct sn_error *err = story(call);
 	struct sn_attempt *a;
@@ -76,7 +76,8 @@ static struct sn_attempt *story_line(struct sn_call *call, int code, enum sn_pha
 	return a;
 }
 
-static void SN_PRINTF(2, 3) story_decide(struct sn_attempt *a /* may be NULL */, const char *fmt, ...)
+static void SN_PRINTF(2, 3)
+		story_decide(struct sn_attempt *a /* may be NULL */, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -103,11 +104,13 @@ static void story_conclude(struct sn_call *call, const char *why)
 	err->code = call->code;
 	err->foreign = call->foreign;
 	if (last == NULL)
-		(void)snprintf(err->text, sizeof err->text, "%s: %s", target, sn_strerror(call->code));
+		(void)snprintf(err->text, sizeof err->text, "%s: %s", target,
+				sn_strerror(call->code));
 	else if (err->n_attempts_all > 1)
-		(void)snprintf(err->text, sizeof err->text, "%s: %u attempts; last: %s%s%s%s%s", target,
-				err->n_attempts_all, last->peer, last->peer[0] != '\0' ? ": " : "",
-				last->detail, why[0] != '\0' ? "; " : "", why);
+		(void)snprintf(err->text, sizeof err->text, "%s: %u attempts; last: %s%s%s%s%s",
+				target, err->n_attempts_all, last->peer,
+				last->peer[0] != '\0' ? ": " : "", last->detail,
+				why[0] != '\0' ? "; " : "", why);
 	else
 		(void)snprintf(err->text, sizeof err->text, "%s: %s%s%s%s%s", target, last->peer,
 				last->peer[0] != '\0' ? ": " : "", last->detail,
@@ -118,8 +121,9 @@ static void story_conclude(struct sn_call *call, const char *why)
 
 static void fill_spare(struct sn_call *call)
 {
-	(void)sn__error_set(call->mesh->spare, call->code, "%s: %s (out of memory for the attempts)",
-			sn__target_text(call->target), sn_strerror(call->code));
+	(void)sn__error_set(call->mesh->spare, call->code,
+			"%s: %s (out of memory for the attempts)", sn__target_text(call->target),
+			sn_strerror(call->code));
 	call->mesh->spare->foreign = call->foreign;
 }
 
@@ -205,16 +209,19 @@ static void run_attempt(struct sn_call *call)
 	call->state = RUNNING;
 	call->abort_code = 0;
 	call->attempt_start_ns = now;
-	call->attempt_deadline_ns = SN_MIN(sn_time_add(now, sn_ms_to_ns(call->timeout_ms != 0
-							   ? call->timeout_ms : call->policy->timeout)),
+	call->attempt_deadline_ns = SN_MIN(
+			sn_time_add(now,
+					sn_ms_to_ns(call->timeout_ms != 0 ? call->timeout_ms
+									  : call->policy->timeout)),
 			call->deadline_ns);
-	sn__timer_start(call->mesh->loop, &call->timer, sn_time_until(now, call->attempt_deadline_ns),
-			on_timer);
+	sn__timer_start(call->mesh->loop, &call->timer,
+			sn_time_until(now, call->attempt_deadline_ns), on_timer);
 	r = call->ops->attempt(call);
 	if (r >= 0)
 		return;
 	sn__permit_done(&call->permit, NULL);
-	story_decide(story_line(call, r, SN_PHASE_NONE, sn_strerror(r)), "give up: could not begin");
+	story_decide(story_line(call, r, SN_PHASE_NONE, sn_strerror(r)),
+			"give up: could not begin");
 	end_later(call, r, "");
 }
 
@@ -234,7 +241,7 @@ static uint64_t backoff_ns(const struct sn_call *call)
 static bool fits(const struct sn_call *call, uint64_t wait_ns)
 {
 	return call->deadline_ns == SN_NEVER_NS ||
-	       sn_time_add(now_of(call), wait_ns) < call->deadline_ns;
+			sn_time_add(now_of(call), wait_ns) < call->deadline_ns;
 }
 
 static bool attempts_left(const struct sn_call *call)
@@ -254,8 +261,8 @@ static void no_peer(struct sn_call *call)
 	a = story_line(call, SN_E_NO_PEER, SN_PHASE_RESOLVE, "No peer found.");
 	wait = backoff_ns(call);
 	if (!call->policy->no_peer_retry || call->retry == SN_RETRY_NONE || !attempts_left(call)) {
-		story_decide(a, "give up: %s", call->policy->no_peer_retry ? "attempts used up"
-				: "no peer");
+		story_decide(a, "give up: %s",
+				call->policy->no_peer_retry ? "attempts used up" : "no peer");
 		end_later(call, SN_E_NO_PEER, "");
 	} else if (!fits(call, wait)) {
 		story_decide(a, "give up: no time left");
@@ -317,8 +324,10 @@ static void start_attempt(struct sn_call *call)
 	p->tried = call->tried;
 	p->n_tried = call->n_tried;
 	p->attempt_ns = SN_MIN(timeout_ns, sn_time_until(now, call->deadline_ns));
-	p->wait_until_ns = SN_MIN(call->deadline_ns, sn_time_add(now,
-			SN_MAX(timeout_ns, sn_ms_to_ns(call->policy->no_peer_wait))));
+	p->wait_until_ns = SN_MIN(call->deadline_ns,
+			sn_time_add(now,
+					SN_MAX(timeout_ns,
+							sn_ms_to_ns(call->policy->no_peer_wait))));
 	call->state = WAITING;
 	r = sn__admit(call->mesh, p, &err);
 	if (r == 0)
@@ -331,7 +340,7 @@ static void start_attempt(struct sn_call *call)
 
 struct verdict {
 	bool retry;
-	bool at_once;    /* the first failure to connect to this peer does not count */
+	bool at_once; /* the first failure to connect to this peer does not count */
 	uint64_t wait_ns;
 	const char *why; /* no retry: the clause */
 };
@@ -365,9 +374,12 @@ static const char *why_final(const struct sn_call *call, const struct sn_outcome
 /* Whether a peer is left that this call has not tried. */
 static bool others_left(const struct sn_call *call)
 {
-	struct sn_pick pick = {.mt = call->mt, .peers = sn__target_peers(call->target),
-		.policy = call->policy, .tried = call->tried, .n_tried = call->n_tried,
-		.now_ns = now_of(call)};
+	struct sn_pick pick = {.mt = call->mt,
+			.peers = sn__target_peers(call->target),
+			.policy = call->policy,
+			.tried = call->tried,
+			.n_tried = call->n_tried,
+			.now_ns = now_of(call)};
 
 	return pick.peers != NULL && sn__balance_others(&pick);
 }
@@ -376,7 +388,7 @@ static bool others_left(const struct sn_call *call)
 static bool mark_tried(struct sn_call *call, uint64_t serial, const struct sn_outcome *o)
 {
 	bool first = sn__balance_of(call->policy, sn__target_kind(call->target), call->dialect) ==
-		     SN_BALANCE_FIRST;
+			SN_BALANCE_FIRST;
 
 	for (unsigned i = 0; i < call->n_tried; i++) {
 		if (call->tried[i] == serial)
@@ -386,7 +398,8 @@ static bool mark_tried(struct sn_call *call, uint64_t serial, const struct sn_ou
 	if (first && !(o->sent == SN_SENT_NO && o->phase <= SN_PHASE_TLS))
 		return true;
 	if (call->n_tried == SN_CALL_TRIED) {
-		memmove(&call->tried[0], &call->tried[1], sizeof call->tried - sizeof call->tried[0]);
+		memmove(&call->tried[0], &call->tried[1],
+				sizeof call->tried - sizeof call->tried[0]);
 		call->n_tried--;
 	}
 	call->tried[call->n_tried++] = serial;
@@ -404,7 +417,7 @@ static struct verdict decide(struct sn_call *call, const struct sn_outcome *o, b
 	}
 	others = others_left(call);
 	v.at_once = !call->policy->retry_count_first && o->sent == SN_SENT_NO && !again && others &&
-		    call->free_retries < SN_CALL_FREE_RETRIES;
+			call->free_retries < SN_CALL_FREE_RETRIES;
 	if (v.at_once) {
 		call->free_retries++;
 	} else {
@@ -438,7 +451,8 @@ static void correct(const struct sn_call *call, struct sn_outcome *o)
 		o->retry_on = SN_RETRY_TIMEOUT;
 		(void)snprintf(o->detail, sizeof o->detail, "no answer within %llu ms",
 				(unsigned long long)((call->attempt_deadline_ns -
-						call->attempt_start_ns) / SN_NS_PER_MS));
+								     call->attempt_start_ns) /
+						SN_NS_PER_MS));
 	} else {
 		o->class = SN_OUTCOME_REJECTED; /* says nothing about the peer */
 		(void)snprintf(o->detail, sizeof o->detail, "%s", sn_strerror(call->abort_code));
@@ -453,8 +467,8 @@ static void failed(struct sn_call *call, const struct sn_outcome *o, const struc
 
 	call->code = call->end_code != 0 ? call->end_code : o->code != 0 ? o->code : SN_E_STATUS;
 	call->foreign = o->foreign;
-	a = story_line(call, call->code, o->phase, o->detail[0] != '\0' ? o->detail
-			: sn_strerror(call->code));
+	a = story_line(call, call->code, o->phase,
+			o->detail[0] != '\0' ? o->detail : sn_strerror(call->code));
 	if (a != NULL) {
 		memcpy(a->peer, who->peer, sizeof a->peer);
 		a->foreign = o->foreign;
@@ -466,7 +480,8 @@ static void failed(struct sn_call *call, const struct sn_outcome *o, const struc
 		if (v.at_once)
 			story_decide(a, "retry at once at another peer");
 		else
-			story_decide(a, "retry in %llu ms", (unsigned long long)sn_ns_to_ms(v.wait_ns));
+			story_decide(a, "retry in %llu ms",
+					(unsigned long long)sn_ns_to_ms(v.wait_ns));
 		sleep_then_start(call, v.wait_ns);
 		return;
 	}
@@ -514,7 +529,9 @@ static uint64_t deadline_of(const struct sn_call *call)
 	uint64_t due = ms != 0 ? sn_time_add(call->start_ns, sn_ms_to_ns(ms)) : SN_NEVER_NS;
 
 	if (call->context != NULL && call->context->deadline_ms != 0)
-		due = SN_MIN(due, sn_time_add(call->start_ns, sn_ms_to_ns(call->context->deadline_ms)));
+		due = SN_MIN(due,
+				sn_time_add(call->start_ns,
+						sn_ms_to_ns(call->context->deadline_ms)));
 	return due;
 }
 
@@ -533,7 +550,7 @@ int sn__call_start(struct sn_mesh *mesh, struct sn_call *call)
 	policy_now(call);
 	call->deadline_ns = deadline_of(call);
 	call->id = mesh->opts.recorder != NULL ? sn__recorder_next_id(mesh->opts.recorder)
-			: mesh->next_id++;
+					       : mesh->next_id++;
 	call->permit.target = call->target;
 	call->permit.safety = call->safety;
 	call->permit.dialect = call->dialect;
@@ -581,18 +598,13 @@ void sn__call_cancel(struct sn_call *call)
 void sn__calls_close(struct sn_mesh *mesh)
 {
 	SN_LIST_FOREACH_SAFE(l, &mesh->calls)
-		stop(SN_CONTAINER_OF(l, struct sn_call, link), SN_E_CLOSED);
-}
-
-uint64_t sn__call_attempt_left_ns(const struct sn_call *call)
-{
-	return sn_time_until(now_of(call), call->attempt_deadline_ns);
+	stop(SN_CONTAINER_OF(l, struct sn_call, link), SN_E_CLOSED);
 }
 
 uint64_t sn__call_left_ns(const struct sn_call *call)
 {
 	return call->deadline_ns == SN_NEVER_NS ? SN_NEVER_NS
-			: sn_time_until(now_of(call), call->deadline_ns);
+						: sn_time_until(now_of(call), call->deadline_ns);
 }
 
 void sn__call_id_text(uint64_t id, char out[SN_CALL_ID_SIZE])

@@ -46,22 +46,22 @@ struct sn_call_ops {
 };
 
 #define SN_CALL_FREE_RETRIES 3 /* first failures to connect that do not count as attempts */
-#define SN_CALL_TRIED 8 /* distinct peers of one call that are remembered */
+#define SN_CALL_TRIED 8        /* distinct peers of one call that are remembered */
 
 struct sn_call {
 	/* ---- filled by the caller before sn__call_start(), everything else zero ---- */
 	const struct sn_call_ops *ops;
 	struct sn_target *target;
-	struct sn_str what;       /* "GET /path" for the recorder: no query, no secrets; lives until done */
+	struct sn_str what; /* "GET /path" for the recorder: no query, no secrets; lives until done */
 	enum sn_safety safety;
 	enum sn_retry retry;
-	enum sn_dialect dialect;  /* whose defaults hold; sn_request: SN_DIALECT_BERLIOZ */
-	uint32_t timeout_ms;      /* of one attempt; 0: policy */
-	uint32_t deadline_ms;     /* of the whole call; 0: policy */
+	enum sn_dialect dialect;          /* whose defaults hold; sn_request: SN_DIALECT_BERLIOZ */
+	uint32_t timeout_ms;              /* of one attempt; 0: policy */
+	uint32_t deadline_ms;             /* of the whole call; 0: policy */
 	const struct sn_context *context; /* read by sn__call_start() only; may be NULL */
 
 	/* ---- for the transport, from attempt() until done() ---- */
-	struct sn_permit permit;        /* .state: the peer (address, port, slot); .peer: its catalog
+	struct sn_permit permit; /* .state: the peer (address, port, slot); .peer: its catalog
 	                                 * entry, in attempt() only */
 	const struct sn_policy *policy; /* read anew before each attempt */
 	unsigned attempt;               /* number of the present one, from 1 */
@@ -72,21 +72,21 @@ struct sn_call {
 	/* ---- private ---- */
 	struct sn_mesh *mesh;
 	struct sn_mesh_target *mt;
-	struct sn_list link;            /* mesh->calls */
+	struct sn_list link; /* mesh->calls */
 	struct sn_timer timer;
 	struct sn_task task;
-	struct sn_policy_tree *tree;    /* of policy */
+	struct sn_policy_tree *tree; /* of policy */
 	uint64_t policy_version;
-	struct sn_error *story;         /* NULL until the first failure, or when memory is out */
+	struct sn_error *story; /* NULL until the first failure, or when memory is out */
 	uint64_t start_ns, attempt_start_ns;
-	uint64_t tried[SN_CALL_TRIED];  /* serials of peers to avoid while others exist */
+	uint64_t tried[SN_CALL_TRIED]; /* serials of peers to avoid while others exist */
 	unsigned n_tried;
-	unsigned counted;               /* failures that count against retry-count */
-	unsigned free_retries;          /* first connect failures that did not count */
-	uint8_t state;                  /* call.c */
-	int abort_code;                 /* why the running attempt was aborted; 0: it was not */
-	int end_code;                   /* cancelled or closed: no retry, whatever the attempt says */
-	int code, foreign;              /* how it ends */
+	unsigned counted;      /* failures that count against retry-count */
+	unsigned free_retries; /* first connect failures that did not count */
+	uint8_t state;         /* call.c */
+	int abort_code;        /* why the running attempt was aborted; 0: it was not */
+	int end_code;          /* cancelled or closed: no retry, whatever the attempt says */
+	int code, foreign;     /* how it ends */
 };
 
 /**
@@ -104,8 +104,6 @@ void sn__call_answered(struct sn_call *call, const struct sn_outcome *outcome);
  * quicker. */
 void sn__call_cancel(struct sn_call *call);
 
-/** Nanoseconds the running attempt may still take: min(timeout, what is left of the deadline). */
-uint64_t sn__call_attempt_left_ns(const struct sn_call *call);
 /** Nanoseconds the call may still take; SN_NEVER_NS: no limit (what the wire is told). */
 uint64_t sn__call_left_ns(const struct sn_call *call);
 

@@ -56,10 +56,10 @@ static bool chance(struct seed *s, unsigned percent)
 	return below(s, 100) < percent;
 }
 
-#define CHECK(s, cond)                                                                        \
-	do {                                                                                  \
-		if (!(cond))                                                                  \
-			fail_msg("seed %llu: %s", (unsigned long long)(s)->number, #cond);    \
+#define CHECK(s, cond) \
+	do { \
+		if (!(cond)) \
+			fail_msg("seed %llu: %s", (unsigned long long)(s)->number, #cond); \
 	} while (0)
 
 /* ---- peers ---- */
@@ -95,8 +95,9 @@ static void outcome_of(struct seed *s, enum mood mood, struct sn_outcome *o)
 	o->phase = SN_PHASE_READ;
 	if (mood == WELL || mood == SLOW)
 		return;
-	o->class = mood == THROTTLES ? SN_OUTCOME_THROTTLED
-			: mood == UNAVAILABLE ? SN_OUTCOME_UNAVAILABLE : SN_OUTCOME_FAILED;
+	o->class = mood == THROTTLES          ? SN_OUTCOME_THROTTLED
+			: mood == UNAVAILABLE ? SN_OUTCOME_UNAVAILABLE
+					      : SN_OUTCOME_FAILED;
 	o->code = SN_E_STATUS;
 	o->retry_on = SN_RETRY_5XX;
 	(void)snprintf(o->detail, sizeof o->detail, "mood %d", mood);
@@ -139,7 +140,9 @@ static void check_breaker(struct seed *s, const struct sn_peer_state *ps)
 		return;
 	for (int i = 0; i < SN_BREAKER_PROBES; i++)
 		leases += b->lease_ns[i] != 0;
-	CHECK(s, b->state != SN_BREAKER_HALF_OPEN || (b->granted <= b->stage && leases <= b->stage));
+	CHECK(s,
+			b->state != SN_BREAKER_HALF_OPEN ||
+					(b->granted <= b->stage && leases <= b->stage));
 	CHECK(s, b->state == SN_BREAKER_HALF_OPEN || leases == 0);
 	CHECK(s, (atomic_load(&ps->barred) != 0) == sn__breaker_barred(b));
 }
@@ -199,12 +202,14 @@ static void on_done(struct sn_call *call, const struct sn_error *err)
 		return;
 	CHECK(c->s, err->code < 0 && err->text[0] != '\0' && strlen(err->call_id) == 16);
 	for (uint32_t i = 0; i < err->n_attempts; i++)
-		CHECK(c->s, err->attempts[i].decision[0] != '\0' && err->attempts[i].detail[0] != '\0');
+		CHECK(c->s,
+				err->attempts[i].decision[0] != '\0' &&
+						err->attempts[i].detail[0] != '\0');
 }
 
 static const struct sn_call_ops ops = {.attempt = attempt, .abort = on_abort, .done = on_done};
 static const struct sn_call_ops tcp_ops = {
-	.attempt = attempt, .abort = on_abort, .done = on_done, .tcp = true};
+		.attempt = attempt, .abort = on_abort, .done = on_done, .tcp = true};
 
 /* ---- what happens ---- */
 
@@ -235,14 +240,16 @@ static void start_call(struct seed *s, struct seed_call *c, bool plain)
 	p = sn__mesh_policy(s->w.mesh, call->target, call->dialect);
 	/* What is allowed when it starts may be forbidden later; what never is may not happen. */
 	c->allowed_twice = call->safety != SN_UNSAFE || call->retry == SN_RETRY_ALL ||
-			   (call->retry == SN_RETRY_POLICY && call->dialect == SN_DIALECT_BERLIOZ);
+			(call->retry == SN_RETRY_POLICY && call->dialect == SN_DIALECT_BERLIOZ);
 	c->due_ns = call->deadline_ms != 0 ? now + sn_ms_to_ns(call->deadline_ms)
-			: p->deadline != 0 ? now + sn_ms_to_ns(p->deadline) : now + sn_ms_to_ns(DAY_MS);
+			: p->deadline != 0 ? now + sn_ms_to_ns(p->deadline)
+					   : now + sn_ms_to_ns(DAY_MS);
 	c->in_start = true;
 	CHECK(s, sn__call_start(s->w.mesh, call) == 0);
 	c->in_start = false;
 	CHECK(s, c->done == 0);
-	if (c->attempts == 0 && call->permit.link.next != NULL && !sn_list_empty(&call->permit.link))
+	if (c->attempts == 0 && call->permit.link.next != NULL &&
+			!sn_list_empty(&call->permit.link))
 		c->queue_no = ++s->queue_no;
 	if (chance(s, 10))
 		sn__timer_start(s->w.loop, &c->cancel, below(s, 3000) * SN_NS_PER_MS, on_cancel);
@@ -250,22 +257,24 @@ static void start_call(struct seed *s, struct seed_call *c, bool plain)
 
 static void random_policies(struct seed *s)
 {
-	static const char *const balances[] = {"default", "random", "round-robin", "least-request",
-		"peak-ewma", "first"};
+	static const char *const balances[] = {
+			"default", "random", "round-robin", "least-request", "peak-ewma", "first"};
 	char json[640];
 
-	(void)snprintf(json, sizeof json, "{\"values\":{\"retry-count\":%u,\"retry-initial-delay\":%u,"
+	(void)snprintf(json, sizeof json,
+			"{\"values\":{\"retry-count\":%u,\"retry-initial-delay\":%u,"
 			"\"timeout\":%u,\"deadline\":%u,\"breaker\":%s,\"breaker-consecutive-failures\":%u,"
 			"\"breaker-min-requests\":%u,\"breaker-open\":%u,\"max-inflight\":%u,\"max-pending\":%u,"
 			"\"no-peer-wait\":%u,\"balance\":\"%s\",\"retry-budget-min\":%u,"
 			"\"connect-timeout\":%u}}",
 			(unsigned)below(s, RETRY_COUNT_MAX + 1), (unsigned)below(s, 300),
-			1 + (unsigned)below(s, 4000), chance(s, 50) ? 1 + (unsigned)below(s, 20000) : 0,
+			1 + (unsigned)below(s, 4000),
+			chance(s, 50) ? 1 + (unsigned)below(s, 20000) : 0,
 			chance(s, 85) ? "true" : "false", 1 + (unsigned)below(s, 8),
 			1 + (unsigned)below(s, 20), 1 + (unsigned)below(s, 3000),
-			1 + (unsigned)below(s, 10), (unsigned)below(s, 30), (unsigned)below(s, 4000),
-			balances[below(s, SN_COUNT(balances))], (unsigned)below(s, 20),
-			1 + (unsigned)below(s, 1000));
+			1 + (unsigned)below(s, 10), (unsigned)below(s, 30),
+			(unsigned)below(s, 4000), balances[below(s, SN_COUNT(balances))],
+			(unsigned)below(s, 20), 1 + (unsigned)below(s, 1000));
 	mw_policies(&s->w, json);
 }
 
@@ -283,7 +292,8 @@ static void something_happens(struct seed *s)
 			random_policies(s);
 		break;
 	case 2:
-		(void)!sn__mesh_breaker_force(s->w.mesh, mw_target(&s->w), chance(s, 50) ? identity : NULL,
+		(void)!sn__mesh_breaker_force(s->w.mesh, mw_target(&s->w),
+				chance(s, 50) ? identity : NULL,
 				(enum sn_breaker_force)below(s, 3));
 		break;
 	case 3:
@@ -310,7 +320,7 @@ static void all_ended(struct seed *s)
 		CHECK(s, s->calls[i].done == 1);
 	CHECK(s, sn__mesh_calls(s->w.mesh) == 0);
 	CHECK(s, mt->inflight == 0 && mt->n_pending == 0 && sn_list_empty(&mt->pending));
-	SN_LIST_FOREACH(l, &s->w.mesh->states) {
+	SN_LIST_FOREACH (l, &s->w.mesh->states) {
 		const struct sn_peer_state *ps = SN_CONTAINER_OF(l, struct sn_peer_state, link);
 
 		CHECK(s, atomic_load(&ps->inflight) == 0);
@@ -357,7 +367,9 @@ static void run_seed(uint64_t number)
 	for (unsigned i = 1; i <= MAX_PEERS; i++) {
 		struct sn_addr addr = addr_of(i);
 
-		CHECK(s, sn__listen(s->w.loop, &addr, NULL, on_accept, NULL, &s->listeners[i], NULL) == 0);
+		CHECK(s,
+				sn__listen(s->w.loop, &addr, NULL, on_accept, NULL,
+						&s->listeners[i], NULL) == 0);
 		set_mood(s, i, (enum mood)below(s, MOODS));
 	}
 	mw_peers(&s->w, (unsigned)below(s, MAX_PEERS + 1));
@@ -381,7 +393,8 @@ static uint64_t number_from(const char *name, uint64_t otherwise)
 	const char *text = getenv(name);
 	uint64_t n;
 
-	return text != NULL && sn__parse_u64(sn_str_from(text), UINT64_MAX, &n) == 0 ? n : otherwise;
+	return text != NULL && sn__parse_u64(sn_str_from(text), UINT64_MAX, &n) == 0 ? n
+										     : otherwise;
 }
 
 static void seeds(void **state)

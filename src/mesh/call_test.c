@@ -57,8 +57,9 @@ static void unsafe_is_not_repeated(void **state)
 	struct mw_call post = {.call.safety = SN_UNSAFE}, keyed = {.call.safety = SN_KEYED},
 		       all = {.call.safety = SN_UNSAFE, .call.retry = SN_RETRY_ALL},
 		       berlioz = {.call.safety = SN_UNSAFE, .call.dialect = SN_DIALECT_BERLIOZ},
-		       safe_only = {.call.safety = SN_UNSAFE, .call.dialect = SN_DIALECT_BERLIOZ,
-			       .call.retry = SN_RETRY_SAFE},
+		       safe_only = {.call.safety = SN_UNSAFE,
+				       .call.dialect = SN_DIALECT_BERLIOZ,
+				       .call.retry = SN_RETRY_SAFE},
 		       unsent = {.call.safety = SN_UNSAFE, .call.retry = SN_RETRY_SAFE};
 
 	mw_open(&w, 1);
@@ -82,8 +83,8 @@ static void unsafe_is_not_repeated(void **state)
 static void what_is_final(void **state)
 {
 	struct mesh_world w;
-	struct mw_call off = {.call.retry = SN_RETRY_NONE}, not_on = {0}, body = {0}, rejected = {0},
-		       begin = {0};
+	struct mw_call off = {.call.retry = SN_RETRY_NONE}, not_on = {0}, body = {0},
+		       rejected = {0}, begin = {0};
 
 	mw_open(&w, 1);
 	mw_peers(&w, 3);
@@ -91,12 +92,23 @@ static void what_is_final(void **state)
 	assert_string_equal(off.err.attempts[0].decision, "give up: retries are off");
 	mw_call(&w, &not_on, MW_500, MW_OK); /* 500 is retried in the berlioz dialect only */
 	assert_string_equal(not_on.err.attempts[0].decision, "give up: not in retry-on");
-	mw_call(&w, &body, {.outcome = {.class = SN_OUTCOME_FAILED, .sent = SN_SENT_MAYBE,
-			.retry_on = SN_RETRY_RESET, .code = SN_E_RESET, .retry_after_ms = -1,
-			.not_replayable = true}}, MW_OK);
-	assert_string_equal(body.err.attempts[0].decision, "give up: the body cannot be sent again");
-	mw_call(&w, &rejected, {.outcome = {.class = SN_OUTCOME_REJECTED, .sent = SN_SENT_YES,
-			.code = SN_E_TLS, .retry_on = SN_RETRY_CONNECT, .retry_after_ms = -1}}, MW_OK);
+	mw_call(&w, &body,
+			{.outcome = {.class = SN_OUTCOME_FAILED,
+					 .sent = SN_SENT_MAYBE,
+					 .retry_on = SN_RETRY_RESET,
+					 .code = SN_E_RESET,
+					 .retry_after_ms = -1,
+					 .not_replayable = true}},
+			MW_OK);
+	assert_string_equal(
+			body.err.attempts[0].decision, "give up: the body cannot be sent again");
+	mw_call(&w, &rejected,
+			{.outcome = {.class = SN_OUTCOME_REJECTED,
+					 .sent = SN_SENT_YES,
+					 .code = SN_E_TLS,
+					 .retry_on = SN_RETRY_CONNECT,
+					 .retry_after_ms = -1}},
+			MW_OK);
 	assert_int_equal(rejected.code, SN_E_TLS);
 	assert_int_equal(rejected.attempts, 1);
 	mw_call(&w, &begin, {.refuse = SN_E_NOMEM}, MW_OK);
@@ -108,8 +120,8 @@ static void what_is_final(void **state)
 static void first_connect_failures_are_free(void **state)
 {
 	struct mesh_world w;
-	struct mw_call c = {.call.safety = SN_UNSAFE}, berlioz = {.call.dialect = SN_DIALECT_BERLIOZ},
-		       one = {0};
+	struct mw_call c = {.call.safety = SN_UNSAFE},
+		       berlioz = {.call.dialect = SN_DIALECT_BERLIOZ}, one = {0};
 
 	mw_open(&w, 1);
 	mw_policies(&w, "{\"values\":{" PLAIN ",\"retry-count\":1}}");
@@ -184,9 +196,17 @@ static void deadline_bounds_everything(void **state)
 	mw_close(&w);
 }
 
-#define HINTED(ms_)                                                                         \
-	{.outcome = {.class = SN_OUTCOME_THROTTLED, .sent = SN_SENT_YES, .code = SN_E_STATUS, \
-		.foreign = 429, .retry_after_ms = (ms_), .detail = "status 429"}}
+#define HINTED(ms_) \
+	{ \
+		.outcome = { \
+			.class = SN_OUTCOME_THROTTLED, \
+			.sent = SN_SENT_YES, \
+			.code = SN_E_STATUS, \
+			.foreign = 429, \
+			.retry_after_ms = (ms_), \
+			.detail = "status 429" \
+		} \
+	}
 
 static void hints(void **state)
 {
@@ -225,7 +245,8 @@ static void open_breakers_refuse(void **state)
 	struct mw_call c = {0}, after = {0};
 
 	mw_open(&w, 1);
-	mw_policies(&w, "{\"values\":{" PLAIN ",\"retry-count\":4,"
+	mw_policies(&w,
+			"{\"values\":{" PLAIN ",\"retry-count\":4,"
 			"\"breaker-consecutive-failures\":2,\"breaker-open\":5000}}");
 	mw_peers(&w, 1);
 	/* The refusal ends it; the last real failure is the error, the refusal its last line. */
@@ -436,7 +457,8 @@ static void forced_breakers(void **state)
 	mw_peers(&w, 2);
 	assert_int_equal(sn__mesh_breaker_force(w.mesh, mw_target(&w), "9", SN_BREAKER_FORCE_OPEN),
 			SN_E_NOT_FOUND);
-	assert_int_equal(sn__mesh_breaker_force(w.mesh, mw_target(&w), NULL, SN_BREAKER_FORCE_OPEN), 0);
+	assert_int_equal(sn__mesh_breaker_force(w.mesh, mw_target(&w), NULL, SN_BREAKER_FORCE_OPEN),
+			0);
 	mw_call(&w, &c, MW_OK);
 	assert_int_equal(c.code, SN_E_BREAKER);
 	assert_non_null(strstr(c.err.text, "forced open"));
@@ -453,7 +475,8 @@ static void first_of_a_database(void **state)
 
 	mw_open(&w, 1);
 	mw_policies(&w, "{\"values\":{" PLAIN "}}");
-	mw_peers_of(&w, "database", "d", "{\"2\":{\"address\":\"b\",\"port\":1},"
+	mw_peers_of(&w, "database", "d",
+			"{\"2\":{\"address\":\"b\",\"port\":1},"
 			"\"1\":{\"address\":\"a\",\"port\":1}}");
 	fails.call.target = mw_target_of(&w, "database", "d");
 	mw_call(&w, &fails, MW_503, MW_503, MW_OK);
@@ -555,34 +578,104 @@ static void metrics_and_sampling(void **state)
 			"sinew_retries_total{target=\"service s/default\",reason=\"status\"} 1\n"));
 	assert_non_null(strstr(sn__buf_data(&out),
 			"sinew_breaker_state{target=\"service s/default\",peer=\"1\"} 0\n"));
-	assert_non_null(strstr(sn__buf_data(&out), "sinew_budget_tokens{target=\"service s/default\"} "));
+	assert_non_null(strstr(
+			sn__buf_data(&out), "sinew_budget_tokens{target=\"service s/default\"} "));
 	sn__buf_finish(&out);
+	mw_close(&w);
+}
+
+/* Memory may be out at any moment of a call that fails, retries and waits: it still ends once. */
+static void out_of_memory_in_a_call(void **state)
+{
+	static const struct mw_step steps[] = {MW_503, MW_REFUSED, MW_503};
+	bool failed = true;
+
+	for (uint64_t n = 1; failed; n++) {
+		struct mw_call c = {0}, ok = {0};
+		struct mesh_world w;
+		int r;
+
+		mw_open(&w, 1);
+		mw_peers(&w, 3);
+		c.call.target = mw_target(&w);
+		sn__mem_fail_nth(n);
+		r = mw_start(&w, &c, steps, 3);
+		if (r == 0)
+			mw_run(&w, 20000);
+		failed = sn__mem_failed();
+		sn__mem_fail_nth(0);
+		assert_int_equal(c.done, r == 0 ? 1 : 0);
+		assert_true(r == 0 || r == SN_E_NOMEM);
+		assert_true(r != 0 || c.code < 0);
+		mw_call(&w, &ok, MW_OK);
+		assert_int_equal(ok.code, 0);
+		mw_close(&w);
+	}
+}
+
+static void out_of_memory_at_opening(void **state)
+{
+	bool failed = true;
+
+	for (uint64_t n = 1; failed; n++) {
+		struct mesh_world w;
+		int r;
+
+		mw_init(&w, 1);
+		sn__mem_fail_nth(n);
+		r = mw_try_open(&w);
+		failed = sn__mem_failed();
+		sn__mem_fail_nth(0);
+		assert_int_equal(r, failed ? SN_E_NOMEM : 0);
+		mw_close(&w);
+	}
+}
+
+/* What a call of a known target takes from the heap: nothing. */
+static void no_allocation_when_all_is_well(void **state)
+{
+	struct mesh_world w;
+	uint64_t before = 0;
+
+	mw_open(&w, 1);
+	mw_peers(&w, 3);
+	for (int i = 0; i < 300; i++) {
+		struct mw_call c = {0};
+
+		if (i == 200) /* the first ones meet every peer */
+			before = sn__mem_count();
+		mw_call(&w, &c, MW_OK);
+	}
+	assert_int_equal(sn__mem_count(), before);
 	mw_close(&w);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(answered),
-		cmocka_unit_test(story_of_three_attempts),
-		cmocka_unit_test(unsafe_is_not_repeated),
-		cmocka_unit_test(what_is_final),
-		cmocka_unit_test(first_connect_failures_are_free),
-		cmocka_unit_test(budget_ends_retries),
-		cmocka_unit_test(deadline_bounds_everything),
-		cmocka_unit_test(hints),
-		cmocka_unit_test(open_breakers_refuse),
-		cmocka_unit_test(unsafe_takes_no_probe_from_others),
-		cmocka_unit_test(safe_call_takes_a_due_probe_first),
-		cmocka_unit_test(limits_queue_in_order),
-		cmocka_unit_test(waits_for_a_first_peer),
-		cmocka_unit_test(cancel_at_every_stage),
-		cmocka_unit_test(close_ends_everything),
-		cmocka_unit_test(forced_breakers),
-		cmocka_unit_test(first_of_a_database),
-		cmocka_unit_test(sessions),
-		cmocka_unit_test(peers_that_left_are_forgotten),
-		cmocka_unit_test(metrics_and_sampling),
+			cmocka_unit_test(answered),
+			cmocka_unit_test(story_of_three_attempts),
+			cmocka_unit_test(unsafe_is_not_repeated),
+			cmocka_unit_test(what_is_final),
+			cmocka_unit_test(first_connect_failures_are_free),
+			cmocka_unit_test(budget_ends_retries),
+			cmocka_unit_test(deadline_bounds_everything),
+			cmocka_unit_test(hints),
+			cmocka_unit_test(open_breakers_refuse),
+			cmocka_unit_test(unsafe_takes_no_probe_from_others),
+			cmocka_unit_test(safe_call_takes_a_due_probe_first),
+			cmocka_unit_test(limits_queue_in_order),
+			cmocka_unit_test(waits_for_a_first_peer),
+			cmocka_unit_test(cancel_at_every_stage),
+			cmocka_unit_test(close_ends_everything),
+			cmocka_unit_test(forced_breakers),
+			cmocka_unit_test(first_of_a_database),
+			cmocka_unit_test(sessions),
+			cmocka_unit_test(peers_that_left_are_forgotten),
+			cmocka_unit_test(metrics_and_sampling),
+			cmocka_unit_test(out_of_memory_in_a_call),
+			cmocka_unit_test(out_of_memory_at_opening),
+			cmocka_unit_test(no_allocation_when_all_is_well),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

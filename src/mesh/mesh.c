@@ -55,7 +55,7 @@ void sn__mesh_close(struct sn_mesh *mesh, void (*done)(void *arg), void *arg)
 	mesh->close_arg = arg;
 	sn__mesh_probes_close(mesh);
 	sn__calls_close(mesh);
-	SN_LIST_FOREACH(l, &mesh->targets)
+	SN_LIST_FOREACH (l, &mesh->targets)
 		sn__mesh_refuse_all(SN_CONTAINER_OF(l, struct sn_mesh_target, link), SN_E_CLOSED);
 	sn__mesh_ended(mesh);
 }
@@ -77,10 +77,10 @@ void sn__mesh_destroy(struct sn_mesh *mesh)
 		return;
 	sn__mesh_probes_close(mesh);
 	SN_LIST_FOREACH_SAFE(l, &mesh->states)
-		state_drop(SN_CONTAINER_OF(l, struct sn_peer_state, link));
+	state_drop(SN_CONTAINER_OF(l, struct sn_peer_state, link));
 	/* The targets' slots are left as they are: the catalog may be gone before us. */
 	SN_LIST_FOREACH_SAFE(l, &mesh->targets)
-		sn__free(SN_CONTAINER_OF(l, struct sn_mesh_target, link));
+	sn__free(SN_CONTAINER_OF(l, struct sn_mesh_target, link));
 	sn__account_close(mesh);
 	sn__free(mesh->spare);
 	sn__free(mesh);
@@ -88,28 +88,13 @@ void sn__mesh_destroy(struct sn_mesh *mesh)
 
 /* ---- small things ---- */
 
-struct sn_loop *sn__mesh_loop(const struct sn_mesh *mesh)
-{
-	return mesh->loop;
-}
-
-struct sn_policies *sn__mesh_policies(const struct sn_mesh *mesh)
-{
-	return mesh->opts.policies;
-}
-
-struct sn_catalog *sn__mesh_catalog(const struct sn_mesh *mesh)
-{
-	return mesh->opts.catalog;
-}
-
 unsigned sn__mesh_calls(const struct sn_mesh *mesh)
 {
 	return mesh->n_calls;
 }
 
-const struct sn_policy *sn__mesh_policy(struct sn_mesh *mesh, struct sn_target *t,
-		enum sn_dialect dialect)
+const struct sn_policy *sn__mesh_policy(
+		struct sn_mesh *mesh, struct sn_target *t, enum sn_dialect dialect)
 {
 	struct sn_mesh_target *mt = sn__mesh_target(mesh, t);
 	struct sn_policy_cache none = {0};
@@ -186,8 +171,8 @@ void sn__mesh_breaker_changed(struct sn_peer_state *ps)
 void sn__mesh_sweep(struct sn_mesh *mesh)
 {
 	for (int i = 0; i < SWEEP_STEPS && !sn_list_empty(&mesh->states); i++) {
-		struct sn_peer_state *ps =
-				SN_CONTAINER_OF(mesh->states.next, struct sn_peer_state, link);
+		struct sn_peer_state *ps = SN_CONTAINER_OF(
+				mesh->states.next, struct sn_peer_state, link);
 
 		sn_list_remove(&ps->link);
 		sn_list_push_back(&mesh->states, &ps->link);
@@ -230,22 +215,27 @@ int sn__mesh_breaker_force(struct sn_mesh *mesh, struct sn_target *t, const char
 }
 
 static void each_peer_of(struct sn_mesh_target *mt, uint64_t now,
-		void (*fn)(const struct sn_target *t, const struct sn_peer_stat *stat, void *arg), void *arg)
+		void (*fn)(const struct sn_target *t, const struct sn_peer_stat *stat, void *arg),
+		void *arg)
 {
 	const struct sn_peers *peers = sn__target_peers(mt->target);
 
 	for (uint32_t i = 0; peers != NULL && i < peers->n; i++) {
-		const struct sn_peer_state *ps = atomic_load_explicit(&peers->peers[i].state,
-				memory_order_acquire);
+		const struct sn_peer_state *ps = atomic_load_explicit(
+				&peers->peers[i].state, memory_order_acquire);
 		struct sn_peer_stat stat;
 
 		if (ps == NULL)
 			continue;
-		stat = (struct sn_peer_stat){.identity = ps->identity, .address = ps->address,
-			.port = ps->port, .calls = ps->n_calls, .failures = ps->n_failures,
-			.breaker = sn__breaker_name(ps->breaker),
-			.cost_ns = (uint64_t)sn__peer_state_cost(ps, now),
-			.inflight = atomic_load_explicit(&ps->inflight, memory_order_relaxed)};
+		stat = (struct sn_peer_stat){.identity = ps->identity,
+				.address = ps->address,
+				.port = ps->port,
+				.calls = ps->n_calls,
+				.failures = ps->n_failures,
+				.breaker = sn__breaker_name(ps->breaker),
+				.cost_ns = (uint64_t)sn__peer_state_cost(ps, now),
+				.inflight = atomic_load_explicit(
+						&ps->inflight, memory_order_relaxed)};
 		if (ps->breaker != NULL && sn__breaker_due(ps->breaker) != SN_NEVER_NS)
 			stat.due_ns = sn__breaker_due(ps->breaker);
 		fn(mt->target, &stat, arg);
@@ -253,9 +243,10 @@ static void each_peer_of(struct sn_mesh_target *mt, uint64_t now,
 }
 
 void sn__mesh_each_peer(struct sn_mesh *mesh, struct sn_target *t,
-		void (*fn)(const struct sn_target *t, const struct sn_peer_stat *stat, void *arg), void *arg)
+		void (*fn)(const struct sn_target *t, const struct sn_peer_stat *stat, void *arg),
+		void *arg)
 {
-	SN_LIST_FOREACH(l, &mesh->targets) {
+	SN_LIST_FOREACH (l, &mesh->targets) {
 		struct sn_mesh_target *mt = SN_CONTAINER_OF(l, struct sn_mesh_target, link);
 
 		if (t == NULL || mt->target == t)

@@ -34,14 +34,11 @@ void sn__mesh_close(struct sn_mesh *mesh, void (*done)(void *arg), void *arg);
 /** After close has completed; or at any time in a forked child. Transport slots are destroyed. */
 void sn__mesh_destroy(struct sn_mesh *mesh /* may be NULL */);
 
-struct sn_loop *sn__mesh_loop(const struct sn_mesh *mesh);
-struct sn_policies *sn__mesh_policies(const struct sn_mesh *mesh);
-struct sn_catalog *sn__mesh_catalog(const struct sn_mesh *mesh);
 /** Calls that have not ended. */
 unsigned sn__mesh_calls(const struct sn_mesh *mesh);
 /** The policies of a target now; valid in this turn. Never NULL. */
-const struct sn_policy *sn__mesh_policy(struct sn_mesh *mesh, struct sn_target *t,
-		enum sn_dialect dialect);
+const struct sn_policy *sn__mesh_policy(
+		struct sn_mesh *mesh, struct sn_target *t, enum sn_dialect dialect);
 
 enum sn_breaker_force { SN_BREAKER_AUTO, SN_BREAKER_FORCE_OPEN, SN_BREAKER_FORCE_CLOSE };
 /** `sinew breaker`: for one peer, or for all present ones (@identity NULL). SN_E_NOT_FOUND,
@@ -61,6 +58,7 @@ struct sn_peer_stat {
 };
 /** Present peers of @t (NULL: of all targets) that were ever called. Loop thread. */
 void sn__mesh_each_peer(struct sn_mesh *mesh, struct sn_target *t /* may be NULL */,
-		void (*fn)(const struct sn_target *t, const struct sn_peer_stat *stat, void *arg), void *arg);
+		void (*fn)(const struct sn_target *t, const struct sn_peer_stat *stat, void *arg),
+		void *arg);
 
 #endif

@@ -122,7 +122,7 @@ static inline int mw_work(struct sn_update *u, struct sn_batch *batch)
 	struct mw_update *up = SN_CONTAINER_OF(u, struct mw_update, u);
 
 	return up->json != NULL ? sn__batch_set_peers(batch, &up->path, sn_str_from(up->json))
-			: sn__batch_set_absent(batch, SN_SECTION_PEERS, &up->path);
+				: sn__batch_set_absent(batch, SN_SECTION_PEERS, &up->path);
 }
 
 static inline void mw_updated(struct sn_update *u, int code, uint32_t changes)
@@ -137,8 +137,10 @@ static inline void mw_updated(struct sn_update *u, int code, uint32_t changes)
 static inline void mw_peers_of(struct mesh_world *w, const char *kind, const char *name,
 		const char *json /* NULL: absent */)
 {
-	struct mw_update up = {.path = {.n = 3, .part = {sn_str_from(kind), sn_str_from(name),
-		SN_STR("default")}}, .json = json};
+	struct mw_update up = {.path = {.n = 3,
+					       .part = {sn_str_from(kind), sn_str_from(name),
+							       SN_STR("default")}},
+			.json = json};
 
 	up.u.work = mw_work;
 	up.u.done = mw_updated;
@@ -162,12 +164,14 @@ static inline void mw_peers(struct mesh_world *w, unsigned n)
 	mw_peers_of(w, "service", "s", n > 0 ? json : NULL);
 }
 
-static inline struct sn_target *mw_target_of(struct mesh_world *w, const char *kind, const char *name)
+static inline struct sn_target *mw_target_of(
+		struct mesh_world *w, const char *kind, const char *name)
 {
 	struct sn_target *t;
 
 	assert_int_equal(sn__catalog_target(w->cat, sn_str_from(kind), sn_str_from(name),
-					 SN_STR("default"), &t), 0);
+					 SN_STR("default"), &t),
+			0);
 	return t;
 }
 
@@ -196,16 +200,35 @@ struct mw_step {
 	bool stuck;        /* no answer; ends when aborted */
 };
 
-#define MW_OK {.outcome = {.retry_after_ms = -1}}
-#define MW_FAIL(bits, sent_, phase_, code_)                                                      \
-	{.outcome = {.class = SN_OUTCOME_FAILED, .sent = (sent_), .phase = (phase_), .code = (code_), \
-		.retry_on = (bits), .retry_after_ms = -1, .detail = "scripted"}}
+#define MW_OK \
+	{ \
+		.outcome = {.retry_after_ms = -1 } \
+	}
+#define MW_FAIL(bits, sent_, phase_, code_) \
+	{ \
+		.outcome = { \
+			.class = SN_OUTCOME_FAILED, \
+			.sent = (sent_), \
+			.phase = (phase_), \
+			.code = (code_), \
+			.retry_on = (bits), \
+			.retry_after_ms = -1, \
+			.detail = "scripted" \
+		} \
+	}
 #define MW_500 MW_FAIL(SN_RETRY_5XX, SN_SENT_YES, SN_PHASE_READ, SN_E_STATUS)
 #define MW_503 MW_FAIL(SN_RETRY_503 | SN_RETRY_5XX, SN_SENT_YES, SN_PHASE_READ, SN_E_STATUS)
 #define MW_RESET MW_FAIL(SN_RETRY_RESET, SN_SENT_MAYBE, SN_PHASE_WAIT, SN_E_RESET)
 #define MW_REFUSED MW_FAIL(SN_RETRY_CONNECT, SN_SENT_NO, SN_PHASE_CONNECT, SN_E_CONNECT)
-#define MW_STUCK {.stuck = true, .outcome = {.sent = SN_SENT_YES, .phase = SN_PHASE_WAIT, \
-	.class = SN_OUTCOME_FAILED, .retry_after_ms = -1}}
+#define MW_STUCK \
+	{ \
+		.stuck = true, .outcome = { \
+			.sent = SN_SENT_YES, \
+			.phase = SN_PHASE_WAIT, \
+			.class = SN_OUTCOME_FAILED, \
+			.retry_after_ms = -1 \
+		} \
+	}
 
 struct mw_call {
 	struct sn_call call;
@@ -214,12 +237,12 @@ struct mw_call {
 	unsigned n_steps, at;
 	struct sn_timer timer;
 	bool running, in_start;
-	unsigned done;      /* times */
+	unsigned done; /* times */
 	unsigned attempts, aborted;
 	int code;
-	bool sent_twice;    /* a second attempt after bytes may have arrived */
+	bool sent_twice; /* a second attempt after bytes may have arrived */
 	bool may_have_arrived;
-	char peers[16][8];  /* identity of each attempt's peer */
+	char peers[16][8]; /* identity of each attempt's peer */
 	uint64_t done_ns;
 	struct sn_error err;
 };
@@ -258,7 +281,8 @@ static inline int mw_attempt(struct sn_call *call)
 				call->permit.state->identity);
 	c->attempts++;
 	if (!step->stuck)
-		sn__timer_start(c->w->loop, &c->timer, sn_ms_to_ns(step->delay_ms), mw_attempt_over);
+		sn__timer_start(c->w->loop, &c->timer, sn_ms_to_ns(step->delay_ms),
+				mw_attempt_over);
 	return 0;
 }
 
@@ -284,7 +308,8 @@ static inline void mw_done(struct sn_call *call, const struct sn_error *err)
 		c->err = *err;
 }
 
-static const struct sn_call_ops mw_ops = {.attempt = mw_attempt, .abort = mw_abort, .done = mw_done};
+static const struct sn_call_ops mw_ops = {
+		.attempt = mw_attempt, .abort = mw_abort, .done = mw_done};
 
 static inline int mw_start(struct mesh_world *w, struct mw_call *c, const struct mw_step *steps,
 		unsigned n_steps)
@@ -305,13 +330,13 @@ static inline int mw_start(struct mesh_world *w, struct mw_call *c, const struct
 }
 
 /* Start and run to its end. */
-#define mw_call(w, c, ...)                                                                       \
-	do {                                                                                     \
-		static const struct mw_step steps_[] = {__VA_ARGS__};                            \
-		assert_int_equal(mw_start((w), (c), steps_, (unsigned)SN_COUNT(steps_)), 0);     \
-		for (int i_ = 0; i_ < 100000 && (c)->done == 0; i_++)                            \
-			mw_run((w), 10);                                                         \
-		assert_int_equal((c)->done, 1);                                                  \
+#define mw_call(w, c, ...) \
+	do { \
+		static const struct mw_step steps_[] = {__VA_ARGS__}; \
+		assert_int_equal(mw_start((w), (c), steps_, (unsigned)SN_COUNT(steps_)), 0); \
+		for (int i_ = 0; i_ < 100000 && (c)->done == 0; i_++) \
+			mw_run((w), 10); \
+		assert_int_equal((c)->done, 1); \
 	} while (0)
 
 #endif

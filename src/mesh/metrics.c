@@ -7,8 +7,8 @@
 #include "base/mem.h"
 #include "base/time.h"
 
-static const double bounds[SN_METRICS_BUCKETS] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01,
-	0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10};
+static const double bounds[SN_METRICS_BUCKETS] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005,
+		0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10};
 
 struct entry {
 	struct sn_series series;
@@ -133,8 +133,10 @@ static int put_labels(struct sn_buf *out, const struct sn_family *f, const char 
 static struct entry *entry_create(struct sn_family *f, struct sn_str labels)
 {
 	bool histogram = f->kind == SN_HISTOGRAM;
-	struct entry *en = sn__calloc(1, sizeof *en +
-			(histogram ? sizeof(_Atomic uint64_t) * SN_METRICS_BUCKETS : 0));
+	struct entry *en = sn__calloc(1,
+			sizeof *en +
+					(histogram ? sizeof(_Atomic uint64_t) * SN_METRICS_BUCKETS
+						   : 0));
 
 	if (en == NULL)
 		return NULL;
@@ -142,7 +144,8 @@ static struct entry *entry_create(struct sn_family *f, struct sn_str labels)
 	en->labels = sn__strndup(labels.ptr, labels.len);
 	en->labels_len = labels.len;
 	if (en->labels == NULL ||
-			sn__map_add(&f->entries, (struct sn_str){en->labels, labels.len}, en) != 0) {
+			sn__map_add(&f->entries, (struct sn_str){en->labels, labels.len}, en) !=
+					0) {
 		sn__free(en->labels);
 		sn__free(en);
 		return NULL;
@@ -220,26 +223,28 @@ void sn__metrics_emit(struct sn_family *f, const char *const *values, double val
 static double series_value(const struct sn_family *f, const struct sn_series *s)
 {
 	return f->kind == SN_GAUGE ? atomic_load_explicit(&s->gauge, memory_order_relaxed)
-			: (double)atomic_load_explicit(&s->value, memory_order_relaxed);
+				   : (double)atomic_load_explicit(&s->value, memory_order_relaxed);
 }
 
-static int render_histogram(const struct sn_family *f, const struct sn_series *s, const char *labels,
-		struct sn_buf *out)
+static int render_histogram(const struct sn_family *f, const struct sn_series *s,
+		const char *labels, struct sn_buf *out)
 {
 	uint64_t n = 0;
 	int r = 0;
 
 	for (int i = 0; r == 0 && i < SN_METRICS_BUCKETS; i++) {
 		n += atomic_load_explicit(&s->buckets[i], memory_order_relaxed);
-		r = sn__buf_printf(out, "%s_bucket{%s,le=\"%g\"} %llu\n", f->name, labels, bounds[i],
-				(unsigned long long)n);
+		r = sn__buf_printf(out, "%s_bucket{%s,le=\"%g\"} %llu\n", f->name, labels,
+				bounds[i], (unsigned long long)n);
 	}
 	n = atomic_load_explicit(&s->value, memory_order_relaxed);
 	if (r == 0)
-		r = sn__buf_printf(out, "%s_bucket{%s,le=\"+Inf\"} %llu\n%s_sum{%s} %.9g\n"
-					"%s_count{%s} %llu\n", f->name, labels, (unsigned long long)n,
-				f->name, labels, atomic_load_explicit(&s->gauge, memory_order_relaxed),
-				f->name, labels, (unsigned long long)n);
+		r = sn__buf_printf(out,
+				"%s_bucket{%s,le=\"+Inf\"} %llu\n%s_sum{%s} %.9g\n"
+				"%s_count{%s} %llu\n",
+				f->name, labels, (unsigned long long)n, f->name, labels,
+				atomic_load_explicit(&s->gauge, memory_order_relaxed), f->name,
+				labels, (unsigned long long)n);
 	return r;
 }
 

@@ -26,13 +26,13 @@ struct sn_family;
 enum sn_metric_kind { SN_COUNTER, SN_GAUGE, SN_HISTOGRAM };
 
 struct sn_series {
-	_Atomic uint64_t value; /* counter, or number of samples */
-	_Atomic double gauge;   /* gauge, or sum of samples */
+	_Atomic uint64_t value;    /* counter, or number of samples */
+	_Atomic double gauge;      /* gauge, or sum of samples */
 	_Atomic uint64_t *buckets; /* histogram: SN_METRICS_BUCKETS, not cumulative */
 };
 
-SN_MUST_USE int sn__metrics_create(unsigned max_series /* 0: SN_METRICS_SERIES_MAX */,
-		struct sn_metrics **ret_m);
+SN_MUST_USE int sn__metrics_create(
+		unsigned max_series /* 0: SN_METRICS_SERIES_MAX */, struct sn_metrics **ret_m);
 void sn__metrics_destroy(struct sn_metrics *m /* may be NULL */);
 /** A family, made when missing. @name, @help and @labels (NULL-terminated names) are kept by
  * pointer: constants. SN_E_NOMEM, SN_E_EXISTS (another kind or other labels). */

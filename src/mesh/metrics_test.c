@@ -37,8 +37,9 @@ static void counts_and_escapes(void **state)
 			SN_E_EXISTS);
 	sn_counter_add(sn__metrics_series(f, (const char *const[]){"a\"b\\c\nd", "r"}), 2);
 	sn_counter_add(sn__metrics_series(f, (const char *const[]){"a\"b\\c\nd", "r"}), 1);
-	text_is(m, "# HELP x_total Things.\n# TYPE x_total counter\n"
-		   "x_total{target=\"a\\\"b\\\\c\\nd\",reason=\"r\"} 3\n");
+	text_is(m,
+			"# HELP x_total Things.\n# TYPE x_total counter\n"
+			"x_total{target=\"a\\\"b\\\\c\\nd\",reason=\"r\"} 3\n");
 	sn__metrics_destroy(m);
 	assert_int_equal(sn__mem_live(), live);
 }
@@ -98,15 +99,17 @@ static void cap_and_overflow(void **state)
 	assert_int_equal(sn__metrics_family(m, "g", "G.", SN_GAUGE, by_target, &e.f), 0);
 	sn_counter_add(sn__metrics_series(f, (const char *const[]){"a"}), 1);
 	sn__metrics_collector_add(m, &e.c);
-	text_is(m, "# HELP c C.\n# TYPE c counter\nc{target=\"a\"} 1\n"
-		   "# HELP g G.\n# TYPE g gauge\ng{target=\"a\"} 1\ng{overflow=\"true\"} 5\n");
+	text_is(m,
+			"# HELP c C.\n# TYPE c counter\nc{target=\"a\"} 1\n"
+			"# HELP g G.\n# TYPE g gauge\ng{target=\"a\"} 1\ng{overflow=\"true\"} 5\n");
 	sn__metrics_collector_remove(m, &e.c);
 	sn_counter_add(sn__metrics_series(f, (const char *const[]){"b"}), 1);
 	sn_counter_add(sn__metrics_series(f, (const char *const[]){"c"}), 10);
 	sn_counter_add(sn__metrics_series(f, (const char *const[]){"d"}), 10);
 	sn_counter_add(sn__metrics_series(f, (const char *const[]){"a"}), 1);
-	text_is(m, "# HELP c C.\n# TYPE c counter\nc{target=\"a\"} 2\nc{target=\"b\"} 1\n"
-		   "c{overflow=\"true\"} 20\n");
+	text_is(m,
+			"# HELP c C.\n# TYPE c counter\nc{target=\"a\"} 2\nc{target=\"b\"} 1\n"
+			"c{overflow=\"true\"} 20\n");
 	sn__metrics_destroy(m);
 }
 
@@ -139,10 +142,10 @@ static void out_of_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(counts_and_escapes),
-		cmocka_unit_test(histogram),
-		cmocka_unit_test(cap_and_overflow),
-		cmocka_unit_test(out_of_memory),
+			cmocka_unit_test(counts_and_escapes),
+			cmocka_unit_test(histogram),
+			cmocka_unit_test(cap_and_overflow),
+			cmocka_unit_test(out_of_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,8 +8,8 @@
 #include "mesh/breaker.h"
 #include "mesh/target.h"
 
-struct sn_peer_state *sn__peer_state_create(struct sn_mesh_target *mt, const struct sn_peer *peer,
-		uint64_t serial)
+struct sn_peer_state *sn__peer_state_create(
+		struct sn_mesh_target *mt, const struct sn_peer *peer, uint64_t serial)
 {
 	size_t texts = peer->identity.len + peer->protocol.len + peer->address.len + 3;
 	char *block = sn__calloc(1, SN_CACHE_LINE - 1 + sizeof(struct sn_peer_state) + texts);
@@ -60,8 +60,8 @@ void sn__peer_state_text(const struct sn_peer_state *ps, char *out, size_t size)
 {
 	bool v6 = strchr(ps->address, ':') != NULL;
 
-	(void)snprintf(out, size, "%s %s%s%s:%u", ps->identity, v6 ? "[" : "", ps->address, v6 ? "]" : "",
-			ps->port);
+	(void)snprintf(out, size, "%s %s%s%s:%u", ps->identity, v6 ? "[" : "", ps->address,
+			v6 ? "]" : "", ps->port);
 }
 
 /*
@@ -86,7 +86,8 @@ static double exp_minus(double x)
 static double decayed(double cost, uint64_t since_ns)
 {
 	/* Below a thousandth of tau nothing changes that a balancer could see. */
-	return since_ns < (uint64_t)(SN_COST_TAU_NS / 1000) ? cost
+	return since_ns < (uint64_t)(SN_COST_TAU_NS / 1000)
+			? cost
 			: cost * exp_minus((double)since_ns / SN_COST_TAU_NS);
 }
 
@@ -111,7 +112,8 @@ void sn__peer_state_observe(struct sn_peer_state *ps, uint64_t latency_ns, uint6
 	double cost = sn__peer_state_cost(ps, now_ns);
 
 	if (rtt < cost) {
-		double w = exp_minus(now_ns > stamp ? (double)(now_ns - stamp) / SN_COST_TAU_NS : 0);
+		double w = exp_minus(
+				now_ns > stamp ? (double)(now_ns - stamp) / SN_COST_TAU_NS : 0);
 		double old = atomic_load_explicit(&ps->cost_ns, memory_order_relaxed);
 
 		rtt = old * w + rtt * (1 - w);
@@ -119,8 +121,8 @@ void sn__peer_state_observe(struct sn_peer_state *ps, uint64_t latency_ns, uint6
 	sn__peer_state_set_cost(ps, rtt, now_ns);
 }
 
-void sn__peer_state_observe_failure(struct sn_peer_state *ps, uint64_t latency_ns,
-		uint64_t timeout_ns, uint64_t now_ns)
+void sn__peer_state_observe_failure(
+		struct sn_peer_state *ps, uint64_t latency_ns, uint64_t timeout_ns, uint64_t now_ns)
 {
 	double cost = sn__peer_state_cost(ps, now_ns);
 	double bad = SN_MAX((double)latency_ns, 2 * cost);

@@ -29,9 +29,9 @@ struct sn_peer_state {
 	_Atomic uint64_t stamp_ns;
 	_Atomic uint64_t exclude_until_ns; /* the peer's own wish (Retry-After) */
 	_Atomic uint32_t inflight;
-	_Atomic uint32_t barred; /* breaker is not plainly closed: ask it */
+	_Atomic uint32_t barred;    /* breaker is not plainly closed: ask it */
 	struct sn_breaker *breaker; /* NULL until the first failure */
-	uint64_t serial; /* unique in the mesh, never 0 */
+	uint64_t serial;            /* unique in the mesh, never 0 */
 	atomic_uint refs;
 	uint16_t port;
 
@@ -44,7 +44,7 @@ struct sn_peer_state {
 	struct sn_mesh_target *mt;
 	struct sn_list link;
 	uint64_t n_calls, n_failures; /* attempts that ended */
-	void *block; /* what was allocated */
+	void *block;                  /* what was allocated */
 };
 
 /** Any thread. */

@@ -55,13 +55,13 @@ struct sn_policy_tree {
 
 struct sn_policies {
 	struct sn_policies_options opts;
-	pthread_mutex_t lock; /* tree, for other threads */
+	pthread_mutex_t lock;        /* tree, for other threads */
 	struct sn_policy_tree *tree; /* never NULL */
 	uint64_t version;
 	size_t n_defs;
 	json_t *defaults[SN_DIALECTS][N_DEFS_MAX];
 	struct sn_policy base[SN_DIALECTS]; /* the defaults, compiled */
-	struct sn_list monitors; /* sn_policy_monitor.link */
+	struct sn_list monitors;            /* sn_policy_monitor.link */
 	struct sn_task task;
 	struct sn_list *cursor; /* the monitor to be told next */
 	bool queued;
@@ -94,8 +94,8 @@ static void warn_value(struct compile *c, const char *name, const char *what)
 
 	if (c->quiet || c->ps->opts.warn == NULL)
 		return;
-	(void)snprintf(text, sizeof text, "policies: %s: %s %s", c->where[0] != '\0' ? c->where : "root",
-			name, what);
+	(void)snprintf(text, sizeof text, "policies: %s: %s %s",
+			c->where[0] != '\0' ? c->where : "root", name, what);
 	c->ps->opts.warn(text, c->ps->opts.warn_arg);
 }
 
@@ -116,13 +116,14 @@ static void store(struct compile *c, size_t def, const json_t *value, enum sn_di
 		memcpy((char *)policy + d->offset, (const char *)&c->ps->base[dialect] + d->offset,
 				sn__policy_field_size(d));
 		if (dialect == SN_DIALECT_CORE)
-			warn_value(c, d->name, "has a value of the wrong type; its default is used");
+			warn_value(c, d->name,
+					"has a value of the wrong type; its default is used");
 		break;
 	}
 }
 
-static const json_t *node_value(const struct node *n, const char *name,
-		enum sn_policy_source *ret_source)
+static const json_t *node_value(
+		const struct node *n, const char *name, enum sn_policy_source *ret_source)
 {
 	for (int s = 0; s < SN_POLICY_SOURCES; s++) {
 		const json_t *v = n->values[s] != NULL ? json_object_get(n->values[s], name) : NULL;
@@ -189,8 +190,8 @@ static int by_name(const void *a, const void *b)
 static int compile_node(struct compile *c, const struct node *parent, struct node *n,
 		const json_t *const json[SN_POLICY_SOURCES], unsigned depth);
 
-static int compile_child(struct compile *c, const struct node *parent, struct node *n, const char *key,
-		const json_t *const children[SN_POLICY_SOURCES], unsigned depth)
+static int compile_child(struct compile *c, const struct node *parent, struct node *n,
+		const char *key, const json_t *const children[SN_POLICY_SOURCES], unsigned depth)
 {
 	const json_t *json[SN_POLICY_SOURCES];
 	size_t at = strlen(c->where);
@@ -234,10 +235,12 @@ static int compile_children(struct compile *c, struct node *n,
 
 		if (children[s] == NULL)
 			continue;
-		json_object_foreach((json_t *)(uintptr_t)children[s], key, child) {
+		json_object_foreach((json_t *)(uintptr_t)children[s], key, child)
+		{
 			int r;
 
-			if (s > 0 && children[0] != NULL && json_object_get(children[0], key) != NULL)
+			if (s > 0 && children[0] != NULL &&
+					json_object_get(children[0], key) != NULL)
 				continue;
 			n->children[made] = &nodes[made];
 			r = compile_child(c, n, &nodes[made], key, children, depth + 1);
@@ -312,7 +315,8 @@ static int load_defaults(struct sn_policies *ps)
 		ps->n_defs = i + 1;
 		for (int k = 0; k < SN_DIALECTS; k++) {
 			bool other = k == SN_DIALECT_BERLIOZ && d->def_berlioz != NULL;
-			json_t *v = json_loads(other ? d->def_berlioz : d->def, JSON_DECODE_ANY, NULL);
+			json_t *v = json_loads(
+					other ? d->def_berlioz : d->def, JSON_DECODE_ANY, NULL);
 
 			if (v == NULL)
 				return SN_E_NOMEM;
@@ -469,7 +473,8 @@ void sn__policies_paths(const struct sn_policies *ps, struct sn_str kind, struct
 
 /* Field by field: the first path that has it below the root. NULL: out of memory. */
 static const struct sn_policy *combine(struct sn_policy_tree *tree,
-		const struct node *const nodes[SN_TARGET_RANKS], unsigned n, enum sn_dialect dialect)
+		const struct node *const nodes[SN_TARGET_RANKS], unsigned n,
+		enum sn_dialect dialect)
 {
 	struct combined *c;
 	uint64_t have = nodes[0]->below;
@@ -502,8 +507,8 @@ static const struct sn_policy *combine(struct sn_policy_tree *tree,
 	return &c->policy;
 }
 
-static const struct sn_policy *policy_on(struct sn_policy_tree *tree,
-		const struct sn_paths *paths, enum sn_dialect dialect)
+static const struct sn_policy *policy_on(
+		struct sn_policy_tree *tree, const struct sn_paths *paths, enum sn_dialect dialect)
 {
 	const struct node *nodes[SN_TARGET_RANKS] = {NULL};
 	const struct sn_policy *p;
@@ -532,16 +537,16 @@ const struct sn_policy *sn__policies_of(struct sn_policies *ps, const struct sn_
 	if (cache->policy[dialect] == NULL) {
 		struct sn_paths paths;
 
-		sn__policies_paths(ps, sn__target_kind(t), sn__target_name(t), sn__target_endpoint(t),
-				&paths);
+		sn__policies_paths(ps, sn__target_kind(t), sn__target_name(t),
+				sn__target_endpoint(t), &paths);
 		cache->policy[dialect] = policy_on(ps->tree, &paths, dialect);
 	}
 	return cache->policy[dialect];
 }
 
 /* Deepest value on one path; @ret_depth counts from the root. */
-static const json_t *value_on(const struct node *root, const struct sn_path *path,
-		const char *name, struct sn_policy_found *found)
+static const json_t *value_on(const struct node *root, const struct sn_path *path, const char *name,
+		struct sn_policy_found *found)
 {
 	const struct node *n = root;
 	const json_t *best = NULL;
@@ -591,14 +596,16 @@ static int resolve(struct sn_policies *ps, const struct sn_policy_tree *tree, co
 
 	memset(found, 0, sizeof *found);
 	v = find_value(tree, paths, name, found);
-	if (v != NULL && def != NULL && sn__policy_store(def, v, &scratch) == SN_POLICY_WRONG_TYPE) {
+	if (v != NULL && def != NULL &&
+			sn__policy_store(def, v, &scratch) == SN_POLICY_WRONG_TYPE) {
 		found->wrong_type = true;
 		v = NULL;
 	}
 	if (v == NULL && def != NULL)
 		v = ps->defaults[dialect][def - sn__policy_defs];
-	if (found->wrong_type || (v != NULL && ps->n_defs > 0 && def != NULL &&
-					 v == ps->defaults[dialect][def - sn__policy_defs]))
+	if (found->wrong_type ||
+			(v != NULL && ps->n_defs > 0 && def != NULL &&
+					v == ps->defaults[dialect][def - sn__policy_defs]))
 		found->where = SN_POLICY_IN_DEFAULT;
 	if (v == NULL || json_is_null(v))
 		found->where = SN_POLICY_NOWHERE;
@@ -627,16 +634,19 @@ static void from_text(const struct sn_paths *paths, const struct sn_policy_found
 	size_t at = 0;
 
 	if (f->where != SN_POLICY_IN_TREE || f->depth == 0) {
-		(void)snprintf(out, size, "%s", f->where == SN_POLICY_IN_TREE ? "root"
-				: f->where == SN_POLICY_NOWHERE		      ? "unset"
-				: f->wrong_type ? "default (the tree's value is of the wrong type)"
+		(void)snprintf(out, size, "%s",
+				f->where == SN_POLICY_IN_TREE                   ? "root"
+						: f->where == SN_POLICY_NOWHERE ? "unset"
+						: f->wrong_type
+						? "default (the tree's value is of the wrong type)"
 						: "default");
 		return;
 	}
 	out[0] = '\0';
 	for (unsigned i = 0; i < f->depth && at < size; i++) {
 		const struct sn_str *part = &paths->path[f->path].part[i];
-		int n = snprintf(out + at, size - at, "%s%.*s", i > 0 ? "/" : "", (int)part->len, part->ptr);
+		int n = snprintf(out + at, size - at, "%s%.*s", i > 0 ? "/" : "", (int)part->len,
+				part->ptr);
 
 		at += n > 0 ? (size_t)n : 0;
 	}
@@ -645,7 +655,8 @@ static void from_text(const struct sn_paths *paths, const struct sn_policy_found
 static int explain_one(struct sn_policies *ps, const struct sn_policy_tree *tree, const char *name,
 		const struct sn_paths *paths, enum sn_dialect dialect, json_t *doc)
 {
-	static const char *const sources[] = {[SN_POLICY_FILE] = "file", [SN_POLICY_AGENT] = "agent"};
+	static const char *const sources[] = {
+			[SN_POLICY_FILE] = "file", [SN_POLICY_AGENT] = "agent"};
 	struct sn_policy_found found;
 	json_t *value, *entry;
 	char from[1024];
@@ -667,8 +678,9 @@ static int explain_one(struct sn_policies *ps, const struct sn_policy_tree *tree
 	return json_object_set_new(doc, name, entry) == 0 ? 0 : SN_E_NOMEM;
 }
 
-static int explain_free(struct sn_policies *ps, const struct sn_policy_tree *tree, const struct node *n,
-		const struct sn_paths *paths, enum sn_dialect dialect, json_t *doc)
+static int explain_free(struct sn_policies *ps, const struct sn_policy_tree *tree,
+		const struct node *n, const struct sn_paths *paths, enum sn_dialect dialect,
+		json_t *doc)
 {
 	for (int s = 0; s < SN_POLICY_SOURCES; s++) {
 		const char *key;
@@ -676,7 +688,8 @@ static int explain_free(struct sn_policies *ps, const struct sn_policy_tree *tre
 
 		if (n->values[s] == NULL)
 			continue;
-		json_object_foreach((json_t *)(uintptr_t)n->values[s], key, v) {
+		json_object_foreach((json_t *)(uintptr_t)n->values[s], key, v)
+		{
 			int r;
 
 			if (sn__policy_def(key) != NULL || json_object_get(doc, key) != NULL)
@@ -764,10 +777,11 @@ static void notify(struct sn_task *task)
 	struct sn_policies *ps = SN_CONTAINER_OF(task, struct sn_policies, task);
 
 	ps->queued = false;
-	SN_LIST_FOREACH(l, &ps->monitors)
+	SN_LIST_FOREACH (l, &ps->monitors)
 		SN_CONTAINER_OF(l, struct sn_policy_monitor, link)->fresh = false;
 	for (ps->cursor = ps->monitors.next; ps->cursor != &ps->monitors;) {
-		struct sn_policy_monitor *m = SN_CONTAINER_OF(ps->cursor, struct sn_policy_monitor, link);
+		struct sn_policy_monitor *m = SN_CONTAINER_OF(
+				ps->cursor, struct sn_policy_monitor, link);
 
 		ps->cursor = ps->cursor->next; /* stop() moves it on when that one goes */
 		if (m->fresh)
@@ -801,9 +815,9 @@ static bool copy_paths(struct sn_policy_monitor *m, const struct sn_paths *paths
 	return true;
 }
 
-int sn__policy_monitor_start(struct sn_policies *ps, const char *name,
-		const struct sn_paths *paths, enum sn_dialect dialect, sn_policy_monitor_fn *fn,
-		void *arg, struct sn_policy_monitor **ret_monitor)
+int sn__policy_monitor_start(struct sn_policies *ps, const char *name, const struct sn_paths *paths,
+		enum sn_dialect dialect, sn_policy_monitor_fn *fn, void *arg,
+		struct sn_policy_monitor **ret_monitor)
 {
 	struct sn_policy_monitor *m = sn__calloc(1, sizeof *m);
 

@@ -57,12 +57,12 @@ struct sn_policy {
 	uint32_t retry_jitter; /* 0 none, 1 full */
 	bool retry_unsafe;
 	uint32_t retry_on;
-	bool retry_count_first; /* count the free first connection failure too (berlioz) */
-	double retry_budget;    /* fraction */
+	bool retry_count_first;  /* count the free first connection failure too (berlioz) */
+	double retry_budget;     /* fraction */
 	double retry_budget_min; /* a second */
-	bool no_peer_retry;     /* "no peer" is a failed attempt and retried */
-	uint32_t no_peer_wait;  /* 0: do not wait */
-	uint32_t balance;       /* enum sn_balance */
+	bool no_peer_retry;      /* "no peer" is a failed attempt and retried */
+	uint32_t no_peer_wait;   /* 0: do not wait */
+	uint32_t balance;        /* enum sn_balance */
 	bool breaker;
 	uint32_t breaker_min_requests, breaker_consecutive_failures;
 	double breaker_success_ratio;
@@ -81,25 +81,25 @@ struct sn_policy {
 /* ---- the table ---- */
 
 enum sn_policy_kind {
-	SN_POLICY_MS,       /* whole milliseconds; a file may say "5s" */
-	SN_POLICY_COUNT,    /* a whole number */
-	SN_POLICY_NUMBER,   /* a number with fraction */
+	SN_POLICY_MS,     /* whole milliseconds; a file may say "5s" */
+	SN_POLICY_COUNT,  /* a whole number */
+	SN_POLICY_NUMBER, /* a number with fraction */
 	SN_POLICY_BOOL,
 	SN_POLICY_TEXT,
-	SN_POLICY_BYTES,    /* a file may say "64KiB" */
-	SN_POLICY_ENUM,     /* one of words */
-	SN_POLICY_SET,      /* a list of words, bits in their order */
+	SN_POLICY_BYTES, /* a file may say "64KiB" */
+	SN_POLICY_ENUM,  /* one of words */
+	SN_POLICY_SET,   /* a list of words, bits in their order */
 };
 
 struct sn_policy_def {
 	const char *name;
 	enum sn_policy_kind kind;
-	size_t offset;          /* in struct sn_policy */
-	const char *def;        /* JSON text; "null": no value */
-	const char *def_berlioz; /* where it differs, else NULL */
-	double min, max;        /* numbers */
+	size_t offset;            /* in struct sn_policy */
+	const char *def;          /* JSON text; "null": no value */
+	const char *def_berlioz;  /* where it differs, else NULL */
+	double min, max;          /* numbers */
 	const char *const *words; /* NULL-terminated; ENUM, SET */
-	const char *help;       /* one sentence */
+	const char *help;         /* one sentence */
 };
 /** All of them, in the order of docs/policies.md; the last has a NULL name. Any thread. */
 extern const struct sn_policy_def sn__policy_defs[];
@@ -107,8 +107,6 @@ extern const struct sn_policy_def sn__policy_defs[];
 const struct sn_policy_def *sn__policy_def(const char *name);
 /** The nearest name, or NULL (for "unknown policy, did you mean"). Any thread. */
 const char *sn__policy_nearest(const char *name);
-/** "ms", "bytes", "" ... for tables. Any thread. */
-const char *sn__policy_unit(const struct sn_policy_def *def);
 /**
  * Check one value of a file and bring it into its plain form ("5s" -> 5000). Any thread.
  * @ret_value: a new reference. SN_E_INVALID: *err says what was expected; SN_E_NOMEM.
@@ -117,8 +115,8 @@ SN_MUST_USE int sn__policy_check(const struct sn_policy_def *def, const json_t *
 		json_t **ret_value, struct sn_error *err /* may be NULL */);
 enum sn_policy_stored { SN_POLICY_STORED, SN_POLICY_CLAMPED, SN_POLICY_WRONG_TYPE };
 /** Compile one value in its plain form into its field; WRONG_TYPE: untouched. Texts are borrowed. */
-enum sn_policy_stored sn__policy_store(const struct sn_policy_def *def, const json_t *value,
-		struct sn_policy *policy);
+enum sn_policy_stored sn__policy_store(
+		const struct sn_policy_def *def, const json_t *value, struct sn_policy *policy);
 size_t sn__policy_field_size(const struct sn_policy_def *def);
 /** docs/policies.md, whole. */
 SN_MUST_USE int sn__policy_doc(struct sn_buf *out);
@@ -135,11 +133,12 @@ struct sn_policies_options {
 	struct sn_loop *loop;
 	sn_paths_fn *paths; /* the catalog's; NULL: {kind, name, endpoint} */
 	void *paths_arg;
-	void (*warn)(const char *text, void *arg); /* wrong type, out of range, unknown; may be NULL */
+	void (*warn)(const char *text,
+			void *arg); /* wrong type, out of range, unknown; may be NULL */
 	void *warn_arg;
 };
-SN_MUST_USE int sn__policies_create(const struct sn_policies_options *opts,
-		struct sn_policies **ret_ps);
+SN_MUST_USE int sn__policies_create(
+		const struct sn_policies_options *opts, struct sn_policies **ret_ps);
 /** Monitors must have been stopped. */
 void sn__policies_destroy(struct sn_policies *ps /* may be NULL */);
 
@@ -174,7 +173,7 @@ struct sn_policy_found {
 	enum sn_policy_where where;
 	unsigned path, depth; /* IN_TREE: index of the path; depth 0 is the root */
 	enum sn_policy_source source;
-	bool wrong_type;      /* the tree's value was of the wrong type: this is the default */
+	bool wrong_type; /* the tree's value was of the wrong type: this is the default */
 };
 /** The paths of a target (none when there is no such kind). Any thread. */
 void sn__policies_paths(const struct sn_policies *ps, struct sn_str kind, struct sn_str name,

@@ -8,29 +8,44 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-static const char *const balance_words[] = {"default", "random", "round-robin", "least-request",
-	"peak-ewma", "first", NULL};
+static const char *const balance_words[] = {
+		"default", "random", "round-robin", "least-request", "peak-ewma", "first", NULL};
 static const char *const jitter_words[] = {"none", "full", NULL};
 /* In the order of the bits of enum sn_retry_on. */
-static const char *const retry_on_words[] = {"connect", "reset", "timeout", "502", "503", "504", "5xx",
-	"unavailable", NULL};
+static const char *const retry_on_words[] = {
+		"connect", "reset", "timeout", "502", "503", "504", "5xx", "unavailable", NULL};
 
 #define WEEK_MS 604800000.0
 #define MANY 1000000000.0
 #define AT(field) offsetof(struct sn_policy, field)
 #define MS(name, field, def, berlioz, min, help) \
-	{name, SN_POLICY_MS, AT(field), def, berlioz, min, WEEK_MS, NULL, help}
+	{ \
+		name, SN_POLICY_MS, AT(field), def, berlioz, min, WEEK_MS, NULL, help \
+	}
 #define COUNT(name, field, def, berlioz, min, max, help) \
-	{name, SN_POLICY_COUNT, AT(field), def, berlioz, min, max, NULL, help}
+	{ \
+		name, SN_POLICY_COUNT, AT(field), def, berlioz, min, max, NULL, help \
+	}
 #define NUMBER(name, field, def, berlioz, min, max, help) \
-	{name, SN_POLICY_NUMBER, AT(field), def, berlioz, min, max, NULL, help}
+	{ \
+		name, SN_POLICY_NUMBER, AT(field), def, berlioz, min, max, NULL, help \
+	}
 #define BOOL(name, field, def, berlioz, help) \
-	{name, SN_POLICY_BOOL, AT(field), def, berlioz, 0, 0, NULL, help}
-#define TEXT(name, field, def, help) {name, SN_POLICY_TEXT, AT(field), def, NULL, 0, 0, NULL, help}
+	{ \
+		name, SN_POLICY_BOOL, AT(field), def, berlioz, 0, 0, NULL, help \
+	}
+#define TEXT(name, field, def, help) \
+	{ \
+		name, SN_POLICY_TEXT, AT(field), def, NULL, 0, 0, NULL, help \
+	}
 #define BYTES(name, field, def, max, help) \
-	{name, SN_POLICY_BYTES, AT(field), def, NULL, 0, max, NULL, help}
+	{ \
+		name, SN_POLICY_BYTES, AT(field), def, NULL, 0, max, NULL, help \
+	}
 #define WORD(name, kind, field, def, berlioz, words, help) \
-	{name, kind, AT(field), def, berlioz, 0, 0, words, help}
+	{ \
+		name, kind, AT(field), def, berlioz, 0, 0, words, help \
+	}
 
 /* clang-format off */
 const struct sn_policy_def sn__policy_defs[] = {
@@ -139,7 +154,7 @@ const char *sn__policy_nearest(const char *name)
 	return sn__nearest(name, names);
 }
 
-const char *sn__policy_unit(const struct sn_policy_def *def)
+static const char *unit_of(const struct sn_policy_def *def)
 {
 	switch (def->kind) {
 	case SN_POLICY_MS:
@@ -151,10 +166,14 @@ const char *sn__policy_unit(const struct sn_policy_def *def)
 	}
 }
 
-static const char *const kind_names[] = {
-	[SN_POLICY_MS] = "time", [SN_POLICY_COUNT] = "count", [SN_POLICY_NUMBER] = "number",
-	[SN_POLICY_BOOL] = "bool", [SN_POLICY_TEXT] = "text", [SN_POLICY_BYTES] = "size",
-	[SN_POLICY_ENUM] = "word", [SN_POLICY_SET] = "words"};
+static const char *const kind_names[] = {[SN_POLICY_MS] = "time",
+		[SN_POLICY_COUNT] = "count",
+		[SN_POLICY_NUMBER] = "number",
+		[SN_POLICY_BOOL] = "bool",
+		[SN_POLICY_TEXT] = "text",
+		[SN_POLICY_BYTES] = "size",
+		[SN_POLICY_ENUM] = "word",
+		[SN_POLICY_SET] = "words"};
 
 static int word_index(const struct sn_policy_def *def, struct sn_str word)
 {
@@ -186,16 +205,20 @@ static void words_text(const struct sn_policy_def *def, char *out, size_t size)
 static int expected(const struct sn_policy_def *def, struct sn_error *err)
 {
 	static const char *const texts[] = {
-		[SN_POLICY_MS] = "a time such as 250ms, 5s or a number of milliseconds",
-		[SN_POLICY_COUNT] = "a whole number", [SN_POLICY_NUMBER] = "a number",
-		[SN_POLICY_BOOL] = "true or false", [SN_POLICY_TEXT] = "a text",
-		[SN_POLICY_BYTES] = "a size such as 64KiB or a number of bytes",
-		[SN_POLICY_ENUM] = "one of ", [SN_POLICY_SET] = "a list of "};
+			[SN_POLICY_MS] = "a time such as 250ms, 5s or a number of milliseconds",
+			[SN_POLICY_COUNT] = "a whole number",
+			[SN_POLICY_NUMBER] = "a number",
+			[SN_POLICY_BOOL] = "true or false",
+			[SN_POLICY_TEXT] = "a text",
+			[SN_POLICY_BYTES] = "a size such as 64KiB or a number of bytes",
+			[SN_POLICY_ENUM] = "one of ",
+			[SN_POLICY_SET] = "a list of "};
 	char words[160] = "";
 
 	if (def->words != NULL)
 		words_text(def, words, sizeof words);
-	return sn__error_set(err, SN_E_INVALID, "%s: expected %s%s", def->name, texts[def->kind], words);
+	return sn__error_set(
+			err, SN_E_INVALID, "%s: expected %s%s", def->name, texts[def->kind], words);
 }
 
 /* A number from a text with a unit; -1: none. */
@@ -227,9 +250,9 @@ static int check_number(const struct sn_policy_def *def, const json_t *value, js
 	if (json_is_string(value) && v < 0)
 		return expected(def, err);
 	if (v < def->min || v > def->max)
-		return sn__error_set(err, SN_E_INVALID, "%s: must be between %.15g and %.15g%s%s", def->name,
-				def->min, def->max, sn__policy_unit(def)[0] != '\0' ? " " : "",
-				sn__policy_unit(def));
+		return sn__error_set(err, SN_E_INVALID, "%s: must be between %.15g and %.15g%s%s",
+				def->name, def->min, def->max, unit_of(def)[0] != '\0' ? " " : "",
+				unit_of(def));
 	if (def->kind != SN_POLICY_NUMBER && v != floor(v))
 		return expected(def, err);
 	*ret_value = v == floor(v) && fabs(v) < 9e15 ? json_integer((json_int_t)v) : json_real(v);
@@ -249,7 +272,8 @@ static int check_set(const struct sn_policy_def *def, const json_t *value, json_
 	list = json_array();
 	if (list == NULL)
 		return sn__error_set(err, SN_E_NOMEM, "out of memory");
-	json_array_foreach(value, i, item) {
+	json_array_foreach(value, i, item)
+	{
 		char digits[24] = "";
 		struct sn_str word = {digits, 0};
 
@@ -309,7 +333,8 @@ static bool set_bits(const struct sn_policy_def *def, const json_t *list, uint32
 
 	if (!json_is_array(list))
 		return false;
-	json_array_foreach(list, i, item) {
+	json_array_foreach(list, i, item)
+	{
 		int w = json_is_string(item) ? word_index(def, text_of(item)) : -1;
 
 		if (w < 0)
@@ -331,8 +356,8 @@ static void store_number(const struct sn_policy_def *def, double v, void *field)
 		*(uint32_t *)field = (uint32_t)(v + 0.5);
 }
 
-enum sn_policy_stored sn__policy_store(const struct sn_policy_def *def, const json_t *value,
-		struct sn_policy *policy)
+enum sn_policy_stored sn__policy_store(
+		const struct sn_policy_def *def, const json_t *value, struct sn_policy *policy)
 {
 	void *field = (char *)policy + def->offset;
 	double v;
@@ -395,10 +420,11 @@ static int doc_row(const struct sn_policy_def *d, struct sn_buf *out)
 		words_text(d, words, sizeof words);
 	else if (d->max > 0)
 		(void)snprintf(limits, sizeof limits, "%.15g to %.15g", d->min, d->max);
-	r = sn__buf_printf(out, "| `%s` | %s | `%s` | %s%s%s | %s | %s |\n", d->name, kind_names[d->kind],
-			d->def, d->def_berlioz != NULL ? "`" : "",
-			d->def_berlioz != NULL ? d->def_berlioz : "", d->def_berlioz != NULL ? "`" : "",
-			d->words != NULL ? words : limits, d->help);
+	r = sn__buf_printf(out, "| `%s` | %s | `%s` | %s%s%s | %s | %s |\n", d->name,
+			kind_names[d->kind], d->def, d->def_berlioz != NULL ? "`" : "",
+			d->def_berlioz != NULL ? d->def_berlioz : "",
+			d->def_berlioz != NULL ? "`" : "", d->words != NULL ? words : limits,
+			d->help);
 	return r;
 }
 
@@ -406,8 +432,9 @@ int sn__policy_doc(struct sn_buf *out)
 {
 	int r = sn__buf_puts(out,
 			"# Policies\n\n"
-			"Made from the table in `src/mesh/policy_table.c` by `sinew policies --reference`; a test\n"
-			"compares. Times are milliseconds, sizes bytes (a file may also say `5s`, `64KiB`, `20%`).\n"
+			"Made from the table in `src/mesh/policy_table.c` by its unit test, which compares (and\n"
+			"writes this page when `SINEW_UPDATE` is set). Times are milliseconds, sizes bytes; a file\n"
+			"may also say `5s`, `64KiB`, `20%`.\n"
 			"The column *Berlioz* gives the default of calls through `sn_request` and the other calls of\n"
 			"the Berlioz connector where it differs. A value is looked up from the most specific node of\n"
 			"the policy tree to the root; one of the wrong type is logged and the default is used; a\n"

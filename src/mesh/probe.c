@@ -35,8 +35,8 @@ static void probe_end(struct probe *pr, bool ok)
 	struct sn_mesh *mesh = pr->mesh;
 	struct sn_mesh_target *mt = pr->ps->mt;
 
-	sn__breaker_connected(pr->ps->breaker, pr->generation, ok, pr->policy, sn__loop_now_ns(mesh->loop),
-			sn__loop_rng(mesh->loop));
+	sn__breaker_connected(pr->ps->breaker, pr->generation, ok, pr->policy,
+			sn__loop_now_ns(mesh->loop), sn__loop_rng(mesh->loop));
 	sn__mesh_breaker_changed(pr->ps);
 	probe_free(pr);
 	sn__mesh_drain(mt);
@@ -61,8 +61,8 @@ static void on_stream(struct sn_stream *s, unsigned events, void *arg)
 static void try_next(struct probe *pr)
 {
 	while (pr->next < pr->resolve.n_addrs) {
-		if (sn__stream_connect(pr->mesh->loop, &pr->resolve.addrs[pr->next++], on_stream, pr,
-				    &pr->stream, NULL) == 0)
+		if (sn__stream_connect(pr->mesh->loop, &pr->resolve.addrs[pr->next++], on_stream,
+				    pr, &pr->stream, NULL) == 0)
 			return;
 		pr->stream = NULL;
 	}
@@ -90,7 +90,9 @@ void sn__mesh_probe(struct sn_peer_state *ps, const struct sn_policy *policy)
 	struct probe *pr = sn__calloc(1, sizeof *pr);
 	uint64_t timeout_ns = sn_ms_to_ns(policy->connect_timeout);
 
-	if (pr == NULL || sn__resolve(mesh->loop, &pr->resolve, ps->address, ps->port, on_resolved) != 0) {
+	if (pr == NULL ||
+			sn__resolve(mesh->loop, &pr->resolve, ps->address, ps->port, on_resolved) !=
+					0) {
 		sn__free(pr);
 		sn__breaker_skip_connect(ps->breaker);
 		return;
@@ -100,8 +102,8 @@ void sn__mesh_probe(struct sn_peer_state *ps, const struct sn_policy *policy)
 	pr->tree = sn__policies_hold(mesh->opts.policies);
 	pr->policy = policy;
 	/* The timer may be late by a slot; the breaker gives up only if it never comes. */
-	pr->generation = sn__breaker_connecting(ps->breaker,
-			sn__loop_now_ns(mesh->loop) + timeout_ns + SN_NS_PER_S);
+	pr->generation = sn__breaker_connecting(
+			ps->breaker, sn__loop_now_ns(mesh->loop) + timeout_ns + SN_NS_PER_S);
 	sn__timer_start(mesh->loop, &pr->timer, timeout_ns, on_timeout);
 	sn_list_push_back(&mesh->probes, &pr->link);
 }
@@ -109,5 +111,5 @@ void sn__mesh_probe(struct sn_peer_state *ps, const struct sn_policy *policy)
 void sn__mesh_probes_close(struct sn_mesh *mesh)
 {
 	SN_LIST_FOREACH_SAFE(l, &mesh->probes)
-		probe_free(SN_CONTAINER_OF(l, struct probe, link));
+	probe_free(SN_CONTAINER_OF(l, struct probe, link));
 }

@@ -40,8 +40,8 @@ struct sn_recorder {
 	struct ring rings[SN_RINGS];
 	uint64_t first_id, next_id;
 	struct sn_task task;
-	int fd; /* -1: memory only */
-	pid_t pid; /* a forked child writes nothing */
+	int fd;     /* -1: memory only */
+	pid_t pid;  /* a forked child writes nothing */
 	bool dirty; /* the task is queued */
 	uint8_t scratch[SN_RECORD_BYTES_MAX];
 };
@@ -49,9 +49,11 @@ struct sn_recorder {
 static void put_header(struct sn_recorder *rec)
 {
 	struct sn_recorder_header h = {.magic = SN_RECORDER_MAGIC,
-		.ring_size = {SN_RECORDER_ORDINARY_BYTES, SN_RECORDER_STORY_BYTES},
-		.head = {rec->rings[0].head, rec->rings[1].head},
-		.first_id = rec->first_id, .next_id = rec->next_id, .pid = (uint64_t)rec->pid};
+			.ring_size = {SN_RECORDER_ORDINARY_BYTES, SN_RECORDER_STORY_BYTES},
+			.head = {rec->rings[0].head, rec->rings[1].head},
+			.first_id = rec->first_id,
+			.next_id = rec->next_id,
+			.pid = (uint64_t)rec->pid};
 
 	memcpy(rec->image, &h, sizeof h);
 }
@@ -87,7 +89,7 @@ static bool flush_ring(int fd, struct ring *ring)
 	first = SN_MIN((size_t)n, ring->size - from);
 	ring->written = ring->head;
 	return write_at(fd, ring->data + from, first, ring->offset + (off_t)from) &&
-	       write_at(fd, ring->data, (size_t)n - first, ring->offset);
+			write_at(fd, ring->data, (size_t)n - first, ring->offset);
 }
 
 static void flush(struct sn_task *task)
@@ -111,7 +113,8 @@ static void file_name(const struct sn_recorder *rec, const char *name, char *out
 	for (; *name != '\0' && n < sizeof safe - 1; name++) {
 		unsigned char c = (unsigned char)*name, l = sn_ascii_lower(c);
 
-		safe[n++] = (l >= 'a' && l <= 'z') || (c >= '0' && c <= '9') || c == '_' ? (char)c : '_';
+		safe[n++] = (l >= 'a' && l <= 'z') || (c >= '0' && c <= '9') || c == '_' ? (char)c
+											 : '_';
 	}
 	safe[n] = '\0';
 	(void)snprintf(out, size, "why-%s-%ld-%08x.ring", n > 0 ? safe : "sinew", (long)rec->pid,
@@ -128,8 +131,9 @@ static bool is_dead(const char *name)
 	while (start != NULL && start > name && start[-1] != '-')
 		start--;
 	return start != NULL &&
-	       sn__parse_u64((struct sn_str){start, (size_t)(end - start)}, INT32_MAX, &pid) == 0 &&
-	       pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+			sn__parse_u64((struct sn_str){start, (size_t)(end - start)}, INT32_MAX,
+					&pid) == 0 &&
+			pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
 }
 
 /* Remove the oldest file of a dead process; false: there is none, or there are few files. */
@@ -154,7 +158,8 @@ static bool prune_one(int dir_fd)
 		if (!sn__recorder_is_file(d->d_name))
 			continue;
 		n++;
-		if (!is_dead(d->d_name) || fstatat(dir_fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		if (!is_dead(d->d_name) ||
+				fstatat(dir_fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
 			continue;
 		if (oldest[0] == '\0' || st.st_mtim.tv_sec < oldest_time.tv_sec) {
 			(void)snprintf(oldest, sizeof oldest, "%s", d->d_name);
@@ -165,7 +170,8 @@ static bool prune_one(int dir_fd)
 	return n >= SN_RECORDER_FILES_MAX && oldest[0] != '\0' && unlinkat(dir_fd, oldest, 0) == 0;
 }
 
-static int open_file(struct sn_recorder *rec, const char *path, const char *name, struct sn_error *err)
+static int open_file(
+		struct sn_recorder *rec, const char *path, const char *name, struct sn_error *err)
 {
 	char file[128];
 	int dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -278,8 +284,8 @@ int sn__recorder_find(struct sn_recorder *rec, uint64_t id, struct sn_record *re
 	return sn__recorder_find_at(rec->image, SN_RECORDER_FILE_BYTES, id, ret_record, err);
 }
 
-void sn__recorder_each(struct sn_recorder *rec, bool (*fn)(const struct sn_record *record, void *arg),
-		void *arg)
+void sn__recorder_each(struct sn_recorder *rec,
+		bool (*fn)(const struct sn_record *record, void *arg), void *arg)
 {
 	int r;
 

@@ -41,16 +41,16 @@ uint64_t sn__recorder_next_id(struct sn_recorder *rec);
 /* One call. Texts are cut to fit. */
 struct sn_record {
 	uint64_t id;
-	uint64_t wall_ns;      /* when it began, since 1970 */
+	uint64_t wall_ns; /* when it began, since 1970 */
 	uint64_t duration_ns;
-	int code;              /* 0: success */
-	uint32_t attempts;     /* made */
+	int code;          /* 0: success */
+	uint32_t attempts; /* made */
 	char target[96];
 	char what[96];
-	char peer[96];         /* of the last attempt */
+	char peer[96];                /* of the last attempt */
 	char text[SN_ERROR_TEXT_MAX]; /* of the error; "" */
 	bool story;
-	uint32_t n_attempts;   /* kept; stories only */
+	uint32_t n_attempts; /* kept; stories only */
 	struct sn_attempt attempts_kept[SN_ERROR_ATTEMPTS_MAX];
 };
 /** Write one down; cannot fail. */
@@ -58,11 +58,11 @@ void sn__recorder_add(struct sn_recorder *rec, const struct sn_record *record);
 
 /** Find a call. 0; SN_E_NOT_FOUND with *err saying whether the id has left the ring, was not
  * sampled, or was never given. */
-SN_MUST_USE int sn__recorder_find(struct sn_recorder *rec, uint64_t id, struct sn_record *ret_record,
-		struct sn_error *err /* may be NULL */);
+SN_MUST_USE int sn__recorder_find(struct sn_recorder *rec, uint64_t id,
+		struct sn_record *ret_record, struct sn_error *err /* may be NULL */);
 /** Every record, newest first, stories before ordinary ones; @fn returns false to stop. */
-void sn__recorder_each(struct sn_recorder *rec, bool (*fn)(const struct sn_record *record, void *arg),
-		void *arg);
+void sn__recorder_each(struct sn_recorder *rec,
+		bool (*fn)(const struct sn_record *record, void *arg), void *arg);
 
 /* ---- reading files (untrusted) ---- */
 

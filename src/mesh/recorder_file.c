@@ -70,7 +70,8 @@ uint32_t sn__record_encode(const struct sn_record *rec, uint8_t *bytes)
 	return (uint32_t)(o.p - bytes);
 }
 _Static_assert(64 + 4 * 98 + SN_ERROR_TEXT_MAX + SN_ERROR_ATTEMPTS_MAX * (25 + 6 + 96 + 96 + 64) <=
-		SN_RECORD_BYTES_MAX, "a record fits");
+				SN_RECORD_BYTES_MAX,
+		"a record fits");
 
 uint32_t sn__record_checksum(const uint8_t *data, size_t n)
 {
@@ -215,7 +216,7 @@ static bool open_views(const void *data, size_t size, struct sn_recorder_header 
 		return false;
 	for (int i = 0; i < SN_RINGS; i++) {
 		views[i] = (struct view){at, h->ring_size[i], h->head[i],
-			h->head[i] > h->ring_size[i] ? h->head[i] - h->ring_size[i] : 0};
+				h->head[i] > h->ring_size[i] ? h->head[i] - h->ring_size[i] : 0};
 		at += h->ring_size[i];
 	}
 	return true;
@@ -374,8 +375,8 @@ static bool find_in_file(const uint8_t *image, void *arg)
 	return true;
 }
 
-int sn__recorder_find_in(const char *dir, uint64_t id, struct sn_record *ret_record,
-		struct sn_error *err)
+int sn__recorder_find_in(
+		const char *dir, uint64_t id, struct sn_record *ret_record, struct sn_error *err)
 {
 	struct find_in f = {.id = id, .ret_record = ret_record};
 	int r = each_file(dir, find_in_file, &f, err);
@@ -437,9 +438,9 @@ static int print_attempt(const struct sn_attempt *a, unsigned i, struct sn_buf *
 	if (a->foreign != 0)
 		(void)snprintf(foreign, sizeof foreign, " %d", a->foreign);
 	return sn__buf_printf(out, "  %u. at %.1f ms, %.1f ms long%s%s: %s%s%s [%s%s]; %s\n", i + 1,
-			ms(a->start_ns), ms(a->duration_ns), a->peer[0] != '\0' ? ", peer " : "", a->peer,
-			phase, phase[0] != '\0' ? ": " : "", a->detail, sn_code_name(a->code), foreign,
-			a->decision);
+			ms(a->start_ns), ms(a->duration_ns), a->peer[0] != '\0' ? ", peer " : "",
+			a->peer, phase, phase[0] != '\0' ? ": " : "", a->detail,
+			sn_code_name(a->code), foreign, a->decision);
 }
 
 int sn__record_print(const struct sn_record *rec, struct sn_buf *out)
@@ -451,8 +452,8 @@ int sn__record_print(const struct sn_record *rec, struct sn_buf *out)
 
 	if (gmtime_r(&t, &tm) != NULL)
 		(void)strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm);
-	r = sn__buf_printf(out, "call %016llx  %s.%03uZ  %s%s%s\n", (unsigned long long)rec->id, when,
-			(unsigned)(rec->wall_ns % SN_NS_PER_S / SN_NS_PER_MS), rec->target,
+	r = sn__buf_printf(out, "call %016llx  %s.%03uZ  %s%s%s\n", (unsigned long long)rec->id,
+			when, (unsigned)(rec->wall_ns % SN_NS_PER_S / SN_NS_PER_MS), rec->target,
 			rec->what[0] != '\0' ? "  " : "", rec->what);
 	if (r == 0 && rec->code == 0)
 		r = sn__buf_printf(out, "answered by %s after %.1f ms, %u attempt%s\n", rec->peer,

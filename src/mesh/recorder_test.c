@@ -81,7 +81,8 @@ static void fill(struct sn_record *r, uint64_t id, bool story)
 	(void)snprintf(r->peer, sizeof r->peer, "1 10.0.0.1:80");
 	if (!story)
 		return;
-	(void)snprintf(r->text, sizeof r->text, "service basket/rest: 2 attempts; last: status 503");
+	(void)snprintf(r->text, sizeof r->text,
+			"service basket/rest: 2 attempts; last: status 503");
 	r->n_attempts = 2;
 	for (int i = 0; i < 2; i++) {
 		struct sn_attempt *a = &r->attempts_kept[i];
@@ -92,8 +93,8 @@ static void fill(struct sn_record *r, uint64_t id, bool story)
 		a->start_ns = (uint64_t)i * 1000000;
 		(void)snprintf(a->peer, sizeof a->peer, "1 10.0.0.1:80");
 		(void)snprintf(a->detail, sizeof a->detail, "status 503");
-		(void)snprintf(a->decision, sizeof a->decision, i == 0 ? "retry in 1 ms"
-								       : "give up: attempts used up");
+		(void)snprintf(a->decision, sizeof a->decision,
+				i == 0 ? "retry in 1 ms" : "give up: attempts used up");
 	}
 }
 
@@ -325,7 +326,8 @@ static void damage_is_survived(void **state)
 	(void)fclose(file);
 	sn__rng_seed(&rng, 9);
 	for (int i = 0; i < 300; i++) {
-		size_t at = i < SN_RECORDER_HEADER_BYTES ? (size_t)i
+		size_t at = i < SN_RECORDER_HEADER_BYTES
+				? (size_t)i
 				: (size_t)sn__rng_below(&rng, SN_RECORDER_FILE_BYTES);
 		uint8_t was = image[at];
 
@@ -365,15 +367,15 @@ static void prints_for_people(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(finds_what_was_written),
-		cmocka_unit_test(old_ones_leave_the_ring),
-		cmocka_unit_test(newest_first),
-		cmocka_unit_test(file_of_a_living_program),
-		cmocka_unit_test(file_is_private_and_stays),
-		cmocka_unit_test(files_of_the_dead_are_bounded),
-		cmocka_unit_test(works_without_a_directory),
-		cmocka_unit_test(damage_is_survived),
-		cmocka_unit_test(prints_for_people),
+			cmocka_unit_test(finds_what_was_written),
+			cmocka_unit_test(old_ones_leave_the_ring),
+			cmocka_unit_test(newest_first),
+			cmocka_unit_test(file_of_a_living_program),
+			cmocka_unit_test(file_is_private_and_stays),
+			cmocka_unit_test(files_of_the_dead_are_bounded),
+			cmocka_unit_test(works_without_a_directory),
+			cmocka_unit_test(damage_is_survived),
+			cmocka_unit_test(prints_for_people),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,7 +20,8 @@
 
 struct sn_mesh_metrics {
 	struct sn_metrics *m;
-	struct sn_family *calls, *seconds, *attempts, *retries, *breaker, *inflight, *pending, *tokens;
+	struct sn_family *calls, *seconds, *attempts, *retries, *breaker, *inflight, *pending,
+			*tokens;
 	struct sn_collector collector;
 };
 
@@ -32,8 +33,8 @@ struct sn_mesh {
 	struct sn_list calls;   /* sn_call.link */
 	struct sn_list probes;  /* connects of our own */
 	unsigned n_calls;
-	uint64_t serial;        /* of the newest peer state */
-	uint64_t next_id;       /* of calls, without a recorder */
+	uint64_t serial;  /* of the newest peer state */
+	uint64_t next_id; /* of calls, without a recorder */
 	bool closing, closed;
 	void (*close_done)(void *arg);
 	void *close_arg;
@@ -50,8 +51,8 @@ struct sn_mesh_target {
 	struct sn_budget budget;
 	struct sn_list pending; /* sn_permit.link, in order */
 	uint32_t n_pending, inflight;
-	uint32_t n_barred;      /* peer states whose breaker must be asked */
-	uint64_t probe_due_ns;  /* no barred peer has a probe due before then; 0: look */
+	uint32_t n_barred;         /* peer states whose breaker must be asked */
+	uint64_t probe_due_ns;     /* no barred peer has a probe due before then; 0: look */
 	uint64_t exclude_until_ns; /* some peer asked to be left alone until then */
 	uint64_t round_robin;
 	uint32_t why_countdown; /* to the next ordinary call that is recorded */
@@ -62,8 +63,8 @@ struct sn_mesh_target {
 
 /** Made when missing. NULL: out of memory. */
 struct sn_mesh_target *sn__mesh_target(struct sn_mesh *mesh, struct sn_target *t);
-static inline const struct sn_policy *sn_mesh_target_policy(struct sn_mesh_target *mt,
-		enum sn_dialect dialect)
+static inline const struct sn_policy *sn_mesh_target_policy(
+		struct sn_mesh_target *mt, enum sn_dialect dialect)
 {
 	return sn__policies_of(mt->mesh->opts.policies, mt->target, &mt->cache, dialect);
 }
@@ -71,8 +72,8 @@ static inline const struct sn_policy *sn_mesh_target_policy(struct sn_mesh_targe
 /* ---- peer_state.c ---- */
 
 /** With one reference, the mesh's. NULL: out of memory. */
-struct sn_peer_state *sn__peer_state_create(struct sn_mesh_target *mt, const struct sn_peer *peer,
-		uint64_t serial);
+struct sn_peer_state *sn__peer_state_create(
+		struct sn_mesh_target *mt, const struct sn_peer *peer, uint64_t serial);
 void sn__peer_state_set_cost(struct sn_peer_state *ps, double cost_ns, uint64_t now_ns);
 
 /* ---- mesh.c ---- */
@@ -104,14 +105,14 @@ struct sn_pick {
 	bool tcp;
 	/* answered */
 	uint32_t index;
-	bool probe;         /* take a probe of its breaker */
-	bool waiting;       /* SN_E_BREAKER, but a connect of ours is under way */
-	uint64_t due_ns;    /* SN_E_BREAKER: when the next probe is due; SN_NEVER_NS: never */
-	bool hinted;        /* SN_E_BREAKER: only because peers asked to be left alone */
+	bool probe;      /* take a probe of its breaker */
+	bool waiting;    /* SN_E_BREAKER, but a connect of ours is under way */
+	uint64_t due_ns; /* SN_E_BREAKER: when the next probe is due; SN_NEVER_NS: never */
+	bool hinted;     /* SN_E_BREAKER: only because peers asked to be left alone */
 };
 /** What "default" means for a target. */
-enum sn_balance sn__balance_of(const struct sn_policy *policy, struct sn_str kind,
-		enum sn_dialect dialect);
+enum sn_balance sn__balance_of(
+		const struct sn_policy *policy, struct sn_str kind, enum sn_dialect dialect);
 /** 0 and pick->index, or SN_E_BREAKER. May start connects of our own. */
 int sn__balance_pick(struct sn_pick *pick);
 /** Whether there is a peer that is neither barred nor tried (mt, peers, policy, tried, now_ns). */

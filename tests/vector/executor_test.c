@@ -92,15 +92,18 @@ static void check(struct run *run)
 	const struct sn_attempt *last = &run->err.attempts[run->err.n_attempts - 1];
 	size_t i;
 
-	assert_int_equal(run->call.attempt, json_integer_value(json_object_get(expect, "attempts")));
+	assert_int_equal(
+			run->call.attempt, json_integer_value(json_object_get(expect, "attempts")));
 	if (error == NULL) {
-		assert_string_equal(run->value, json_string_value(json_object_get(expect, "value")));
+		assert_string_equal(
+				run->value, json_string_value(json_object_get(expect, "value")));
 		assert_int_equal(run->err.code, 0);
 		return;
 	}
 	assert_string_equal(last->detail, error);
 	assert_non_null(strstr(run->err.text, error));
-	json_array_foreach(json_object_get(expect, "sleeps_ms"), i, sleep) {
+	json_array_foreach(json_object_get(expect, "sleeps_ms"), i, sleep)
+	{
 		char text[64];
 
 		(void)snprintf(text, sizeof text, "retry in %.0f ms", json_number_value(sleep));
@@ -117,7 +120,7 @@ static void check_time(const struct run *run, uint64_t took_ns)
 	size_t i;
 
 	json_array_foreach(json_object_get(expect, "sleeps_ms"), i, sleep)
-		want += json_number_value(sleep);
+			want += json_number_value(sleep);
 	assert_true(ms >= want);
 	assert_true(ms <= want + 30 * (double)(i + 1));
 }
@@ -163,7 +166,8 @@ static void all_cases(void **state)
 			root != NULL ? root : ".");
 	file = json_load_file(path, 0, &error);
 	assert_non_null(file);
-	json_array_foreach(json_object_get(file, "retry"), i, c) {
+	json_array_foreach(json_object_get(file, "retry"), i, c)
+	{
 		print_message("%s %s\n", json_string_value(json_object_get(c, "id")),
 				json_string_value(json_object_get(c, "title")));
 		run_case(c);

@@ -41,7 +41,8 @@ static void run_close(struct run *run)
 /* Our paths have at most three parts; every tree of the vectors is shallower. */
 static struct sn_path path_of(const json_t *parts)
 {
-	struct sn_path path = {.n = (unsigned)SN_MIN(json_array_size(parts), (size_t)SN_PATH_PARTS)};
+	struct sn_path path = {
+			.n = (unsigned)SN_MIN(json_array_size(parts), (size_t)SN_PATH_PARTS)};
 
 	for (unsigned i = 0; i < path.n; i++)
 		path.part[i] = sn_str_from(json_string_value(json_array_get(parts, i)));
@@ -53,8 +54,9 @@ static void check_value(const json_t *c, struct run *run, const struct sn_paths 
 {
 	json_t *value;
 
-	assert_int_equal(sn__policies_get(run->ps, json_string_value(json_object_get(c, "name")), paths,
-					 SN_DIALECT_BERLIOZ, &value, found), 0);
+	assert_int_equal(sn__policies_get(run->ps, json_string_value(json_object_get(c, "name")),
+					 paths, SN_DIALECT_BERLIOZ, &value, found),
+			0);
 	if (!json_equal(value, json_object_get(c, "value")))
 		fail_msg("%s: %s", json_string_value(json_object_get(c, "id")),
 				json_dumps(value, JSON_ENCODE_ANY));
@@ -79,7 +81,8 @@ static void cases(void **state)
 	json_t *c;
 	size_t i;
 
-	json_array_foreach(json_object_get(file, "cases"), i, c) {
+	json_array_foreach(json_object_get(file, "cases"), i, c)
+	{
 		struct sn_policy_found found;
 		struct sn_paths paths = {.n = 1};
 		struct run run;
@@ -88,7 +91,8 @@ static void cases(void **state)
 		run_open(&run);
 		paths.path[0] = path_of(json_object_get(c, "target"));
 		assert_int_equal(sn__policies_set(run.ps, SN_POLICY_AGENT,
-						 json_object_get(c, "policies"), NULL), 0);
+						 json_object_get(c, "policies"), NULL),
+				0);
 		check_value(c, &run, &paths, &found);
 		check_depth(json_object_get(c, "found"), &found);
 		run_close(&run);
@@ -101,7 +105,8 @@ static void candidates(void **state)
 	json_t *c;
 	size_t i, k;
 
-	json_array_foreach(json_object_get(file, "candidates"), i, c) {
+	json_array_foreach(json_object_get(file, "candidates"), i, c)
+	{
 		json_t *want = json_object_get(c, "found"), *t;
 		struct sn_paths paths = {0};
 		struct sn_policy_found found;
@@ -110,13 +115,15 @@ static void candidates(void **state)
 		print_message("%s\n", json_string_value(json_object_get(c, "id")));
 		run_open(&run);
 		json_array_foreach(json_object_get(c, "targets"), k, t)
-			paths.path[paths.n++] = path_of(t);
+				paths.path[paths.n++] = path_of(t);
 		assert_int_equal(sn__policies_set(run.ps, SN_POLICY_AGENT,
-						 json_object_get(c, "policies"), NULL), 0);
+						 json_object_get(c, "policies"), NULL),
+				0);
 		check_value(c, &run, &paths, &found);
 		check_depth(json_is_object(want) ? json_object_get(want, "depth") : want, &found);
 		if (json_object_get(want, "target") != NULL)
-			assert_true(json_equal(json_array_get(json_object_get(c, "targets"), found.path),
+			assert_true(json_equal(
+					json_array_get(json_object_get(c, "targets"), found.path),
 					json_object_get(want, "target")));
 		run_close(&run);
 	}
@@ -135,7 +142,8 @@ static void monitors(void **state)
 	json_t *c, *step;
 	size_t i, k;
 
-	json_array_foreach(json_object_get(file, "monitors"), i, c) {
+	json_array_foreach(json_object_get(file, "monitors"), i, c)
+	{
 		struct sn_paths paths = {.n = 1, .path = {path_of(json_object_get(c, "target"))}};
 		const char *name = json_string_value(json_object_get(c, "name"));
 		struct sn_policy_monitor *m = NULL;
@@ -143,16 +151,23 @@ static void monitors(void **state)
 
 		print_message("%s\n", json_string_value(json_object_get(c, "id")));
 		run_open(&run);
-		json_array_foreach(json_object_get(c, "steps"), k, step) {
+		json_array_foreach(json_object_get(c, "steps"), k, step)
+		{
 			const char *op = json_string_value(json_object_get(step, "op"));
 
 			if (strcmp(op, "monitor") == 0)
 				assert_int_equal(sn__policy_monitor_start(run.ps, name, &paths,
-								 SN_DIALECT_BERLIOZ, on_value, &run, &m), 0);
+								 SN_DIALECT_BERLIOZ, on_value, &run,
+								 &m),
+						0);
 			else
-				assert_int_equal(sn__policies_set(run.ps, SN_POLICY_AGENT,
-								 json_object_get(json_object_get(step, "data"), "policies"),
-								 NULL), 0);
+				assert_int_equal(
+						sn__policies_set(run.ps, SN_POLICY_AGENT,
+								json_object_get(json_object_get(step,
+												"data"),
+										"policies"),
+								NULL),
+						0);
 			assert_int_equal(json_array_size(run.heard), 0); /* not inside the call */
 			(void)sn__sim_run(run.sim, sn__sim_now_ns(run.sim) + SN_NS_PER_MS);
 			assert_true(json_equal(run.heard, json_object_get(step, "callbacks")));
@@ -185,9 +200,9 @@ static int unload(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(cases),
-		cmocka_unit_test(candidates),
-		cmocka_unit_test(monitors),
+			cmocka_unit_test(cases),
+			cmocka_unit_test(candidates),
+			cmocka_unit_test(monitors),
 	};
 
 	return cmocka_run_group_tests(tests, load, unload);
