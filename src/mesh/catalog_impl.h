@@ -27,6 +27,7 @@ struct sn_target {
 	_Atomic(void *) slot;
 	uint16_t key_len, kind_len, name_len;
 	uint8_t n_sources;
+	uint32_t group; /* number of the batch with a group that touched it last */
 	const char *text;
 	struct sn_catalog *cat;
 	struct sn_target *next; /* of the catalog */
@@ -84,7 +85,8 @@ struct sn_catalog {
 	uint32_t slice_changes; /* at most a turn */
 	struct sn_task pump;
 	bool pumping, closed;
-	bool in_group; /* the changes published last and next belong together */
+	bool in_group;   /* the changes published last and next belong together */
+	bool ends_group; /* the change published last was the last of its group */
 	bool unsorted; /* due is */
 	bool working; /* the batch is with the helper thread */
 	bool freeing; /* retired versions are */

@@ -116,11 +116,19 @@ static bool deliver(struct sn_catalog *cat, struct sn_list *list, uint64_t end_n
 /* ---- publishing ---- */
 
 /* Whether who watches a target hears of this. @old and @value differ. */
-static bool worth_telling(struct sn_catalog *cat, const struct sn_peers *old,
+static bool worth_telling(struct sn_catalog *cat, struct sn_target *t, const struct sn_peers *old,
 		const struct sn_peers *value, bool same_source)
 {
 	bool equal = false;
 
+	if (cat->in_group || cat->ends_group) {
+		/* All of a group goes away: what counts is what was there before the first change, not
+		 * what shows for a moment while another spelling of the target is still there. */
+		if (t->group == cat->batch.number)
+			return false;
+		t->group = cat->batch.number;
+		return old != NULL && (old->flags & SN_PEERS_EMPTY) == 0;
+	}
 	if (value == NULL)
 		return (old->flags & SN_PEERS_EMPTY) == 0;
 	if (old == NULL || same_source || old->n > COMPARE_MAX)
@@ -149,7 +157,7 @@ static unsigned publish_to_targets(struct sn_catalog *cat, struct sn_source *s,
 			continue;
 		sn_rcu_publish(&t->value, value);
 		if (sn_list_empty(&t->monitors) ||
-				!worth_telling(cat, old, value, old == was && value == is))
+				!worth_telling(cat, t, old, value, old == was && value == is))
 			continue;
 		SN_LIST_FOREACH(pos, &t->monitors) {
 			struct sn_target_monitor *m = SN_CONTAINER_OF(pos, struct sn_target_monitor, link);
@@ -168,6 +176,7 @@ static void publish(struct sn_catalog *cat, struct sn_change *c)
 	const struct sn_peers *was = atomic_load_explicit(&s->value, memory_order_relaxed);
 	unsigned told;
 
+	cat->ends_group = cat->in_group && !c->group;
 	cat->in_group = c->group;
 	if (c->value != NULL) {
 		c->value->version = ++cat->version;
@@ -184,7 +193,7 @@ static void publish(struct sn_catalog *cat, struct sn_change *c)
 		sn_rcu_retire(&cat->retired, &old->rcu, sn__peers_free_rcu);
 	}
 	(void)pthread_mutex_unlock(&cat->lock);
-	if (told > 1 || (c->group && told > 0))
+	if (told > 1 || (told > 0 && (cat->in_group || cat->ends_group)))
 		cat->unsorted = true;
 }
 
@@ -281,7 +290,7 @@ static void end_update(struct sn_catalog *cat, int code)
 	bool large = u->size > SN_UPDATE_INLINE_MAX;
 
 	cat->update = NULL;
-	cat->in_group = cat->unsorted = false;
+	cat->in_group = cat->ends_group = cat->unsorted = false;
 	free_retired(cat, &cat->batch.keep, large);
 	sn__batch_finish(&cat->batch);
 	u->done(u, code, code < 0 ? 0 : n);
