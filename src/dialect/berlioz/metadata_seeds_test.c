@@ -45,7 +45,7 @@ struct run {
 	struct sn_rng rng;
 	struct sn_sim *sim;
 	struct sn_loop *loop;
-	struct sn_place place;
+	struct sn_own_place place;
 	struct sn_catalog *cat;
 	struct sn_metadata *md;
 	struct model model;
