@@ -13,7 +13,7 @@ struct alarm {
 	unsigned *order;
 	unsigned rank;
 	struct alarm *stop, *restart;
-	bool fired;
+	bool fired, punctual; /* on the virtual clock nothing else is late */
 };
 
 static void on_alarm(struct sn_timer *t)
@@ -23,6 +23,8 @@ static void on_alarm(struct sn_timer *t)
 	assert_false(sn_timer_armed(t));
 	assert_true(sn__loop_now_ns(a->loop) >= a->due_ns);
 	assert_true(sn__loop_turn(a->loop) > a->turn);
+	if (a->punctual)
+		assert_in_range(sn__loop_now_ns(a->loop) - a->due_ns, 0, 10 * SN_NS_PER_MS + 10000);
 	a->rank = a->order != NULL ? ++*a->order : 1;
 	a->fired = true;
 	if (a->stop != NULL)
@@ -36,6 +38,7 @@ static void on_alarm(struct sn_timer *t)
 static void set(struct world *w, struct alarm *a, uint64_t delay_ns)
 {
 	a->loop = w->a;
+	a->punctual = w->sim != NULL;
 	a->due_ns = sn__loop_now_ns(w->a) + delay_ns;
 	a->turn = sn__loop_turn(w->a);
 	sn__timer_start(w->a, &a->timer, delay_ns, on_alarm);
@@ -99,6 +102,43 @@ static void timers_long(void **state)
 		world_run(w, &alarms[i].fired);
 		assert_in_range(sn__loop_now_ns(w->a) - alarms[i].due_ns, 0, 11 * SN_NS_PER_MS);
 	}
+}
+
+/* The wheel's slots begin at round times: due exactly there, or a moment before or after. */
+static void timers_round(void **state)
+{
+	struct world *w = *state;
+	static const uint64_t rounds_ms[] = {640, 640 * 64, 640 * 64 * 64};
+	struct alarm alarms[3][3] = {{{.rank = 0}}};
+	uint64_t now = sn__loop_now_ns(w->a);
+
+	for (int i = 0; i < 3; i++) {
+		uint64_t slot = rounds_ms[i] * SN_NS_PER_MS;
+		uint64_t due = (now / slot + 3) * slot;
+
+		set(w, &alarms[i][0], due - now - 1);
+		set(w, &alarms[i][1], due - now);
+		set(w, &alarms[i][2], due - now + 1);
+	}
+	for (int i = 0; i < 3; i++) {
+		for (int k = 0; k < 3; k++)
+			world_run(w, &alarms[i][k].fired);
+	}
+}
+
+/* A timer that comes before the one the loop waits for. */
+static void timers_sooner(void **state)
+{
+	struct world *w = *state;
+	struct alarm later = {.rank = 0}, sooner = {.rank = 0};
+
+	set(w, &later, 20 * SN_NS_PER_S);
+	(void)sn__loop_run(w->a, SN_RUN_NOWAIT);
+	(void)sn__loop_run(w->a, SN_RUN_NOWAIT);
+	set(w, &sooner, 20 * SN_NS_PER_MS);
+	world_run(w, &sooner.fired);
+	assert_false(later.fired);
+	sn__timer_stop(w->a, &later.timer);
 }
 
 /* Random starts, stops and restarts against a plain array. */
@@ -319,6 +359,8 @@ int main(void)
 			BOTH(timers_in_order),
 			BOTH(timers_stop_and_restart),
 			cmocka_unit_test_setup_teardown(timers_long, world_sim, world_close),
+			cmocka_unit_test_setup_teardown(timers_round, world_sim, world_close),
+			BOTH(timers_sooner),
 			cmocka_unit_test_setup_teardown(timers_random, world_sim, world_close),
 			BOTH(tasks_wait_for_the_next_turn),
 			BOTH(posts_of_the_own_thread),

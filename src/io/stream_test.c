@@ -290,6 +290,55 @@ static void closed_before_anything(void **state)
 	assert_false(p.client.connected);
 }
 
+/* Reading without an event (is the idle connection still there?) sees what has come meanwhile. */
+static void on_short_read(struct sn_stream *stream, unsigned events, void *arg)
+{
+	uint64_t *n_read = arg;
+	char buf[8];
+
+	if (events & SN_READABLE) {
+		assert_int_equal(sn__stream_read(stream, buf, sizeof buf), 1);
+		assert_int_equal(sn__stream_read(stream, buf, sizeof buf), SN_E_AGAIN);
+		++*n_read;
+	}
+	sn__stream_want(stream, *n_read == 0 ? SN_READABLE : 0);
+}
+
+static void read_without_event(void **state)
+{
+	struct world *w = *state;
+	struct sn_addr addr = world_addr("127.0.0.1:0");
+	struct pair p = {.client.to_send = 0};
+	struct sn_stream *client;
+	uint64_t n_read = 0;
+	char byte = 0;
+	ssize_t n;
+
+	p.server.stop_reading_at = 1;
+	assert_int_equal(sn__listen(w->b, &addr, NULL, on_accept, &p, &p.listener, NULL), 0);
+	assert_int_equal(sn__stream_connect(w->a, sn__listener_addr(p.listener), on_short_read,
+					 &n_read, &client, NULL),
+			0);
+	while (!p.server.connected)
+		(void)sn__loop_run(w->a, SN_RUN_ONCE);
+	sn__stream_want(p.server.stream, 0);
+	assert_int_equal(sn__stream_write(p.server.stream, &SN_STR("a"), 1), 1);
+	wait_for(w, &n_read, 1);
+	assert_int_equal(sn__stream_write(p.server.stream, &SN_STR("b"), 1), 1);
+	do {
+		(void)sn__loop_run(w->a, SN_RUN_NOWAIT);
+		if (w->sim != NULL)
+			(void)sn__sim_run(w->sim, sn__sim_now_ns(w->sim) + SN_NS_PER_S);
+		n = sn__stream_read(client, &byte, 1);
+	} while (n == SN_E_AGAIN);
+	assert_int_equal(n, 1);
+	assert_int_equal(byte, 'b');
+	assert_int_equal(n_read, 1);
+	sn__stream_close(client, false);
+	sn__stream_close(p.server.stream, false);
+	world_drain(w);
+}
+
 struct crowd {
 	struct sn_listener *l;
 	struct sn_stream *streams[20];
@@ -374,6 +423,7 @@ int main(void)
 			BOTH(resets),
 			BOTH(close_unread),
 			BOTH(closed_before_anything),
+			BOTH(read_without_event),
 			BOTH(paused_listener),
 			BOTH(taken_address),
 	};
