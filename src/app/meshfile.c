@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/yaml.h"
+#include "mesh/config.h"
 
 enum form { FORM_KIND_TREE, FORM_ID_ENDPOINT, FORM_FLAT_ID };
 
@@ -360,6 +361,19 @@ static void check_policies(struct ctx *c, const struct sn_yaml_node *node, const
 		check_policies(c, item->value, "policies");
 }
 
+/* Written by a person: names and values are checked by the table of policies, durations become
+ * milliseconds. (The wire message itself is served as it is.) */
+static void read_policies(struct ctx *c, const struct sn_yaml_node *node, json_t *sections)
+{
+	json_t *tree = NULL;
+	int r = sn__config_policies(node, &tree, c->problems);
+
+	if (r == 0)
+		(void)set(c, sections, "policies", tree);
+	else if (r == SN_E_NOMEM)
+		c->nomem = true;
+}
+
 /* ---- tasks ---- */
 
 /* The own endpoints of a task that is an instance of @service with @identity. */
@@ -413,11 +427,8 @@ static void read_task(struct ctx *c, const struct sn_yaml_item *item, json_t *co
 	else if (v != NULL && sn__yaml_to_json(v, &value, c->problems) == 0)
 		(void)set(c, sections, "consumes", value);
 	v = sn__yaml_get(item->value, "policies");
-	if (v == NULL)
-		return;
-	check_policies(c, v, "policies");
-	if (sn__yaml_to_json(v, &value, c->problems) == 0)
-		(void)set(c, sections, "policies", value);
+	if (v != NULL)
+		read_policies(c, v, sections);
 }
 
 /* ---- the two kinds of document ---- */
@@ -500,7 +511,6 @@ static void read_form(struct ctx *c)
 static void read_mesh(struct ctx *c, json_t *common, json_t *tasks)
 {
 	const struct sn_yaml_node *v;
-	json_t *value = NULL;
 
 	check_keys(c, c->root, mesh_keys, "mesh file");
 	read_form(c);
@@ -512,11 +522,8 @@ static void read_mesh(struct ctx *c, json_t *common, json_t *tasks)
 	read_resources(c, "database", sn__yaml_get(c->root, "databases"));
 	read_resources(c, "queue", sn__yaml_get(c->root, "queues"));
 	v = sn__yaml_get(c->root, "policies");
-	if (v != NULL) {
-		check_policies(c, v, "policies");
-		if (sn__yaml_to_json(v, &value, c->problems) == 0)
-			(void)set(c, common, "policies", value);
-	}
+	if (v != NULL)
+		read_policies(c, v, common);
 	v = sn__yaml_get(c->root, "tasks");
 	if (v == NULL || sn__yaml_is_null(v) || !is_map(c, v, "tasks"))
 		return;
@@ -554,19 +561,6 @@ static void read_root(struct ctx *c, struct sn_meshfile *mesh)
 		read_mesh(c, mesh->common, mesh->tasks);
 }
 
-/* "FILE:LINE:COLUMN: text", as the YAML reader says it, taken apart again. */
-static void add_syntax_problem(struct sn_problems *problems, const char *file, const char *text)
-{
-	struct sn_place place = {0};
-	int used = 0;
-
-	if (strncmp(text, file, strlen(file)) == 0)
-		text += strlen(file) + strspn(text + strlen(file), ": ");
-	if (sscanf(text, "%u:%u: %n", &place.line, &place.column, &used) < 2 || used == 0)
-		place = (struct sn_place){0};
-	sn__problem(problems, place, "%s", text + used);
-}
-
 int sn__meshfile_parse(const char *name, struct sn_str text, struct sn_meshfile *ret_mesh,
 		struct sn_problems *problems)
 {
@@ -577,7 +571,7 @@ int sn__meshfile_parse(const char *name, struct sn_str text, struct sn_meshfile 
 	int r = sn__yaml_parse(&yaml, name, text, &err);
 
 	if (r < 0) {
-		add_syntax_problem(problems, name, err.text);
+		(void)sn__problem_from(problems, &err);
 		sn__meshfile_finish(&mesh);
 		return r == SN_E_NOMEM ? r : SN_E_INVALID;
 	}
@@ -605,7 +599,7 @@ int sn__meshfile_load(const char *path, struct sn_meshfile *ret_mesh, struct sn_
 	int r = sn__file_read(path, SN_MESHFILE_SIZE_MAX, &text, &size, &err);
 
 	if (r < 0) {
-		add_syntax_problem(problems, path, err.text);
+		(void)sn__problem_from(problems, &err);
 		return r;
 	}
 	return sn__meshfile_parse(path, (struct sn_str){text, size}, ret_mesh, problems);
