@@ -21,9 +21,12 @@ struct sn_ws_ops {
 	void (*on_open)(struct sn_ws *ws, void *arg);
 	/** A whole message; borrowed. Text is checked to be UTF-8 (else 1007). A NUL stands behind. */
 	void (*on_message)(struct sn_ws *ws, bool text, struct sn_str data, void *arg);
-	/** Exactly once; @err says why (SN_E_CLOSED: orderly, foreign = close code). ws is gone. */
+	/** Exactly once, never inside another call on ws; ws is gone. @err says why: SN_E_CLOSED
+	 * (orderly; foreign = the peer's close code, 1005 without one), SN_E_PROTOCOL, SN_E_LIMIT (its
+	 * message was too large), SN_E_TIMEOUT, SN_E_RESET, SN_E_EOF, SN_E_NOMEM; clients before
+	 * on_open also SN_E_RESOLVE, SN_E_CONNECT, SN_E_TLS, SN_E_STATUS (foreign = HTTP status). */
 	void (*on_close)(struct sn_ws *ws, const struct sn_error *err, void *arg);
-	/** The send queue fell below its half. May be NULL. */
+	/** The send queue fell below half of its limit. May be NULL. */
 	void (*on_drain)(struct sn_ws *ws, void *arg);
 };
 struct sn_ws_options {
@@ -38,19 +41,25 @@ struct sn_ws_options {
 SN_MUST_USE int sn__ws_connect(struct sn_loop *loop, const char *url, struct sn_tls *tls,
 		const struct sn_ws_options *opts /* may be NULL */, const struct sn_ws_ops *ops, void *arg,
 		struct sn_ws **ret_ws, struct sn_error *err);
-/** Answer an upgrade request with 101 and take its connection over; SN_E_PROTOCOL when it is not a
- * WebSocket handshake (the exchange is then still to be answered; err says what is wrong). */
+/** Answer an upgrade request with 101 and take its connection over (on_close of the exchange follows).
+ * SN_E_PROTOCOL when it is not a WebSocket handshake (the exchange is then still to be answered, e.g.
+ * by sn__ws_refuse(); err says what is wrong), SN_E_NOMEM (the same), SN_E_RESET (it broke: its
+ * on_close follows). */
 SN_MUST_USE int sn__ws_accept(struct sn_exchange *x, const struct sn_ws_options *opts,
 		const struct sn_ws_ops *ops, void *arg, struct sn_ws **ret_ws, struct sn_error *err);
+/** Answer an exchange that sn__ws_accept() refused with SN_E_PROTOCOL: 400, 405 or 426. */
+void sn__ws_refuse(struct sn_exchange *x);
 /** A message encoded once (unmasked server frame) for any number of receivers; counted. */
 struct sn_ws_frame;
 SN_MUST_USE int sn__ws_frame_create(bool text, struct sn_str data, struct sn_ws_frame **ret_frame);
 void sn__ws_frame_unref(struct sn_ws_frame *frame /* may be NULL */);
-/** Servers only. SN_E_LIMIT (queue full), SN_E_CLOSED, SN_E_NOMEM. */
+/** Servers only; references @frame. SN_E_LIMIT (queue full), SN_E_CLOSED (closing), SN_E_STATE (not
+ * open yet), SN_E_NOMEM. */
 SN_MUST_USE int sn__ws_send_frame(struct sn_ws *ws, struct sn_ws_frame *frame);
 SN_MUST_USE int sn__ws_send(struct sn_ws *ws, bool text, struct sn_str data); /* copied */
 size_t sn__ws_queued(const struct sn_ws *ws);
-/** Close frame with @code, then on_close after the peer's (or the time-out). Idempotent. */
+/** Close frame with @code (1000, 1001, 3000 to 4999, ..) behind what is queued, then on_close after the
+ * peer's (or the time-out). Idempotent. Before on_open: just on_close. */
 void sn__ws_close(struct sn_ws *ws, unsigned code, const char *reason /* may be NULL */);
 /** No close frame, no callback; ws is gone. */
 void sn__ws_abort(struct sn_ws *ws /* may be NULL */);
