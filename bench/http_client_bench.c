@@ -2,7 +2,7 @@
 /*
  * Requests a second with 64 in flight over keep-alive connections to one nginx worker, in one run:
  * a bare loop of uv_poll and the codec, our client, and libcurl's multi interface on libuv. Then the
- * latency of the first two at half of that load.
+ * latency of all but libcurl at half of that load. With the name of one of them only that one runs.
  */
 #include <curl/curl.h>
 #include <uv.h>
@@ -587,7 +587,22 @@ static void latency(void)
 	}
 }
 
-int main(void)
+/* Under a profiler. */
+static void only(const char *name)
+{
+	double cpu;
+
+	for (int c = 0; c < N_CLIENTS; c++) {
+		if (strcmp(clients[c].name, name) != 0)
+			continue;
+		clients[c].open();
+		for (int r = 0; r < ROUNDS; r++)
+			print(name, full_speed(&clients[c], &cpu), "requests/s", NULL);
+		print("cpu", cpu, "us/request", NULL);
+	}
+}
+
+int main(int argc, char **argv)
 {
 	double bare_speed, unused;
 
@@ -596,6 +611,11 @@ int main(void)
 	samples = sn__calloc(SAMPLES, sizeof *samples);
 	if (samples == NULL)
 		die("memory");
+	if (argc > 1) {
+		only(argv[1]);
+		nginx_stop(&server);
+		return 0;
+	}
 	for (int c = 0; c < N_CLIENTS; c++) {
 		clients[c].open();
 		(void)full_speed(&clients[c], &unused); /* warm */
