@@ -532,10 +532,14 @@ static struct sn_str what_of(struct sn_fetch *f)
 {
 	const char *query = memchr(f->url.ptr, '?', f->url.len);
 	size_t path = query != NULL ? (size_t)(query - f->url.ptr) : f->url.len;
-	int n = snprintf(f->what, sizeof(f->what), "%.*s %.*s", (int)SN_MIN(f->method.len, 16u),
-			f->method.ptr, (int)SN_MIN(path, sizeof(f->what)), f->url.ptr);
+	size_t n = SN_MIN(f->method.len, (size_t)16);
 
-	return (struct sn_str){f->what, SN_MIN((size_t)SN_MAX(n, 0), sizeof(f->what) - 1)};
+	/* By hand, as the URL below: every call comes here, and printf costs a tenth of a call. */
+	memcpy(f->what, f->method.ptr, n);
+	f->what[n++] = ' ';
+	path = SN_MIN(path, sizeof(f->what) - n);
+	memcpy(f->what + n, f->url.ptr, path);
+	return (struct sn_str){f->what, n + path};
 }
 
 static void trace_begin(struct sn_fetch *f)
@@ -620,11 +624,23 @@ void sn__fetch_pause(struct sn_fetch *f, bool pause)
 int sn__fetch_url(const struct sn_fetch *f, struct sn_buf *out)
 {
 	const struct sn_peer_state *ps = f->call.permit.state;
-	bool v6 = strchr(ps->address, ':') != NULL;
+	struct sn_str parts[] = {sn_str_from(ps->protocol[0] != '\0' ? ps->protocol : "http"),
+			SN_STR("://"), SN_STR("["), sn_str_from(ps->address), SN_STR("]"), {NULL, 0},
+			f->url};
+	char port[8], *p = port + sizeof port;
+	unsigned n = ps->port;
+	int r = 0;
 
-	return sn__buf_printf(out, "%s://%s%s%s:%u%.*s",
-			ps->protocol[0] != '\0' ? ps->protocol : "http", v6 ? "[" : "", ps->address,
-			v6 ? "]" : "", ps->port, (int)f->url.len, f->url.ptr);
+	if (memchr(parts[3].ptr, ':', parts[3].len) == NULL)
+		parts[2].len = parts[4].len = 0;
+	do
+		*--p = (char)('0' + n % 10);
+	while ((n /= 10) > 0);
+	*--p = ':';
+	parts[5] = (struct sn_str){p, (size_t)(port + sizeof port - p)};
+	for (size_t i = 0; i < SN_COUNT(parts) && r == 0; i++)
+		r = sn__buf_append_str(out, parts[i]);
+	return r;
 }
 
 /* ---- Retry-After ---- */
