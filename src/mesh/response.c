@@ -54,9 +54,23 @@ int sn__response_text(struct sn_response *res, struct sn_str text, uint32_t *ret
 	return 0;
 }
 
+/* Into room that was reserved. */
+static uint32_t put_text(struct sn_response *res, char **at, struct sn_str text)
+{
+	uint32_t offset = (uint32_t)res->texts.len;
+
+	memcpy(*at, text.ptr != NULL ? text.ptr : "", text.len);
+	(*at)[text.len] = '\0';
+	*at += text.len + 1;
+	sn__buf_commit(&res->texts, text.len + 1);
+	return offset;
+}
+
 int sn__response_head(struct sn_response *res, const struct sn_http1_head *head, uint64_t max_body)
 {
-	int r = 0;
+	size_t size = 0;
+	char *at;
+	int r;
 
 	sn__response_reset(res);
 	res->status = head->status;
@@ -64,12 +78,13 @@ int sn__response_head(struct sn_response *res, const struct sn_http1_head *head,
 	res->body.max = max_body < SIZE_MAX ? (size_t)max_body + 1 : SIZE_MAX;
 	if (head->has_length && head->length > max_body)
 		return SN_E_LIMIT;
+	for (unsigned i = 0; i < head->n_headers; i++)
+		size += head->headers[i].name.len + head->headers[i].value.len + 2;
+	r = sn__buf_reserve(&res->texts, size, &at);
 	for (unsigned i = 0; i < head->n_headers && r == 0; i++) {
-		r = sn__response_text(res, head->headers[i].name, &res->headers[i].name);
-		if (r == 0)
-			r = sn__response_text(res, head->headers[i].value, &res->headers[i].value);
-		if (r == 0)
-			res->n_headers++;
+		res->headers[i].name = put_text(res, &at, head->headers[i].name);
+		res->headers[i].value = put_text(res, &at, head->headers[i].value);
+		res->n_headers++;
 	}
 	return r < 0 ? r : sn__response_data(res, SN_STR(""));
 }
