@@ -357,6 +357,50 @@ int sn__options_read(const struct sn_option *table, const struct sn_yaml_node *m
 	return r;
 }
 
+/* ---- reference pages ---- */
+
+static int doc_kind(const struct sn_option *opt, struct sn_buf *out)
+{
+	static const char *const words[] = {
+		[SN_OPTION_STRING] = "text", [SN_OPTION_BOOL] = "bool", [SN_OPTION_INT] = "whole number",
+		[SN_OPTION_NUMBER] = "number", [SN_OPTION_DURATION] = "duration",
+		[SN_OPTION_SIZE] = "size", [SN_OPTION_ENUM] = "", [SN_OPTION_LIST] = "list",
+		[SN_OPTION_MAP] = "map", [SN_OPTION_SECTION] = "map", [SN_OPTION_ANY] = "see below"};
+	int r = sn__buf_puts(out, words[opt->kind]);
+
+	for (int i = 0; r == 0 && opt->choices != NULL && opt->choices[i] != NULL; i++)
+		r = sn__buf_printf(out, "%s`%s`", i > 0 ? ", " : "", opt->choices[i]);
+	if (r == 0 && (opt->min != 0 || opt->max != 0))
+		r = sn__buf_printf(out, ", %.15g to %.15g%s%s", opt->min, opt->max,
+				opt->unit != NULL ? " " : "", opt->unit != NULL ? opt->unit : "");
+	return r;
+}
+
+int sn__options_doc(const struct sn_option *table, const char *prefix, struct sn_buf *out)
+{
+	int r = 0;
+
+	for (const struct sn_option *opt = table; r == 0 && opt->name != NULL; opt++) {
+		SN_AUTO_FREE char *name = sn__asprintf("%s%s", prefix, opt->name);
+		SN_AUTO_FREE char *deeper = sn__asprintf("%s%s.", prefix, opt->name);
+
+		if (name == NULL || deeper == NULL)
+			return SN_E_NOMEM;
+		if (opt->kind == SN_OPTION_SECTION) {
+			r = sn__options_doc(opt->options, deeper, out);
+			continue;
+		}
+		r = sn__buf_printf(out, "| `%s` | ", name);
+		if (r == 0)
+			r = doc_kind(opt, out);
+		if (r == 0)
+			r = sn__buf_printf(out, " | %s%s%s | %s%s |\n", opt->def != NULL ? "`" : "",
+					opt->def != NULL ? opt->def : "", opt->def != NULL ? "`" : "",
+					opt->help, opt->flags & SN_OPTION_REQUIRED ? " Required." : "");
+	}
+	return r;
+}
+
 /* ---- the soundness of tables ---- */
 
 static int check_name(const char *name, struct sn_error *err)

@@ -83,6 +83,10 @@ SN_MUST_USE int sn__option_read_value(const struct sn_option *opt, const struct 
 void sn__option_unknown(const struct sn_option *table, const struct sn_yaml_item *item,
 		const char *what, struct sn_problems *problems);
 
+/** Rows of a Markdown table "| `prefix.name` | kind | default | help |", sections expanded, for
+ * reference pages. @prefix: "" or "tls.". SN_E_LIMIT, SN_E_NOMEM. */
+SN_MUST_USE int sn__options_doc(const struct sn_option *table, const char *prefix, struct sn_buf *out);
+
 /** Whether a table is sound: names, kinds, defaults within limits, help, no duplicate. For tests of
  * tables. SN_E_INVALID; err says which option. */
 SN_MUST_USE int sn__options_check(const struct sn_option *table, struct sn_error *err);

@@ -111,6 +111,44 @@ static const char *const later[] = {"listen", "connectors", "streams", "hub", "n
 	"bridge", "control", "metrics", "memory", "msg_broker", "data_store", "meta_store", "database",
 	"active_plugins", NULL};
 
+int sn__config_doc(struct sn_buf *out)
+{
+	static const char begin[] =
+		"# sinew's own file\n\n"
+		"Written by the table of options in `src/mesh/config.c`; a test compares.\n\n"
+		"YAML 1.2 (JSON is YAML). Read by `sinew` (`--config FILE`, else `$SINEW_CONFIG`, else\n"
+		"`sinew.yaml`) and by `sn_open()`. Every section may be left out. `sinew check FILE` tells every\n"
+		"problem as `FILE:LINE:COLUMN: what`; an unknown key is one.\n\n"
+		"| key | kind | default | meaning |\n| --- | --- | --- | --- |\n";
+	static const char end[] =
+		"\nDurations: `250ms`, `5s`, `2m`, `1h`; a bare number is milliseconds. Sizes: `512`, `64KiB`, `10MB`.\n\n"
+		"**Values from elsewhere**, in any value (not in keys), after the file was parsed: `${VAR}`,\n"
+		"`${VAR:default}`, `${file:PATH}` (a trailing newline is dropped); `$${` is a literal `${`.\n\n"
+		"**`agent`** is a URL, `agent: ws://127.0.0.1:55555/TASK`, or a map:\n\n"
+		"| key | kind | default | meaning |\n| --- | --- | --- | --- |\n";
+	static const char tail[] =
+		"\n**`peers`** takes what an agent would send, in any of its three forms (docs/berlioz.md), or a\n"
+		"whole message with `peers`, `policies`, `endpoints`, `consumes` inside. So the JSON of the connector\n"
+		"guidelines, saved to a file, is such a file. A peer of a service or cluster needs `address` and `port`.\n\n"
+		"**`policies`** takes the tree as it goes over the wire (`values`, `children`), or shorter: a key\n"
+		"whose value is a map is a child, any other a policy (docs/policies.md):\n\n"
+		"```yaml\npolicies:\n  timeout: 2s\n  service:\n    basket:\n      rest: {timeout: 800ms, retry-count: 2}\n```\n\n"
+		"**Of later versions**, and refused with a sentence that says so: ";
+	int r = sn__buf_puts(out, begin);
+
+	if (r == 0)
+		r = sn__options_doc(sn__config_options, "", out);
+	if (r == 0)
+		r = sn__buf_puts(out, end);
+	if (r == 0)
+		r = sn__options_doc(agent_options, "agent.", out);
+	if (r == 0)
+		r = sn__buf_puts(out, tail);
+	for (size_t i = 0; r == 0 && later[i] != NULL; i++)
+		r = sn__buf_printf(out, "%s`%s`", i > 0 ? ", " : "", later[i]);
+	return r < 0 ? r : sn__buf_puts(out, ".\n");
+}
+
 /* ---- the sections ---- */
 
 struct reader {

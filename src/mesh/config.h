@@ -78,9 +78,10 @@ SN_MUST_USE int sn__config_parse(const char *file, struct sn_str text, sn_env_fn
 		struct sn_error *err /* may be NULL */);
 void sn__config_destroy(struct sn_config *config /* may be NULL */);
 
-/** The top-level options, for `sinew check`, reference pages and JSON Schema; those of later
- * versions have no offset. */
+/** The top-level options, for reference pages and JSON Schema. */
 extern const struct sn_option sn__config_options[];
+/** docs/config.md, whole. */
+SN_MUST_USE int sn__config_doc(struct sn_buf *out);
 
 /**
  * A tree of policies as it stands in a file, as JSON {"values", "children"}. The tree may be written

@@ -2,6 +2,7 @@
 #include "mesh/config.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/json.h"
 #include "base/mem.h"
@@ -209,6 +210,30 @@ static void no_file(void **state)
 	sn__problems_finish(&p);
 }
 
+static void page_is_what_the_table_says(void **state)
+{
+	const char *root = getenv("SINEW_SOURCE_ROOT");
+	SN_AUTO_FREE char *page = NULL;
+	char path[512];
+	struct sn_buf out;
+	FILE *file;
+	size_t n = 0;
+
+	(void)snprintf(path, sizeof path, "%s/docs/config.md", root != NULL ? root : ".");
+	sn__buf_init(&out, 1 << 16);
+	assert_int_equal(sn__config_doc(&out), 0);
+	if (getenv("SINEW_UPDATE") != NULL) {
+		file = fopen(path, "w");
+		assert_non_null(file);
+		assert_int_equal(fwrite(sn__buf_data(&out), 1, out.len, file), out.len);
+		assert_int_equal(fclose(file), 0);
+	}
+	if (sn__file_read(path, 1 << 16, &page, &n, NULL) < 0 || n != out.len ||
+			memcmp(page, sn__buf_data(&out), n) != 0)
+		fail_msg("%s differs from the table: run this test with SINEW_UPDATE=1", path);
+	sn__buf_finish(&out);
+}
+
 static void faults(void **state)
 {
 	static const char text[] = "agent: ws://h/t\nstate: ${X:y}\npolicies: {timeout: 5s, service: {a: {}}}\n"
@@ -243,6 +268,7 @@ int main(void)
 		cmocka_unit_test(wire_forms),
 		cmocka_unit_test(all_problems),
 		cmocka_unit_test(no_file),
+		cmocka_unit_test(page_is_what_the_table_says),
 		cmocka_unit_test(faults),
 	};
 
