@@ -390,6 +390,14 @@ static void refused(void **state)
 	world_close(&w);
 }
 
+static void until_gone(struct world *w)
+{
+	for (int i = 0; sn__http_dest_connections(w->dest) > 0; i++) {
+		assert_true(i < ROUNDS);
+		turn(w);
+	}
+}
+
 /* The server closes a kept connection: seen while idle, it is never used again. */
 static void closed_while_idle(void **state)
 {
@@ -401,10 +409,7 @@ static void closed_while_idle(void **state)
 	get(&w, &p, "GET");
 	probe_finish(&p);
 	script_close_all(&w.script, false);
-	for (int i = 0; sn__http_dest_connections(w.dest) > 0; i++) {
-		assert_true(i < ROUNDS);
-		turn(&w);
-	}
+	until_gone(&w);
 	get(&w, &p, "POST");
 	assert_int_equal(p.req.result.code, 0);
 	assert_false(p.req.result.reused);
@@ -816,6 +821,89 @@ static void head_request(void **state)
 	world_close(&w);
 }
 
+/* A kept connection on which something comes that nobody asked for. */
+static void speaks_while_idle(void **state)
+{
+	static const struct step step = {OK5, THEN_KEEP};
+	static const struct sn_str late = {OK5, sizeof OK5 - 1};
+	struct world w;
+	struct probe p;
+
+	world_open(&w, &step, 1, NULL);
+	get(&w, &p, "GET");
+	probe_finish(&p);
+	assert_int_equal(sn__stream_write(SN_CONTAINER_OF(w.script.conns.next, struct script_conn,
+							  link)
+							  ->s,
+					 &late, 1),
+			(ssize_t)late.len);
+	until_gone(&w);
+	get(&w, &p, "GET");
+	assert_int_equal(p.req.result.code, 0);
+	assert_false(p.req.result.reused);
+	assert_int_equal(p.body.len, 5);
+	probe_finish(&p);
+	world_close(&w);
+}
+
+/* After a whole exchange the connection ends in order, after a broken one it is reset. */
+static void how_it_leaves(void **state)
+{
+	static const struct step steps[] = {
+			{"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
+					THEN_KEEP},
+			{"rubbish\r\n", THEN_KEEP}};
+	struct world w;
+	struct probe p;
+
+	world_open(&w, steps, 2, NULL);
+	for (unsigned i = 1; i <= 2; i++) {
+		get(&w, &p, "GET");
+		probe_finish(&p);
+		for (int k = 0; w.script.n_fin + w.script.n_rst < i; k++) {
+			assert_true(k < ROUNDS);
+			turn(&w);
+		}
+		assert_int_equal(w.script.n_fin, 1);
+	}
+	assert_int_equal(w.script.n_rst, 1);
+	world_close(&w);
+}
+
+static void no_memory_now(struct probe *p)
+{
+	sn__mem_fail_nth(1);
+	sn__http_pause(&p->req, true);
+}
+
+/* What is left over when the caller pauses has nowhere to go. */
+static void no_memory_for_the_rest(void **state)
+{
+	static const struct step step = {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+					 "3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n",
+			THEN_KEEP};
+	struct world w;
+	struct probe p;
+	int pending = 1;
+
+	world_open(&w, &step, 1, NULL);
+	probe_init(&p, "GET", "/");
+	p.pending = &pending;
+	p.data = no_memory_now;
+	assert_int_equal(sn__http_start(w.dest, &p.req, NULL), 0);
+	for (int i = 0; pending > 0; i++) {
+		assert_true(i < ROUNDS);
+		turn(&w);
+		if (sn__mem_failed())
+			sn__mem_fail_nth(0);
+	}
+	assert_int_equal(p.req.result.code, SN_E_NOMEM);
+	assert_int_equal(p.req.result.phase, SN_PHASE_READ);
+	assert_int_equal(sn__http_dest_connections(w.dest), 0);
+	probe_finish(&p);
+	world_close(&w);
+}
+
 static int set_sim(void **state)
 {
 	on_sim = true;
@@ -851,6 +939,9 @@ int main(void)
 			cmocka_unit_test(dropped_place),
 			cmocka_unit_test(memory_sweep),
 			cmocka_unit_test(head_request),
+			cmocka_unit_test(speaks_while_idle),
+			cmocka_unit_test(how_it_leaves),
+			cmocka_unit_test(no_memory_for_the_rest),
 	};
 	int failed = cmocka_run_group_tests_name("real", tests, set_real, NULL);
 

@@ -67,6 +67,7 @@ struct sn_http_conn {
 	unsigned entered; /* callbacks running: freed when the last returns */
 	uint64_t idle_since_ns;
 	/* of the request */
+	bool polite; /* goes with FIN, for nothing was broken off */
 	bool reused, keep, sent_all, source_waits, source_done, head_seen;
 	int write_error;
 	size_t body_off;    /* bytes of req->body sent, or taken from the source */

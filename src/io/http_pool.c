@@ -323,8 +323,7 @@ static void conn_drop(struct sn_http_conn *conn)
 	if (conn->state == HTTP_CONN_IDLE)
 		dest->pool->n_idle--;
 	sn__loop_undefer(dest->pool->loop, &conn->task);
-	/* An abandoned request's connection need not say goodbye. */
-	sn__stream_close(conn->stream, conn->state == HTTP_CONN_BUSY);
+	sn__stream_close(conn->stream, conn->state == HTTP_CONN_BUSY && !conn->polite);
 	conn->stream = NULL;
 	sn_list_remove(&conn->link);
 	dest->n_conns--;
@@ -384,6 +383,7 @@ void sn__http_conn_release(struct sn_http_conn *conn, bool keep)
 
 	if (!keep || dest->refs == 0 || dest->pool->closing ||
 			dest->pool->n_idle >= dest->pool->opts.max_idle) {
+		conn->polite = conn->sent_all;
 		sn__http_conn_close(conn);
 		return;
 	}

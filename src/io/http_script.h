@@ -45,6 +45,7 @@ struct script {
 	const struct step *(*choose)(struct script *script, struct sn_str request);
 	unsigned n_accepted, n_requests;
 	unsigned n_failed, n_resumed; /* TLS handshakes */
+	unsigned n_fin, n_rst;        /* how clients left */
 	struct sn_list conns;
 	struct sn_buf seen; /* everything received */
 };
@@ -172,6 +173,8 @@ static void script_event(struct sn_stream *s, unsigned events, void *arg)
 	if (n == SN_E_AGAIN)
 		return;
 	if (n <= 0) {
+		sc->n_fin += n == 0;
+		sc->n_rst += n < 0;
 		script_conn_close(c, false);
 		return;
 	}
