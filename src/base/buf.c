@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/buf.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 
 #include "base/mem.h"
@@ -78,7 +79,8 @@ int sn__buf_puts(struct sn_buf *b, const char *s)
 	return sn__buf_append(b, s, strlen(s));
 }
 
-int sn__buf_vprintf(struct sn_buf *b, const char *fmt, va_list ap)
+static int append_vprintf(struct sn_buf *b, const char *fmt, va_list ap) SN_PRINTF(2, 0);
+static int append_vprintf(struct sn_buf *b, const char *fmt, va_list ap)
 {
 	va_list again;
 	char *space;
@@ -108,7 +110,7 @@ int sn__buf_printf(struct sn_buf *b, const char *fmt, ...)
 	int r;
 
 	va_start(ap, fmt);
-	r = sn__buf_vprintf(b, fmt, ap);
+	r = append_vprintf(b, fmt, ap);
 	va_end(ap);
 	return r;
 }

@@ -7,7 +7,6 @@
  * front. An object of its own thread.
  */
 
-#include <stdarg.h>
 #include <stddef.h>
 
 #include <sinew/base.h>
@@ -43,7 +42,6 @@ SN_MUST_USE int sn__buf_append(struct sn_buf *b, const void *data, size_t n);
 SN_MUST_USE int sn__buf_append_str(struct sn_buf *b, struct sn_str s);
 SN_MUST_USE int sn__buf_puts(struct sn_buf *b, const char *s);
 SN_MUST_USE int sn__buf_printf(struct sn_buf *b, const char *fmt, ...) SN_PRINTF(2, 3);
-SN_MUST_USE int sn__buf_vprintf(struct sn_buf *b, const char *fmt, va_list ap) SN_PRINTF(2, 0);
 /** Drop @n bytes (at most len) at the front. */
 void sn__buf_consume(struct sn_buf *b, size_t n);
 /** Drop bytes at the end until @len are left. */

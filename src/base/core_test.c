@@ -123,6 +123,45 @@ static void error_keeps_first_and_latest(void **state)
 	sn_error_destroy(copy);
 }
 
+static void codes_and_version(void **state)
+{
+	struct sn_error e = {.foreign = 503, .call_id = "5f3a"};
+
+	/* Every code has a text and a name of its own; the last is SN_E_REJECTED. */
+	for (int code = SN_OK; code >= SN_E_REJECTED; code--) {
+		assert_string_not_equal(sn_strerror(code), "unknown error");
+		assert_string_not_equal(sn_code_name(code), "UNKNOWN");
+	}
+	assert_string_equal(sn_strerror(SN_E_REJECTED - 1), "unknown error");
+	assert_string_equal(sn_strerror(1), "unknown error");
+	assert_string_equal(sn_code_name(SN_E_NOMEM), "NOMEM");
+	assert_string_equal(sn_code_name(-1000), "UNKNOWN");
+	assert_string_equal(sn_version(), SN_VERSION);
+	assert_int_equal(sn_error_foreign(&e), 503);
+	assert_string_equal(sn_error_call_id(&e), "5f3a");
+}
+
+static void utf8(void **state)
+{
+	static const struct {
+		const char *text;
+		bool valid;
+	} v[] = {
+		{"", true}, {"a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", true},
+		{"\x80", false}, {"\xc0\x80", false}, {"\xc1\xbf", false}, {"\xc3", false},
+		{"\xe0\x9f\xbf", false}, {"\xe0\xa0\x80", true}, {"\xed\xa0\x80", false},
+		{"\xed\x9f\xbf", true}, {"\xe2\x82", false}, {"\xe2\x28\xa1", false},
+		{"\xf0\x8f\xbf\xbf", false}, {"\xf4\x8f\xbf\xbf", true}, {"\xf4\x90\x80\x80", false},
+		{"\xf5\x80\x80\x80", false}, {"\xff", false},
+	};
+
+	for (size_t i = 0; i < SN_COUNT(v); i++) {
+		if (sn__utf8_valid(sn_str_from(v[i].text)) != v[i].valid)
+			fail_msg("text %zu", i);
+	}
+	assert_int_equal(sn__utf8_length(SN_STR("\xe2\x82\xac" "x")), 3);
+}
+
 static void times(void **state)
 {
 	assert_int_equal(sn_ns_to_ms(1), 1);
@@ -139,6 +178,8 @@ int main(void)
 		cmocka_unit_test(arena_and_faults),
 		cmocka_unit_test(random_is_uniform_and_repeats),
 		cmocka_unit_test(error_keeps_first_and_latest),
+		cmocka_unit_test(codes_and_version),
+		cmocka_unit_test(utf8),
 		cmocka_unit_test(times),
 	};
 

@@ -216,14 +216,9 @@ static int dump_real(double v, struct sn_buf *out)
 	return sn__buf_append(out, text, n);
 }
 
-static int dump_value(const json_t *json, unsigned indent, unsigned depth, struct sn_buf *out);
+static int dump_value(const json_t *json, unsigned depth, struct sn_buf *out);
 
-static int dump_newline(unsigned indent, unsigned depth, struct sn_buf *out)
-{
-	return indent == 0 ? 0 : sn__buf_printf(out, "\n%*s", (int)(indent * depth), "");
-}
-
-static int dump_object(const json_t *json, unsigned indent, unsigned depth, struct sn_buf *out)
+static int dump_object(const json_t *json, unsigned depth, struct sn_buf *out)
 {
 	const char *key;
 	json_t *value;
@@ -235,20 +230,18 @@ static int dump_object(const json_t *json, unsigned indent, unsigned depth, stru
 			r = sn__buf_append(out, ",", 1);
 		first = false;
 		if (r == 0)
-			r = dump_newline(indent, depth + 1, out);
-		if (r == 0)
 			r = sn__json_quote(sn_str_from(key), out);
 		if (r == 0)
-			r = sn__buf_puts(out, indent == 0 ? ":" : ": ");
+			r = sn__buf_puts(out, ":");
 		if (r == 0)
-			r = dump_value(value, indent, depth + 1, out);
+			r = dump_value(value, depth + 1, out);
 		if (r < 0)
 			return r;
 	}
-	return first ? 0 : dump_newline(indent, depth, out);
+	return 0;
 }
 
-static int dump_array(const json_t *json, unsigned indent, unsigned depth, struct sn_buf *out)
+static int dump_array(const json_t *json, unsigned depth, struct sn_buf *out)
 {
 	size_t n = json_array_size(json);
 	int r = 0;
@@ -257,14 +250,12 @@ static int dump_array(const json_t *json, unsigned indent, unsigned depth, struc
 		if (i > 0)
 			r = sn__buf_append(out, ",", 1);
 		if (r == 0)
-			r = dump_newline(indent, depth + 1, out);
-		if (r == 0)
-			r = dump_value(json_array_get(json, i), indent, depth + 1, out);
+			r = dump_value(json_array_get(json, i), depth + 1, out);
 	}
-	return r < 0 || n == 0 ? r : dump_newline(indent, depth, out);
+	return r;
 }
 
-static int dump_container(const json_t *json, unsigned indent, unsigned depth, struct sn_buf *out)
+static int dump_container(const json_t *json, unsigned depth, struct sn_buf *out)
 {
 	bool object = json_is_object(json);
 	int r;
@@ -273,17 +264,17 @@ static int dump_container(const json_t *json, unsigned indent, unsigned depth, s
 		return SN_E_LIMIT;
 	r = sn__buf_append(out, object ? "{" : "[", 1);
 	if (r == 0)
-		r = object ? dump_object(json, indent, depth, out)
-			   : dump_array(json, indent, depth, out);
+		r = object ? dump_object(json, depth, out)
+			   : dump_array(json, depth, out);
 	return r < 0 ? r : sn__buf_append(out, object ? "}" : "]", 1);
 }
 
-static int dump_value(const json_t *json, unsigned indent, unsigned depth, struct sn_buf *out)
+static int dump_value(const json_t *json, unsigned depth, struct sn_buf *out)
 {
 	switch (json_typeof(json)) {
 	case JSON_OBJECT:
 	case JSON_ARRAY:
-		return dump_container(json, indent, depth, out);
+		return dump_container(json, depth, out);
 	case JSON_STRING:
 		return sn__json_quote((struct sn_str){json_string_value(json),
 				json_string_length(json)}, out);
@@ -300,24 +291,14 @@ static int dump_value(const json_t *json, unsigned indent, unsigned depth, struc
 	}
 }
 
-static int dump_with(const json_t *json, unsigned indent, struct sn_buf *out)
+int sn__json_dump(const json_t *json, struct sn_buf *out)
 {
 	size_t before = out->len;
-	int r = dump_value(json, indent, 0, out);
+	int r = dump_value(json, 0, out);
 
 	if (r < 0)
 		sn__buf_truncate(out, before);
 	return r;
-}
-
-int sn__json_dump(const json_t *json, struct sn_buf *out)
-{
-	return dump_with(json, 0, out);
-}
-
-int sn__json_dump_pretty(const json_t *json, struct sn_buf *out)
-{
-	return dump_with(json, 2, out);
 }
 
 char *sn__json_text(const json_t *json)

@@ -29,8 +29,6 @@ bool sn__json_equal(const json_t *a, const json_t *b);
 
 /** Compact text, members in their order. SN_E_LIMIT, SN_E_NOMEM; then @out is as before. */
 SN_MUST_USE int sn__json_dump(const json_t *json, struct sn_buf *out);
-/** The same, indented by two. */
-SN_MUST_USE int sn__json_dump_pretty(const json_t *json, struct sn_buf *out);
 /** Compact text with a NUL; the caller frees it with sn__free(). NULL: out of memory. */
 SN_MUST_USE char *sn__json_text(const json_t *json);
 /** @s as a JSON string with its quotes; bytes that are not UTF-8 become U+FFFD. */

@@ -12,7 +12,7 @@
 #define MESSAGE_MAX 1024
 #define LINE_MAX_BYTES (MESSAGE_MAX * 6 + 160) /* every byte as \u00xx */
 
-const char *sn__log_level_name(enum sn_log_level level)
+static const char *level_name(enum sn_log_level level)
 {
 	static const char *const names[] = {
 		[SN_LOG_ERROR] = "error",
@@ -94,9 +94,9 @@ void sn__log(struct sn_log *log, enum sn_log_level level, const char *area, cons
 		stamp(time_text, sizeof time_text);
 	if (log->format == SN_LOG_JSON)
 		n = snprintf(line, sizeof line, "{\"time\":\"%s\",\"level\":\"%s\",\"area\":\"%s\","
-				"\"message\":\"", time_text, sn__log_level_name(level), area);
+				"\"message\":\"", time_text, level_name(level), area);
 	else if (log->format == SN_LOG_TEXT)
-		n = snprintf(line, sizeof line, "%s %s %s: ", time_text, sn__log_level_name(level),
+		n = snprintf(line, sizeof line, "%s %s %s: ", time_text, level_name(level),
 				area);
 	else
 		n = snprintf(line, sizeof line, "%s: ", area);

@@ -40,6 +40,4 @@ static inline bool sn_log_wants(const struct sn_log *log /* may be NULL */, enum
 void sn__log(struct sn_log *log /* may be NULL */, enum sn_log_level level, const char *area,
 		const char *fmt, ...) SN_PRINTF(4, 5);
 
-const char *sn__log_level_name(enum sn_log_level level);
-
 #endif

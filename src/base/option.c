@@ -20,7 +20,7 @@ static void *member(const struct target *t)
 	return t->out + t->opt->offset;
 }
 
-const char *sn__option_kind_text(const struct sn_option *opt)
+static const char *kind_text(const struct sn_option *opt)
 {
 	static const char *const texts[] = {
 		[SN_OPTION_STRING] = "a text",
@@ -49,9 +49,9 @@ static int wrong_kind(const struct target *t, const struct sn_yaml_node *node)
 
 	if (!show)
 		return sn__problem(t->problems, node->place, "%s must be %s, not %s", t->opt->name,
-				sn__option_kind_text(t->opt), sn__yaml_kind_name(node));
+				kind_text(t->opt), sn__yaml_kind_name(node));
 	return sn__problem(t->problems, node->place, "%s must be %s, not %s%.*s%s", t->opt->name,
-			sn__option_kind_text(t->opt), node->plain ? "" : "\"",
+			kind_text(t->opt), node->plain ? "" : "\"",
 			(int)SN_MIN(node->text.len, (size_t)SHOWN_MAX), node->text.ptr,
 			node->plain ? "" : "\"");
 }
@@ -241,7 +241,7 @@ static int read_any(struct target *t, const struct sn_yaml_node *node)
 	return 0;
 }
 
-int sn__option_read_value(const struct sn_option *opt, const struct sn_yaml_node *value, void *out,
+static int read_value(const struct sn_option *opt, const struct sn_yaml_node *value, void *out,
 		struct sn_arena *arena, struct sn_problems *problems)
 {
 	static int (*const readers[])(struct target *, const struct sn_yaml_node *) = {
@@ -295,7 +295,7 @@ static int read_default(const struct sn_option *opt, void *out, struct sn_arena 
 		return sn__options_read(opt->options, NULL, (char *)out + opt->offset, arena, problems);
 	if (opt->def == NULL)
 		return 0;
-	return sn__option_read_value(opt, &node, out, arena, problems);
+	return read_value(opt, &node, out, arena, problems);
 }
 
 static const struct sn_option *find(const struct sn_option *table, struct sn_str name)
@@ -322,7 +322,7 @@ static int read_items(const struct sn_option *table, const struct sn_yaml_node *
 		}
 		if (sn__yaml_is_null(item->value))
 			continue; /* as if it were not there */
-		r = sn__option_read_value(opt, item->value, out, arena, problems);
+		r = read_value(opt, item->value, out, arena, problems);
 		if (r == SN_E_NOMEM)
 			return r;
 		result = result < 0 ? result : r;

@@ -62,9 +62,6 @@ struct sn_option_map {
 #include "base/problem.h"
 #include "base/yaml.h"
 
-/** "a text", "a duration such as 250ms, 5s or 2m", ..., for messages and reference pages. */
-const char *sn__option_kind_text(const struct sn_option *opt);
-
 /**
  * Fill @out (of the struct that @table describes; overwritten) from @map: defaults first, then what
  * the file says. NULL, and a null in the file, mean all defaults. Texts go into @arena or stay in
@@ -73,10 +70,6 @@ const char *sn__option_kind_text(const struct sn_option *opt);
  * SN_E_INVALID (see @problems; @out then holds defaults where a value was wrong), SN_E_NOMEM.
  */
 SN_MUST_USE int sn__options_read(const struct sn_option *table, const struct sn_yaml_node *map /* may be NULL */,
-		void *out, struct sn_arena *arena, struct sn_problems *problems);
-
-/** One value by its option, as above, into @out (the whole struct). */
-SN_MUST_USE int sn__option_read_value(const struct sn_option *opt, const struct sn_yaml_node *value,
 		void *out, struct sn_arena *arena, struct sn_problems *problems);
 
 /** Report @item's key as unknown, with the nearest of @table (NULL name ends it). */

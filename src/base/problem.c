@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/problem.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 
 #include "base/mem.h"

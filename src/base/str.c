@@ -15,17 +15,6 @@ bool sn__str_ieq(struct sn_str a, struct sn_str b)
 	return true;
 }
 
-bool sn__equal_secret(const void *a, const void *b, size_t n)
-{
-	const volatile unsigned char *pa = a;
-	const volatile unsigned char *pb = b;
-	unsigned char diff = 0;
-
-	for (size_t i = 0; i < n; i++)
-		diff |= (unsigned char)(pa[i] ^ pb[i]);
-	return diff == 0;
-}
-
 size_t sn__utf8_length(struct sn_str s)
 {
 	/* Limits of the second byte keep out surrogates, overlong forms and what lies above U+10FFFF. */

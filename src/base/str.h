@@ -35,8 +35,6 @@ static inline unsigned char sn_ascii_lower(unsigned char c)
 
 /** ASCII case-insensitive equality. */
 bool sn__str_ieq(struct sn_str a, struct sn_str b);
-/** Compare @n bytes in a time that depends on @n only (tokens, digests). */
-bool sn__equal_secret(const void *a, const void *b, size_t n);
 
 /** Bytes of the UTF-8 character at the beginning of @s (1 to 4); 0: none, or not well-formed. */
 size_t sn__utf8_length(struct sn_str s);

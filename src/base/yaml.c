@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libfyaml.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <unistd.h>
 

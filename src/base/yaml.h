@@ -25,21 +25,12 @@ enum sn_yaml_kind {
 	SN_YAML_LIST,
 };
 
-/* Type of a scalar by the core schema; quoted and !!str ones are strings. */
-enum sn_yaml_type {
-	SN_YAML_STRING,
-	SN_YAML_NULL,
-	SN_YAML_BOOL,
-	SN_YAML_INT,
-	SN_YAML_FLOAT,
-};
-
 struct sn_yaml_item;
 
 struct sn_yaml_node {
 	struct sn_place place;
 	unsigned char kind;  /* enum sn_yaml_kind */
-	unsigned char plain; /* scalar: typed by its text */
+	unsigned char plain; /* scalar: typed by its text; quoted and !!str ones are strings */
 	unsigned char depth; /* of what it holds: 0 for scalars */
 	bool substituted;    /* by base/subst.c, once though shared */
 	uint32_t count;      /* of items */
@@ -77,7 +68,6 @@ struct sn_yaml_node *sn__yaml_get(const struct sn_yaml_node *map, const char *ke
 #define SN_YAML_FOREACH(pos, node) \
 	for (const struct sn_yaml_item *pos = (node)->items; pos != NULL; pos = pos->next)
 
-enum sn_yaml_type sn__yaml_type(const struct sn_yaml_node *scalar);
 bool sn__yaml_is_null(const struct sn_yaml_node *node);
 /** "a map", "a list", "a string", "a number", ..., for messages. */
 const char *sn__yaml_kind_name(const struct sn_yaml_node *node);

@@ -10,6 +10,15 @@
 #include "base/json.h"
 #include "base/mem.h"
 
+/* Type of a scalar by the core schema; quoted and !!str ones are strings. */
+enum type {
+	TYPE_STRING,
+	TYPE_NULL,
+	TYPE_BOOL,
+	TYPE_INT,
+	TYPE_FLOAT,
+};
+
 struct sn_yaml_node *sn__yaml_get(const struct sn_yaml_node *map, const char *key)
 {
 	struct sn_str k = sn_str_from(key);
@@ -129,24 +138,24 @@ static bool is_float(struct sn_str s)
 	return i == u.len;
 }
 
-enum sn_yaml_type sn__yaml_type(const struct sn_yaml_node *scalar)
+static enum type type_of(const struct sn_yaml_node *scalar)
 {
 	struct sn_str s = scalar->text;
 
 	if (!scalar->plain)
-		return SN_YAML_STRING;
+		return TYPE_STRING;
 	if (is_null(s))
-		return SN_YAML_NULL;
+		return TYPE_NULL;
 	if (is_true(s) || is_false(s))
-		return SN_YAML_BOOL;
+		return TYPE_BOOL;
 	if (is_int(s))
-		return SN_YAML_INT;
-	return is_float(s) || is_inf_or_nan(s) ? SN_YAML_FLOAT : SN_YAML_STRING;
+		return TYPE_INT;
+	return is_float(s) || is_inf_or_nan(s) ? TYPE_FLOAT : TYPE_STRING;
 }
 
 bool sn__yaml_is_null(const struct sn_yaml_node *node)
 {
-	return node->kind == SN_YAML_SCALAR && sn__yaml_type(node) == SN_YAML_NULL;
+	return node->kind == SN_YAML_SCALAR && type_of(node) == TYPE_NULL;
 }
 
 const char *sn__yaml_kind_name(const struct sn_yaml_node *node)
@@ -156,7 +165,7 @@ const char *sn__yaml_kind_name(const struct sn_yaml_node *node)
 
 	if (node->kind == SN_YAML_MAP)
 		return "a map";
-	return node->kind == SN_YAML_LIST ? "a list" : scalars[sn__yaml_type(node)];
+	return node->kind == SN_YAML_LIST ? "a list" : scalars[type_of(node)];
 }
 
 int sn__yaml_int(const struct sn_yaml_node *scalar, int64_t *ret_value)
@@ -166,7 +175,7 @@ int sn__yaml_int(const struct sn_yaml_node *scalar, int64_t *ret_value)
 	uint64_t v = 0, max = (uint64_t)INT64_MAX + (minus ? 1 : 0);
 	int r;
 
-	if (scalar->kind != SN_YAML_SCALAR || sn__yaml_type(scalar) != SN_YAML_INT)
+	if (scalar->kind != SN_YAML_SCALAR || type_of(scalar) != TYPE_INT)
 		return SN_E_PARSE;
 	if (has_prefix(s, "0x")) {
 		r = sn__parse_hex_u64((struct sn_str){s.ptr + 2, s.len - 2}, max, &v);
@@ -205,18 +214,18 @@ static double to_double(const char *text)
 
 int sn__yaml_float(const struct sn_yaml_node *scalar, double *ret_value)
 {
-	enum sn_yaml_type type;
+	enum type type;
 	int64_t whole;
 	double v;
 
 	if (scalar->kind != SN_YAML_SCALAR)
 		return SN_E_PARSE;
-	type = sn__yaml_type(scalar);
-	if (type == SN_YAML_INT && sn__yaml_int(scalar, &whole) == 0) {
+	type = type_of(scalar);
+	if (type == TYPE_INT && sn__yaml_int(scalar, &whole) == 0) {
 		*ret_value = (double)whole;
 		return 0;
 	}
-	if (type != SN_YAML_FLOAT && type != SN_YAML_INT)
+	if (type != TYPE_FLOAT && type != TYPE_INT)
 		return SN_E_PARSE;
 	if (is_inf_or_nan(scalar->text) || has_prefix(scalar->text, "0x") ||
 			has_prefix(scalar->text, "0o"))
@@ -230,7 +239,7 @@ int sn__yaml_float(const struct sn_yaml_node *scalar, double *ret_value)
 
 int sn__yaml_bool(const struct sn_yaml_node *scalar, bool *ret_value)
 {
-	if (scalar->kind != SN_YAML_SCALAR || sn__yaml_type(scalar) != SN_YAML_BOOL)
+	if (scalar->kind != SN_YAML_SCALAR || type_of(scalar) != TYPE_BOOL)
 		return SN_E_PARSE;
 	*ret_value = is_true(scalar->text);
 	return 0;
@@ -246,26 +255,26 @@ static json_t *text_json(struct sn_str s)
 static int scalar_json(const struct sn_yaml_node *node, json_t **ret_json,
 		struct sn_problems *problems)
 {
-	enum sn_yaml_type type = sn__yaml_type(node);
+	enum type type = type_of(node);
 	int64_t whole;
 	double real;
 	bool truth;
 	int r;
 
 	switch (type) {
-	case SN_YAML_NULL:
+	case TYPE_NULL:
 		*ret_json = json_null();
 		return 0;
-	case SN_YAML_BOOL:
+	case TYPE_BOOL:
 		r = sn__yaml_bool(node, &truth);
 		*ret_json = json_boolean(truth);
 		return r;
-	case SN_YAML_INT:
+	case TYPE_INT:
 		r = sn__yaml_int(node, &whole);
 		if (r == 0)
 			*ret_json = json_integer(whole);
 		break;
-	case SN_YAML_FLOAT:
+	case TYPE_FLOAT:
 		r = sn__yaml_float(node, &real);
 		if (r == 0)
 			*ret_json = json_real(real);
