@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* WebSocket handshakes, URLs and UTF-8. The first byte chooses. */
+/* WebSocket handshakes and URLs. The first byte chooses. */
 #include <stdlib.h>
 
 #include "proto/url.h"
@@ -23,18 +23,6 @@ static void handshake(struct sn_str in, bool is_response)
 		abort();
 }
 
-static void utf8(struct sn_str in)
-{
-	size_t half = in.len / 2;
-	uint32_t a = 0, b = 0;
-	bool ra = sn__utf8_check(&a, in.ptr, in.len);
-	bool rb = sn__utf8_check(&b, in.ptr, half) &&
-		sn__utf8_check(&b, in.ptr + half, in.len - half);
-
-	if (ra != rb || (ra && a != b))
-		abort();
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct sn_str in;
@@ -47,8 +35,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	in = (struct sn_str){(const char *)data + 1, size - 1};
 	if (data[0] % 4 < 2) {
 		handshake(in, data[0] % 4 == 1);
-	} else if (data[0] % 4 == 2) {
-		utf8(in);
 	} else {
 		if (sn__url_parse(in, &url, NULL) == 0 &&
 				(url.host.len == 0 || url.port == 0 || url.host.len > in.len))

@@ -2,8 +2,8 @@
 #ifndef SN_SRC_PROTO_WS_HANDSHAKE_H
 #define SN_SRC_PROTO_WS_HANDSHAKE_H
 
-/* Internal. The opening handshake of a WebSocket (RFC 6455, section 4) on parsed HTTP heads, and
- * UTF-8. No extensions and no subprotocols are ever agreed on. Any thread. */
+/* Internal. The opening handshake of a WebSocket (RFC 6455, section 4) on parsed HTTP heads. No
+ * extensions and no subprotocols are ever agreed on. Any thread. */
 
 #include "base/buf.h"
 #include "proto/http1.h"
@@ -30,9 +30,5 @@ SN_MUST_USE int sn__ws_check_request(const struct sn_http1_head *head, struct sn
  * err's foreign), SN_E_NOMEM. */
 SN_MUST_USE int sn__ws_check_response(const struct sn_http1_head *head, const char *key,
 		struct sn_error *err);
-
-/** UTF-8 checked piece by piece. Start with state 0; at the end it must be 0 again. Surrogates,
- * overlong forms and what is above U+10FFFF are refused: false. */
-SN_MUST_USE bool sn__utf8_check(uint32_t *state, const void *data, size_t n);
 
 #endif

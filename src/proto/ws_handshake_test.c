@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The WebSocket handshake and UTF-8. */
+/* The WebSocket handshake. */
 #include "base/mem.h"
 #include "base/test.h"
 #include "proto/ws_handshake.h"
@@ -139,46 +139,6 @@ static void responses(void **state)
 	}
 }
 
-struct text {
-	const char *s;
-	size_t len;
-	int ok; /* 1: whole, 0: refused, 2: unfinished */
-};
-
-static void utf8(void **state)
-{
-	static const struct text table[] = {
-		{"", 0, 1},
-		{"plain ascii of some length, over eight bytes", 44, 1},
-		{"\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80", 9, 1},
-		{"\xf4\x8f\xbf\xbf", 4, 1},
-		{"\xef\xbf\xbd\0", 4, 1},
-		{"\xed\x9f\xbf\xee\x80\x80", 6, 1},
-		{"\xc0\x80", 2, 0},
-		{"\xc1\xbf", 2, 0},
-		{"\xe0\x9f\xbf", 3, 0},
-		{"\xed\xa0\x80", 3, 0},
-		{"\xf0\x8f\xbf\xbf", 4, 0},
-		{"\xf4\x90\x80\x80", 4, 0},
-		{"\xf5\x80\x80\x80", 4, 0},
-		{"\x80", 1, 0},
-		{"\xff", 1, 0},
-		{"\xc3" "a", 2, 0},
-		{"\xe2\x82", 2, 2},
-		{"01234567\xc3", 9, 2},
-	};
-
-	for (size_t i = 0; i < SN_COUNT(table); i++) {
-		for (size_t cut = 0; cut <= table[i].len; cut++) {
-			uint32_t s = 0;
-			bool ok = sn__utf8_check(&s, table[i].s, cut) &&
-				sn__utf8_check(&s, table[i].s + cut, table[i].len - cut);
-
-			assert_int_equal(!ok ? 0 : s == 0 ? 1 : 2, table[i].ok);
-		}
-	}
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -186,7 +146,6 @@ int main(void)
 		cmocka_unit_test(request_round_trip),
 		cmocka_unit_test(requests),
 		cmocka_unit_test(responses),
-		cmocka_unit_test(utf8),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
