@@ -13,23 +13,26 @@
 
 #define AGENT_MAX 2048
 
-void sn__session_log(enum sn_log_level level, const char *line, void *arg)
+/* The library's lines on stderr. */
+static void log_line(enum sn_log_level level, const char *line, void *arg)
 {
 	static const char *const names[] = {"error", "warning", "info", "debug"};
 
 	sn__cli_log(arg, names[level], line);
 }
 
-enum sn_log_level sn__session_log_level(const struct sn_cli *cli, enum sn_log_level usual)
+/* What -v and -vv stand for. */
+static enum sn_log_level log_level(const struct sn_cli *cli)
 {
 	const char *v = cli->opt[SN_OPT_VERBOSE];
 
 	if (v == NULL)
-		return usual;
+		return SN_LOG_ERROR;
 	return v[0] == '\0' ? SN_LOG_INFO : SN_LOG_DEBUG;
 }
 
-const char *sn__session_config(const struct sn_cli *cli)
+/* --config, $SINEW_CONFIG, or sinew.yaml when there is one; NULL: none. */
+static const char *config_of(const struct sn_cli *cli)
 {
 	const char *path = cli->opt[SN_OPT_CONFIG];
 
@@ -120,11 +123,11 @@ int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt)
 	/* Without such a place there is no `sinew why`, and nothing else is missing. */
 	if (sn__session_record_dir(cli, &record_dir) == 0)
 		opts.record_dir = record_dir;
-	opts.config = sn__session_config(cli);
+	opts.config = config_of(cli);
 	opts.agent = cli->opt[SN_OPT_AGENT];
-	opts.log = sn__session_log;
+	opts.log = log_line;
 	opts.log_arg = cli;
-	opts.log_level = sn__session_log_level(cli, SN_LOG_ERROR);
+	opts.log_level = log_level(cli);
 	agent_of(cli, opts.config, agent, sizeof agent);
 	if (opts.config == NULL && agent[0] == '\0' && source == NULL) {
 		sn__cli_say(cli,

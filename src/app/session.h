@@ -14,13 +14,6 @@
 SN_MUST_USE int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt);
 void sn__session_close(struct sn_runtime *rt /* may be NULL */);
 
-/** The library's lines on stderr; @arg is the struct sn_cli. An sn_log_fn. */
-void sn__session_log(enum sn_log_level level, const char *line, void *arg);
-/** The level that -v and -vv stand for; @usual without them. */
-enum sn_log_level sn__session_log_level(const struct sn_cli *cli, enum sn_log_level usual);
-/** --config, $SINEW_CONFIG, or sinew.yaml when there is one; NULL: none. */
-const char *sn__session_config(const struct sn_cli *cli);
-
 /** Where the flight recorder of commands keeps its files, made when missing: --state,
  * $XDG_STATE_HOME/sinew or ~/.local/state/sinew. The caller frees it. SN_E_NOT_FOUND, SN_E_IO,
  * SN_E_NOMEM. */
