@@ -74,6 +74,17 @@ int sn__cli_exit_of(int code)
 	}
 }
 
+static void put_attempt(size_t number, const struct sn_attempt_info *a)
+{
+	const char *what = sn_strerror(a->code);
+	bool more = a->detail[0] != '\0' && strcmp(a->detail, what) != 0;
+
+	(void)fprintf(stderr, "  %2zu  +%8.1f ms  %-24s %-8s %s%s%s (after %.1f ms)%s%s\n", number,
+			(double)a->start_ns / 1e6, a->peer[0] != '\0' ? a->peer : "-", a->phase, what,
+			more ? ": " : "", more ? a->detail : "", (double)a->duration_ns / 1e6,
+			a->decision[0] != '\0' ? " -> " : "", a->decision);
+}
+
 void sn__cli_story(const struct sn_cli *cli, const struct sn_error *err)
 {
 	const char *id = sn_error_call_id(err);
@@ -84,13 +95,8 @@ void sn__cli_story(const struct sn_cli *cli, const struct sn_error *err)
 	for (size_t i = 0; i < sn_error_attempts(err); i++) {
 		struct sn_attempt_info a;
 
-		if (sn_error_attempt(err, i, &a) != 0)
-			break;
-		(void)fprintf(stderr, "  %2zu  +%8.1f ms  %-24s %-8s %s", i + 1,
-				(double)a.start_ns / 1e6, a.peer[0] != '\0' ? a.peer : "-", a.phase,
-				a.detail[0] != '\0' ? a.detail : sn_strerror(a.code));
-		(void)fprintf(stderr, " (after %.1f ms)", (double)a.duration_ns / 1e6);
-		(void)fprintf(stderr, "%s%s\n", a.decision[0] != '\0' ? " -> " : "", a.decision);
+		if (sn_error_attempt(err, i, &a) == 0)
+			put_attempt(i + 1, &a);
 	}
 	if (id[0] != '\0')
 		(void)fprintf(stderr, "  call %s\n", id);

@@ -2,6 +2,7 @@
 #include "app/session.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,23 +13,38 @@
 #include "mesh/config.h"
 
 #define AGENT_MAX 2048
+#define LINE_MAX_BYTES 1100
 
-/* The library's lines on stderr. */
+/* What the library says: shown with -v and -vv; the latest warning is kept for the sentence about an
+ * agent that never came. */
+struct session_log {
+	const struct sn_cli *cli;
+	enum sn_log_level shown;
+	pthread_mutex_t lock;
+	char latest[LINE_MAX_BYTES];
+};
+
 static void log_line(enum sn_log_level level, const char *line, void *arg)
 {
 	static const char *const names[] = {"error", "warning", "info", "debug"};
+	struct session_log *log = arg;
 
-	sn__cli_log(arg, names[level], line);
+	if (level <= SN_LOG_WARNING) {
+		(void)pthread_mutex_lock(&log->lock);
+		(void)snprintf(log->latest, sizeof log->latest, "%s", line);
+		(void)pthread_mutex_unlock(&log->lock);
+	}
+	if (level <= log->shown)
+		sn__cli_log(log->cli, names[level], line);
 }
 
-/* What -v and -vv stand for. */
-static enum sn_log_level log_level(const struct sn_cli *cli)
+static void log_init(struct session_log *log, const struct sn_cli *cli)
 {
 	const char *v = cli->opt[SN_OPT_VERBOSE];
 
-	if (v == NULL)
-		return SN_LOG_ERROR;
-	return v[0] == '\0' ? SN_LOG_INFO : SN_LOG_DEBUG;
+	log->cli = cli;
+	log->shown = v == NULL ? SN_LOG_ERROR : v[0] == '\0' ? SN_LOG_INFO : SN_LOG_DEBUG;
+	log->latest[0] = '\0';
 }
 
 /* --config, $SINEW_CONFIG, or sinew.yaml when there is one; NULL: none. */
@@ -110,6 +126,9 @@ static int open_failed(const struct sn_cli *cli, int code, struct sn_error *err)
 	return code == SN_E_NOMEM || code == SN_E_IO ? SN_EXIT_FAILED : SN_EXIT_USAGE;
 }
 
+/* Outlives the runtime of the one session a process has. */
+static struct session_log session_log = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
 int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt)
 {
 	struct sn_options opts = SN_OPTIONS_INIT;
@@ -125,9 +144,10 @@ int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt)
 		opts.record_dir = record_dir;
 	opts.config = config_of(cli);
 	opts.agent = cli->opt[SN_OPT_AGENT];
+	log_init(&session_log, cli);
 	opts.log = log_line;
-	opts.log_arg = cli;
-	opts.log_level = log_level(cli);
+	opts.log_arg = &session_log;
+	opts.log_level = SN_MAX(session_log.shown, SN_LOG_WARNING);
 	agent_of(cli, opts.config, agent, sizeof agent);
 	if (opts.config == NULL && agent[0] == '\0' && source == NULL) {
 		sn__cli_say(cli,
@@ -140,9 +160,10 @@ int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt)
 		return open_failed(cli, r, err);
 	r = sn_wait_ready(rt, cli->timeout_ms);
 	if (r != 0) {
-		sn__cli_say(cli, "no message from the agent %s within %u ms", agent,
-				cli->timeout_ms);
 		(void)sn_close(rt, NULL, NULL);
+		sn__cli_say(cli, "no message from the agent %s within %u ms%s%s", agent,
+				cli->timeout_ms, session_log.latest[0] != '\0' ? "; " : "",
+				session_log.latest);
 		return SN_EXIT_FAILED;
 	}
 	*ret_rt = rt;

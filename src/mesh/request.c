@@ -386,6 +386,10 @@ static void on_done(struct sn_http_req *req)
 		return;
 	if (f->data_error != 0)
 		req->result.code = f->data_error;
+	if (f->data_error == SN_E_LIMIT)
+		snprintf(req->result.detail, sizeof(req->result.detail),
+				"the answer is larger than max-response (%llu bytes)",
+				(unsigned long long)f->call.policy->max_response);
 	sn__fetch_outcome(&req->result, f->retry_after_ms, &outcome);
 	if (f->given && !f->whole && outcome.code != 0)
 		outcome.class = SN_OUTCOME_REJECTED; /* the owner has seen the head: this is final */

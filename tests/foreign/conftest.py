@@ -15,7 +15,7 @@ import time
 import pytest
 import websockets
 
-BINARY = os.environ.get("SINEW_BINARY", "build/sinew")
+BINARY = os.path.abspath(os.environ.get("SINEW_BINARY", "build/sinew"))
 PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "20"))
 
 
@@ -89,7 +89,10 @@ class Agent:
 
         async def send():
             for ws in list(self.sockets):
-                await ws.send(text)
+                try:
+                    await ws.send(text)
+                except websockets.ConnectionClosed:
+                    pass  # it refused what was sent before; it will come again
         asyncio.run_coroutine_threadsafe(send(), self.loop).result(PATIENCE)
 
     def drop(self):

@@ -134,7 +134,7 @@ def test_story_lists_attempts_and_the_id_for_why(sinew, cleanup):
     port = free_port()
     a = an_agent(cleanup, peers_message(port, **FAST))
     r = sinew.run("request", "service", "basket", "rest", "/", agent=a)
-    attempts = [x for x in r.stderr.splitlines() if ":%d" % port in x and "connect " in x]
+    attempts = [x for x in r.stderr.splitlines() if re.match(r"  +\d  .*:%d +connect " % port, x)]
     call = re.search(r"call ([0-9a-f]{16})", r.stderr).group(1)
     assert r.returncode == 1 and len(attempts) == 3
     w = sinew.run("why", call)
