@@ -119,7 +119,7 @@ void sn__timer_start(struct sn_loop *loop, struct sn_timer *t, uint64_t delay_ns
 {
 	need_turn(loop);
 	t->fn = fn;
-	sn__wheel_start(&loop->wheel, t, sn_time_add(loop->now_ns, delay_ns));
+	sn__wheel_start(&loop->wheel, t, loop->now_ns, sn_time_add(loop->now_ns, delay_ns));
 }
 
 void sn__timer_stop(struct sn_loop *loop, struct sn_timer *t)

@@ -36,20 +36,29 @@ static struct sn_loop_uv *lu_of(struct sn_loop *loop)
 
 /* ---- turns ---- */
 
+/** A timer keeps the loop alive exactly while one is armed. */
+static void hold_for_timers(struct sn_loop_uv *lu)
+{
+	bool hold = lu->loop.wheel.n_timers > 0;
+
+	if (hold == lu->timer_holds)
+		return;
+	lu->timer_holds = hold;
+	if (hold)
+		uv_ref((uv_handle_t *)&lu->timer);
+	else
+		uv_unref((uv_handle_t *)&lu->timer);
+}
+
 /** Set libuv's timer to the wheel's next tick. A timer set too early only costs a look. */
 static void arm(struct sn_loop_uv *lu)
 {
-	uint64_t next_ns, next_ms, now_ms;
+	uint64_t next_ms, now_ms;
 
-	if (lu->loop.wheel.n_timers == 0) {
-		if (uv_has_ref((uv_handle_t *)&lu->timer))
-			uv_unref((uv_handle_t *)&lu->timer);
+	hold_for_timers(lu);
+	if (lu->loop.wheel.n_timers == 0)
 		return;
-	}
-	if (!uv_has_ref((uv_handle_t *)&lu->timer))
-		uv_ref((uv_handle_t *)&lu->timer);
-	next_ns = sn__wheel_next_ns(&lu->loop.wheel, lu->loop.now_ns);
-	next_ms = sn_ns_to_ms(next_ns);
+	next_ms = sn_ns_to_ms(sn__wheel_next_ns(&lu->loop.wheel, lu->loop.now_ns));
 	if (next_ms >= lu->timer_ms)
 		return;
 	lu->timer_ms = next_ms;
@@ -102,8 +111,9 @@ static void on_prepare(uv_prepare_t *h)
 		/* A task was the one event of a run that waits for one. */
 		if (sn_list_empty(&lu->loop.tasks) && !(lu->once && had_tasks))
 			(void)uv_idle_stop(&lu->idle);
+		arm(lu);
 	}
-	arm(lu);
+	hold_for_timers(lu); /* stopped outside a turn */
 	close_if_drained(lu);
 }
 

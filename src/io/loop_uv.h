@@ -19,6 +19,7 @@ struct sn_loop_uv {
 	uv_idle_t idle; /* active: do not wait for events */
 	uv_async_t async;
 	uv_timer_t timer;
+	bool timer_holds;
 	uint64_t timer_ms;      /* what the timer is set to; UINT64_MAX: not set */
 	unsigned n_handles;     /* of libuv, not yet gone; and jobs */
 	struct sn_list watches; /* sn_watch.link */

@@ -191,6 +191,38 @@ static void in_a_host(void **state)
 	assert_int_equal(sn__mem_live(), live);
 }
 
+static void on_host_stop(uv_timer_t *h)
+{
+	struct guest *g = h->data;
+
+	if (g->started_ns++ == 0) {
+		sn__timer_start(g->loop, &g->timer, 60 * SN_NS_PER_S, guest_timer);
+		return;
+	}
+	sn__timer_stop(g->loop, &g->timer);
+	uv_close((uv_handle_t *)h, NULL);
+}
+
+/* A timer that the host's callback stops holds the host no longer. */
+static void stopped_in_a_host(void **state)
+{
+	uv_loop_t host;
+	uv_timer_t timer;
+	struct guest g = {.fired = false};
+
+	assert_int_equal(uv_loop_init(&host), 0);
+	assert_int_equal(sn__loop_uv_open(&host, &g.loop, NULL), 0);
+	assert_int_equal(uv_timer_init(&host, &timer), 0);
+	timer.data = &g;
+	assert_int_equal(uv_timer_start(&timer, on_host_stop, 5, 5), 0);
+	assert_int_equal(uv_run(&host, UV_RUN_DEFAULT), 0);
+	assert_false(g.fired);
+	sn__loop_close(g.loop, guest_closed, &g);
+	assert_int_equal(uv_run(&host, UV_RUN_DEFAULT), 0);
+	assert_true(g.closed);
+	assert_int_equal(uv_loop_close(&host), 0);
+}
+
 /* ---- a foreign loop ---- */
 
 static int wait_foreign(struct sn_loop *loop)
@@ -586,6 +618,7 @@ int main(void)
 			UV(posts_of_threads),
 			UV(own_thread),
 			cmocka_unit_test(in_a_host),
+			cmocka_unit_test(stopped_in_a_host),
 			UV(in_a_foreign_loop),
 			UV(foreign_descriptors),
 			UV(out_of_descriptors),

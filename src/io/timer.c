@@ -45,8 +45,11 @@ static void place(struct sn_wheel *w, struct sn_timer *t)
 	w->used[level] |= UINT64_C(1) << slot;
 }
 
-void sn__wheel_start(struct sn_wheel *w, struct sn_timer *t, uint64_t due_ns)
+void sn__wheel_start(struct sn_wheel *w, struct sn_timer *t, uint64_t now_ns, uint64_t due_ns)
 {
+	/* After a time without timers: what is started shall lie on a low level. */
+	if (w->n_timers == 0 && now_ns / SN_WHEEL_TICK_NS > w->tick)
+		w->tick = now_ns / SN_WHEEL_TICK_NS;
 	if (sn_timer_armed(t))
 		sn_list_remove(&t->link);
 	else

@@ -24,7 +24,7 @@ struct sn_wheel {
 };
 
 void sn__wheel_init(struct sn_wheel *w, uint64_t now_ns);
-void sn__wheel_start(struct sn_wheel *w, struct sn_timer *t, uint64_t due_ns);
+void sn__wheel_start(struct sn_wheel *w, struct sn_timer *t, uint64_t now_ns, uint64_t due_ns);
 void sn__wheel_stop(struct sn_wheel *w, struct sn_timer *t);
 /** When sn__wheel_run() has to be called next (at the latest a level has to move down);
  * SN_NEVER_NS without timers. Not before this time is anything due. */
