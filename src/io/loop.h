@@ -42,7 +42,7 @@ enum sn_run {
 bool sn__loop_run(struct sn_loop *loop, enum sn_run mode);
 void sn__loop_stop(struct sn_loop *loop);
 /** SN_RUN_DEFAULT goes on although nothing is active, until sn__loop_stop(): for a loop that waits
- * for posts of other threads. */
+ * for posts of other threads. A host's loop is kept alive. */
 void sn__loop_hold(struct sn_loop *loop, bool hold);
 /** Descriptor that becomes readable when sn__loop_run(NOWAIT) has work (foreign loops), and the
  * milliseconds until a timer is due (-1: none). SN_E_NOTSUP on the simulation. */

@@ -220,7 +220,7 @@ static void back_pressure(void **state)
 	do {
 		sent = p.client.sent;
 		for (int i = 0; i < 200; i++)
-			(void)sn__loop_run(w->a, SN_RUN_NOWAIT);
+			(void)world_poll(w);
 		if (w->sim != NULL)
 			(void)sn__sim_run(w->sim, sn__sim_now_ns(w->sim) + 10 * SN_NS_PER_S);
 	} while (p.client.sent != sent || sent == 0 || p.server.received < 100000);
@@ -237,7 +237,7 @@ static void back_pressure(void **state)
 
 static void wait_for(struct world *w, const uint64_t *what, uint64_t value)
 {
-	while (*what < value && sn__loop_run(w->a, SN_RUN_ONCE))
+	while (*what < value && world_once(w))
 		;
 	assert_true(*what >= value);
 }
@@ -320,13 +320,13 @@ static void read_without_event(void **state)
 					 &n_read, &client, NULL),
 			0);
 	while (!p.server.connected)
-		(void)sn__loop_run(w->a, SN_RUN_ONCE);
+		(void)world_once(w);
 	sn__stream_want(p.server.stream, 0);
 	assert_int_equal(sn__stream_write(p.server.stream, &SN_STR("a"), 1), 1);
 	wait_for(w, &n_read, 1);
 	assert_int_equal(sn__stream_write(p.server.stream, &SN_STR("b"), 1), 1);
 	do {
-		(void)sn__loop_run(w->a, SN_RUN_NOWAIT);
+		(void)world_poll(w);
 		if (w->sim != NULL)
 			(void)sn__sim_run(w->sim, sn__sim_now_ns(w->sim) + SN_NS_PER_S);
 		n = sn__stream_read(client, &byte, 1);
@@ -380,7 +380,7 @@ static void paused_listener(void **state)
 				0);
 	wait_for(w, &connected, 20);
 	wait_for(w, &c.n_all, 3);
-	(void)sn__loop_run(w->a, SN_RUN_NOWAIT);
+	(void)world_poll(w);
 	assert_int_equal(c.n, 3);
 	sn__listener_pause(c.l, false);
 	wait_for(w, &c.n_all, 20);
@@ -407,25 +407,26 @@ static void taken_address(void **state)
 	sn__listener_close(l);
 }
 
-#define BOTH(test) \
+#define ALL(test) \
 	cmocka_unit_test_setup_teardown(test, world_uv, world_close), \
+			cmocka_unit_test_setup_teardown(test, world_host, world_close), \
 			cmocka_unit_test_setup_teardown(test, world_sim, world_close), \
 			cmocka_unit_test_setup_teardown(test, world_rough, world_close)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-			BOTH(tcp),
-			BOTH(unix_sockets),
-			BOTH(refused),
-			BOTH(refusal_is_explained),
-			BOTH(back_pressure),
-			BOTH(resets),
-			BOTH(close_unread),
-			BOTH(closed_before_anything),
-			BOTH(read_without_event),
-			BOTH(paused_listener),
-			BOTH(taken_address),
+			ALL(tcp),
+			ALL(unix_sockets),
+			ALL(refused),
+			ALL(refusal_is_explained),
+			ALL(back_pressure),
+			ALL(resets),
+			ALL(close_unread),
+			ALL(closed_before_anything),
+			ALL(read_without_event),
+			ALL(paused_listener),
+			ALL(taken_address),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,7 +3,9 @@
 #define SN_SRC_IO_WORLD_TEST_H
 
 /* Internal, tests only: two loops to talk to each other, on either back end (on libuv both are the
- * same loop), so that one test runs on both. */
+ * same loop; or one in a host's loop), so that one test runs on all. */
+
+#include <uv.h>
 
 #include "base/mem.h"
 #include "base/test.h"
@@ -13,6 +15,8 @@
 
 struct world {
 	struct sn_sim *sim; /* NULL: libuv */
+	uv_loop_t host;
+	bool hosted;
 	struct sn_loop *a, *b;
 	int64_t live;
 };
@@ -36,6 +40,18 @@ static inline struct world *world_open(const struct sn_sim_options *opts /* NULL
 static inline int world_uv(void **state)
 {
 	*state = world_open(NULL);
+	return 0;
+}
+
+static inline int world_host(void **state)
+{
+	struct world *w = test_malloc(sizeof *w);
+
+	*w = (struct world){.live = sn__mem_live(), .hosted = true};
+	assert_int_equal(uv_loop_init(&w->host), 0);
+	assert_int_equal(sn__loop_uv_open(&w->host, &w->a, NULL), 0);
+	w->b = w->a;
+	*state = w;
 	return 0;
 }
 
@@ -68,6 +84,10 @@ static inline int world_close(void **state)
 	int64_t leaked;
 
 	sn__loop_close(w->a, NULL, NULL);
+	if (w->hosted) {
+		assert_int_equal(uv_run(&w->host, UV_RUN_DEFAULT), 0);
+		assert_int_equal(uv_loop_close(&w->host), 0);
+	}
 	if (w->b != w->a)
 		sn__loop_close(w->b, NULL, NULL);
 	sn__sim_destroy(w->sim);
@@ -78,18 +98,31 @@ static inline int world_close(void **state)
 	return leaked == 0 ? 0 : -1;
 }
 
-/** Until *@done or until nothing can happen. */
-static inline void world_run(struct world *w, const bool *done)
+/** Wait for something and do it. Whether anything can still happen. */
+static inline bool world_once(struct world *w)
 {
-	while (!*done && sn__loop_run(w->a, SN_RUN_ONCE))
-		;
-	assert_true(*done);
+	return w->hosted ? uv_run(&w->host, UV_RUN_ONCE) != 0 : sn__loop_run(w->a, SN_RUN_ONCE);
+}
+
+/** Do what is possible now. */
+static inline bool world_poll(struct world *w)
+{
+	return w->hosted ? uv_run(&w->host, UV_RUN_NOWAIT) != 0 : sn__loop_run(w->a, SN_RUN_NOWAIT);
 }
 
 /** Whatever can still happen. Nothing may be waiting for ever. */
-static inline void world_drain(struct world *w)
+static inline bool world_drain(struct world *w)
 {
-	(void)sn__loop_run(w->a, SN_RUN_DEFAULT);
+	return w->hosted ? uv_run(&w->host, UV_RUN_DEFAULT) != 0
+			 : sn__loop_run(w->a, SN_RUN_DEFAULT);
+}
+
+/** Until *@done or until nothing can happen. */
+static inline void world_run(struct world *w, const bool *done)
+{
+	while (!*done && world_once(w))
+		;
+	assert_true(*done);
 }
 
 static inline struct sn_addr world_addr(const char *text)
