@@ -564,7 +564,8 @@ static void conn_eof(struct sn_http_conn *conn)
 /* Parse what is in conn->in, and drop what was used. */
 static void conn_parse_own(struct sn_http_conn *conn)
 {
-	size_t used = conn_parse(conn, sn__buf_str(&conn->in));
+	struct sn_str in = conn->in.len > 0 ? sn__buf_str(&conn->in) : SN_STR("");
+	size_t used = conn_parse(conn, in);
 
 	if (conn->state == HTTP_CONN_GONE)
 		return; /* freed on leaving, with the buffer */
@@ -720,7 +721,8 @@ void sn__http_pause(struct sn_http_req *req, bool pause)
 		return;
 	if (!pause)
 		conn->last_ns = sn__loop_now_ns(conn->dest->pool->loop);
-	if (!pause && conn->in.len > 0)
+	/* Also with nothing left over: the parser may have the end still to tell. */
+	if (!pause && conn->head_seen)
 		sn__loop_defer(conn->dest->pool->loop, &conn->task, on_resume);
 	conn_want(conn);
 }

@@ -628,6 +628,33 @@ static void paused(void **state)
 	sn__free(answer);
 }
 
+/* The last piece has come, the end is still to be told, and nothing more will come to wake it. */
+static void paused_at_the_end(void **state)
+{
+	static const struct step step = {OK5, THEN_KEEP};
+	struct world w;
+	struct probe p;
+	int pending = 1;
+
+	world_open(&w, &step, 1, NULL);
+	probe_init(&p, "GET", "/");
+	p.pending = &pending;
+	p.data = pause_once;
+	assert_int_equal(sn__http_start(w.dest, &p.req, NULL), 0);
+	for (int i = 0; p.n_data == 0; i++) {
+		assert_true(i < ROUNDS);
+		turn(&w);
+	}
+	assert_int_equal(pending, 1);
+	sn__http_pause(&p.req, false);
+	assert_int_equal(pending, 1);
+	run_until(&w, &pending);
+	assert_int_equal(p.req.result.code, 0);
+	assert_int_equal(sn__http_dest_connections(w.dest), 1);
+	probe_finish(&p);
+	world_close(&w);
+}
+
 static void cancel_itself(struct probe *p)
 {
 	sn__http_cancel(&p->req, SN_E_DEADLINE);
@@ -933,6 +960,7 @@ int main(void)
 			cmocka_unit_test(from_source),
 			cmocka_unit_test(source_fails),
 			cmocka_unit_test(paused),
+			cmocka_unit_test(paused_at_the_end),
 			cmocka_unit_test(cancelled),
 			cmocka_unit_test(upgraded),
 			cmocka_unit_test(closed_with_requests),
