@@ -507,7 +507,7 @@ static const struct sn_policy *combine(struct sn_policy_tree *tree,
 	return &c->policy;
 }
 
-static const struct sn_policy *policy_on(
+static const struct sn_policy *policy_in(
 		struct sn_policy_tree *tree, const struct sn_paths *paths, enum sn_dialect dialect)
 {
 	const struct node *nodes[SN_TARGET_RANKS] = {NULL};
@@ -527,6 +527,12 @@ static const struct sn_policy *policy_on(
 	return p != NULL ? p : nodes[0]->policy[dialect];
 }
 
+const struct sn_policy *sn__policies_on(
+		struct sn_policies *ps, const struct sn_paths *paths, enum sn_dialect dialect)
+{
+	return policy_in(ps->tree, paths, dialect);
+}
+
 const struct sn_policy *sn__policies_of(struct sn_policies *ps, const struct sn_target *t,
 		struct sn_policy_cache *cache, enum sn_dialect dialect)
 {
@@ -539,7 +545,7 @@ const struct sn_policy *sn__policies_of(struct sn_policies *ps, const struct sn_
 
 		sn__policies_paths(ps, sn__target_kind(t), sn__target_name(t),
 				sn__target_endpoint(t), &paths);
-		cache->policy[dialect] = policy_on(ps->tree, &paths, dialect);
+		cache->policy[dialect] = policy_in(ps->tree, &paths, dialect);
 	}
 	return cache->policy[dialect];
 }

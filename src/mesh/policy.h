@@ -163,6 +163,10 @@ struct sn_policy_cache {
 const struct sn_policy *sn__policies_of(struct sn_policies *ps, const struct sn_target *t,
 		struct sn_policy_cache *cache, enum sn_dialect dialect);
 
+/** The same by paths, without a cache. */
+const struct sn_policy *sn__policies_on(
+		struct sn_policies *ps, const struct sn_paths *paths, enum sn_dialect dialect);
+
 /** Keep what sn__policies_of() returns beyond the turn. */
 struct sn_policy_tree;
 struct sn_policy_tree *sn__policies_hold(struct sn_policies *ps);
