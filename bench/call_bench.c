@@ -37,8 +37,8 @@ static void must(bool right, const char *what)
 
 static void report(const char *name, double value, const char *unit, const char *want)
 {
-	printf("{\"name\":\"call: %s\",\"value\":%.1f,\"unit\":\"%s\",\"want\":\"%s\"}\n", name, value,
-			unit, want);
+	printf("{\"name\":\"call: %s\",\"value\":%.1f,\"unit\":\"%s\",\"want\":\"%s\"}\n", name,
+			value, unit, want);
 	(void)fflush(stdout);
 }
 
@@ -46,7 +46,8 @@ static void report(const char *name, double value, const char *unit, const char 
 
 static int put_peers(struct sn_update *u, struct sn_batch *batch)
 {
-	const struct sn_path path = {.n = 3, .part = {SN_STR("service"), SN_STR("s"), SN_STR("default")}};
+	const struct sn_path path = {
+			.n = 3, .part = {SN_STR("service"), SN_STR("s"), SN_STR("default")}};
 	char json[2048];
 	size_t at = 1;
 
@@ -87,10 +88,13 @@ static double picks(struct bench *b, enum sn_balance balance)
 	uint32_t sum = 0;
 
 	for (unsigned i = 0; i < PICKS; i++) {
-		struct sn_pick pick = {.mt = mt, .peers = peers, .policy = &policy, .balance = balance,
-			.rng = sn__loop_rng(b->loop),
-			/* Costs are seen to decay. */
-			.now_ns = start + (uint64_t)i * 1000};
+		struct sn_pick pick = {.mt = mt,
+				.peers = peers,
+				.policy = &policy,
+				.balance = balance,
+				.rng = sn__loop_rng(b->loop),
+				/* Costs are seen to decay. */
+				.now_ns = start + (uint64_t)i * 1000};
 
 		must(sn__balance_pick(&pick) == 0, "pick");
 		sum += pick.index;
@@ -105,17 +109,17 @@ static void bench_picks(struct bench *b)
 		enum sn_balance balance;
 		const char *name, *want;
 	} kinds[] = {
-		{SN_BALANCE_RANDOM, "pick of 10, random", "<= 50 (5-8 feasible)"},
-		{SN_BALANCE_ROUND_ROBIN, "pick of 10, round-robin", "<= 50"},
-		{SN_BALANCE_LEAST_REQUEST, "pick of 10, least-request", "<= 50"},
-		{SN_BALANCE_PEAK_EWMA, "pick of 10, peak-ewma", "<= 50 (35-47 feasible)"},
-		{SN_BALANCE_FIRST, "pick of 10, first", "<= 50"},
+			{SN_BALANCE_RANDOM, "pick of 10, random", "<= 50 (5-8 feasible)"},
+			{SN_BALANCE_ROUND_ROBIN, "pick of 10, round-robin", "<= 50"},
+			{SN_BALANCE_LEAST_REQUEST, "pick of 10, least-request", "<= 50"},
+			{SN_BALANCE_PEAK_EWMA, "pick of 10, peak-ewma", "<= 50 (35-47 feasible)"},
+			{SN_BALANCE_FIRST, "pick of 10, first", "<= 50"},
 	};
 	const struct sn_peers *peers = sn__target_peers(target(b));
 
 	for (uint32_t i = 0; i < peers->n; i++) {
-		struct sn_peer_state *ps = sn__mesh_peer(sn__mesh_target(b->mesh, target(b)),
-				&peers->peers[i]);
+		struct sn_peer_state *ps = sn__mesh_peer(
+				sn__mesh_target(b->mesh, target(b)), &peers->peers[i]);
 
 		must(ps != NULL, "memory");
 		sn__peer_state_set_cost(ps, 1e6 + i * 1e4, sn__clock_mono_ns());
@@ -210,11 +214,16 @@ int main(void)
 	must(sn__policies_create(&(struct sn_policies_options){.loop = b->loop}, &b->policies) == 0,
 			"policies");
 	must(sn__metrics_create(0, &b->metrics) == 0, "metrics");
-	must(sn__recorder_create(&(struct sn_recorder_options){.loop = b->loop}, &b->recorder, &err) == 0,
+	must(sn__recorder_create(&(struct sn_recorder_options){.loop = b->loop}, &b->recorder,
+			     &err) == 0,
 			"recorder");
-	must(sn__mesh_create(&(struct sn_mesh_options){.loop = b->loop, .catalog = b->cat,
-			     .policies = b->policies, .metrics = b->metrics, .recorder = b->recorder},
-			     &b->mesh) == 0, "mesh");
+	must(sn__mesh_create(&(struct sn_mesh_options){.loop = b->loop,
+					     .catalog = b->cat,
+					     .policies = b->policies,
+					     .metrics = b->metrics,
+					     .recorder = b->recorder},
+			     &b->mesh) == 0,
+			"mesh");
 	b->update.work = put_peers;
 	b->update.done = peers_are_there;
 	sn__catalog_submit(b->cat, &b->update);

@@ -597,8 +597,8 @@ void sn__call_cancel(struct sn_call *call)
 
 void sn__calls_close(struct sn_mesh *mesh)
 {
-	SN_LIST_FOREACH_SAFE(l, &mesh->calls)
-	stop(SN_CONTAINER_OF(l, struct sn_call, link), SN_E_CLOSED);
+	SN_LIST_FOREACH_SAFE (l, &mesh->calls)
+		stop(SN_CONTAINER_OF(l, struct sn_call, link), SN_E_CLOSED);
 }
 
 uint64_t sn__call_left_ns(const struct sn_call *call)

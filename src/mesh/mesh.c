@@ -76,11 +76,13 @@ void sn__mesh_destroy(struct sn_mesh *mesh)
 	if (mesh == NULL)
 		return;
 	sn__mesh_probes_close(mesh);
-	SN_LIST_FOREACH_SAFE(l, &mesh->states)
-	state_drop(SN_CONTAINER_OF(l, struct sn_peer_state, link));
+	SN_LIST_FOREACH_SAFE (l, &mesh->states) {
+		state_drop(SN_CONTAINER_OF(l, struct sn_peer_state, link));
+	}
 	/* The targets' slots are left as they are: the catalog may be gone before us. */
-	SN_LIST_FOREACH_SAFE(l, &mesh->targets)
-	sn__free(SN_CONTAINER_OF(l, struct sn_mesh_target, link));
+	SN_LIST_FOREACH_SAFE (l, &mesh->targets) {
+		sn__free(SN_CONTAINER_OF(l, struct sn_mesh_target, link)->block);
+	}
 	sn__account_close(mesh);
 	sn__free(mesh->spare);
 	sn__free(mesh);
@@ -108,12 +110,14 @@ const struct sn_policy *sn__mesh_policy(
 struct sn_mesh_target *sn__mesh_target(struct sn_mesh *mesh, struct sn_target *t)
 {
 	struct sn_mesh_target *mt = atomic_load_explicit(sn__target_slot(t), memory_order_acquire);
+	void *block;
 
 	if (mt != NULL)
 		return mt;
-	mt = sn__calloc(1, sizeof *mt);
+	mt = sn_alloc_line(sizeof *mt, &block);
 	if (mt == NULL)
 		return NULL;
+	mt->block = block;
 	mt->mesh = mesh;
 	mt->target = t;
 	sn_list_init(&mt->pending);

@@ -12,15 +12,15 @@ struct sn_peer_state *sn__peer_state_create(
 		struct sn_mesh_target *mt, const struct sn_peer *peer, uint64_t serial)
 {
 	size_t texts = peer->identity.len + peer->protocol.len + peer->address.len + 3;
-	char *block = sn__calloc(1, SN_CACHE_LINE - 1 + sizeof(struct sn_peer_state) + texts);
 	const struct sn_str from[3] = {peer->identity, peer->protocol, peer->address};
 	const char *to[3];
 	struct sn_peer_state *ps;
+	void *block;
 	char *text;
 
-	if (block == NULL)
+	ps = sn_alloc_line(sizeof *ps + texts, &block);
+	if (ps == NULL)
 		return NULL;
-	ps = (void *)(((uintptr_t)block + SN_CACHE_LINE - 1) & ~(uintptr_t)(SN_CACHE_LINE - 1));
 	ps->block = block;
 	text = (char *)(ps + 1);
 	for (int i = 0; i < 3; i++) {

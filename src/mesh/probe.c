@@ -110,6 +110,6 @@ void sn__mesh_probe(struct sn_peer_state *ps, const struct sn_policy *policy)
 
 void sn__mesh_probes_close(struct sn_mesh *mesh)
 {
-	SN_LIST_FOREACH_SAFE(l, &mesh->probes)
-	probe_free(SN_CONTAINER_OF(l, struct probe, link));
+	SN_LIST_FOREACH_SAFE (l, &mesh->probes)
+		probe_free(SN_CONTAINER_OF(l, struct probe, link));
 }

@@ -6,6 +6,7 @@
  * to a target share. Loop thread. */
 
 #include "base/list.h"
+#include "base/mem.h"
 #include "io/loop.h"
 #include "mesh/breaker.h"
 #include "mesh/budget.h"
@@ -44,25 +45,41 @@ struct sn_mesh {
 };
 
 struct sn_mesh_target {
-	struct sn_list link;
-	struct sn_mesh *mesh;
-	struct sn_target *target;
+	/* Read by every pick: one cache line. */
+	_Alignas(SN_CACHE_LINE) struct sn_mesh *mesh;
 	struct sn_policy_cache cache;
-	struct sn_budget budget;
-	struct sn_list pending; /* sn_permit.link, in order */
-	uint32_t n_pending, inflight;
+	uint32_t inflight;
 	uint32_t n_barred;         /* peer states whose breaker must be asked */
-	uint64_t probe_due_ns;     /* no barred peer has a probe due before then; 0: look */
 	uint64_t exclude_until_ns; /* some peer asked to be left alone until then */
 	uint64_t round_robin;
+
+	uint64_t probe_due_ns; /* no barred peer has a probe due before then; 0: look */
+	struct sn_target *target;
+	struct sn_list link;    /* mesh->targets */
+	struct sn_list pending; /* sn_permit.link, in order */
+	uint32_t n_pending;
 	uint32_t why_countdown; /* to the next ordinary call that is recorded */
 	bool draining, again, monitoring;
+	struct sn_budget budget;
 	struct sn_target_monitor monitor;
 	struct sn_series *calls[SN_CALL_LABELS], *seconds, *attempts;
+	void *block; /* what was allocated */
 };
 
 /** Made when missing. NULL: out of memory. */
 struct sn_mesh_target *sn__mesh_target(struct sn_mesh *mesh, struct sn_target *t);
+
+/** @size zeroed bytes that begin with a cache line; *ret_block is to be freed. NULL: out of memory. */
+static inline void *sn_alloc_line(size_t size, void **ret_block)
+{
+	char *block = sn__calloc(1, size + SN_CACHE_LINE - 1);
+
+	*ret_block = block;
+	if (block == NULL)
+		return NULL;
+	return (void *)(((uintptr_t)block + SN_CACHE_LINE - 1) & ~(uintptr_t)(SN_CACHE_LINE - 1));
+}
+
 static inline const struct sn_policy *sn_mesh_target_policy(
 		struct sn_mesh_target *mt, enum sn_dialect dialect)
 {
