@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The agent as connectors see it, on the simulated network; only the mesh file is a real one. */
+#include "app/agent.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "io/http.h"
+#include "io/world_test.h"
+#include "io/ws.h"
+
+#define ADDRESS "127.0.0.1:55555"
+#define MESSAGES_MAX 16
+
+struct lines {
+	unsigned n;
+	char last[700];
+};
+
+struct fixture {
+	struct world *w;
+	struct sn_agent *agent;
+	struct sn_http_pool *pool;
+	struct sn_http_dest *dest;
+	struct lines lines;
+	char path[64]; /* of the mesh file */
+};
+
+static void keep_line(const char *level, const char *line, void *arg)
+{
+	struct lines *l = arg;
+
+	l->n++;
+	(void)snprintf(l->last, sizeof l->last, "%s: %s", level, line);
+}
+
+static void write_mesh(struct fixture *f, const char *text)
+{
+	char fresh[80];
+	FILE *file;
+
+	/* By rename, as editors do. */
+	(void)snprintf(fresh, sizeof fresh, "%s.new", f->path);
+	file = fopen(fresh, "w");
+	assert_non_null(file);
+	assert_int_equal(fwrite(text, 1, strlen(text), file), strlen(text));
+	assert_int_equal(fclose(file), 0);
+	assert_int_equal(rename(fresh, f->path), 0);
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = test_malloc(sizeof *f);
+	struct sn_http_dest_options dest = {.host = "127.0.0.1", .port = 55555};
+	struct sn_agent_options opts = {.say = keep_line, .say_arg = &f->lines};
+	struct sn_error err;
+	void *w;
+	int fd;
+
+	*f = (struct fixture){.path = "/tmp/sinew-agent-XXXXXX"};
+	fd = mkstemp(f->path);
+	assert_true(fd >= 0);
+	assert_int_equal(close(fd), 0);
+	write_mesh(f, "services: {app: {endpoints: {client: ['10.0.0.1:4000']}}}\n"
+		      "tasks: {own: {policies: {timeout: 1}}}\n");
+	assert_int_equal(world_sim(&w), 0);
+	f->w = w;
+	opts.addr = world_addr(ADDRESS);
+	opts.mesh = f->path;
+	if (sn__agent_open(f->w->a, &opts, &f->agent, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(sn__http_pool_create(f->w->b, NULL, &f->pool), 0);
+	assert_int_equal(sn__http_dest_create(f->pool, &dest, &f->dest), 0);
+	*state = f;
+	return 0;
+}
+
+static void set_done(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	bool agent_closed = false, pool_closed = false;
+	void *w = f->w;
+	int r;
+
+	sn__http_dest_unref(f->dest);
+	sn__http_pool_close(f->pool, set_done, &pool_closed);
+	sn__agent_close(f->agent, set_done, &agent_closed);
+	world_run(f->w, &agent_closed);
+	world_run(f->w, &pool_closed);
+	r = world_close(&w);
+	(void)unlink(f->path);
+	test_free(f);
+	return r;
+}
+
+/* Let virtual time pass: everything that is on its way arrives. */
+static void settle(struct fixture *f)
+{
+	(void)sn__sim_run(f->w->sim, sn__sim_now_ns(f->w->sim) + SN_NS_PER_S);
+}
+
+/* ---- HTTP ---- */
+
+struct request {
+	struct sn_http_req req;
+	char body[4096];
+	size_t n;
+	bool done;
+};
+
+static void on_data(struct sn_http_req *req, struct sn_str data)
+{
+	struct request *r = SN_CONTAINER_OF(req, struct request, req);
+
+	assert_true(r->n + data.len < sizeof r->body);
+	memcpy(r->body + r->n, data.ptr, data.len);
+	r->n += data.len;
+}
+
+static void on_done(struct sn_http_req *req)
+{
+	SN_CONTAINER_OF(req, struct request, req)->done = true;
+}
+
+/* The status; the answer's body stays in @r. */
+static unsigned http(struct fixture *f, struct request *r, const char *method, const char *target,
+		const char *body, const struct sn_http_header *header)
+{
+	static const struct sn_http_req_ops ops = {.on_data = on_data, .on_done = on_done};
+
+	*r = (struct request){.req = {.ops = &ops, .method = sn_str_from(method),
+		.target = sn_str_from(target), .body = sn_str_from(body), .headers = header,
+		.n_headers = header != NULL ? 1 : 0}};
+	assert_int_equal(sn__http_start(f->dest, &r->req, NULL), 0);
+	world_run(f->w, &r->done);
+	assert_int_equal(r->req.result.code, 0);
+	r->body[r->n] = '\0';
+	return r->req.result.status;
+}
+
+/* ---- sockets ---- */
+
+struct socket {
+	struct sn_ws *ws;
+	char *messages[MESSAGES_MAX];
+	unsigned n;
+	bool open, closed;
+	int close_code;
+};
+
+static void on_open(struct sn_ws *ws, void *arg)
+{
+	((struct socket *)arg)->open = true;
+}
+
+static void on_message(struct sn_ws *ws, bool text, struct sn_str data, void *arg)
+{
+	struct socket *s = arg;
+
+	assert_true(text && s->n < MESSAGES_MAX);
+	s->messages[s->n++] = sn__strndup(data.ptr, data.len);
+}
+
+static void on_close(struct sn_ws *ws, const struct sn_error *err, void *arg)
+{
+	struct socket *s = arg;
+
+	s->closed = true;
+	s->close_code = err->foreign;
+}
+
+static void connect_to(struct fixture *f, struct socket *s, const char *path)
+{
+	static const struct sn_ws_ops ops = {.on_open = on_open, .on_message = on_message, .on_close = on_close};
+	char url[100];
+
+	*s = (struct socket){0};
+	(void)snprintf(url, sizeof url, "ws://" ADDRESS "%s", path);
+	assert_int_equal(sn__ws_connect(f->w->b, url, NULL, NULL, &ops, s, &s->ws, NULL), 0);
+	settle(f);
+}
+
+static void expect(struct socket *s, unsigned index, const char *text)
+{
+	assert_true(s->n > index);
+	assert_string_equal(s->messages[index], text);
+}
+
+static void finish(struct socket *s)
+{
+	if (!s->closed)
+		sn__ws_abort(s->ws);
+	for (unsigned i = 0; i < s->n; i++)
+		sn__free(s->messages[i]);
+	s->n = 0;
+}
+
+/* ---- tests ---- */
+
+#define CLIENT_PEERS                                                                               \
+	"{\"service\":{\"app\":{\"client\":{\"1\":{\"protocol\":\"http\",\"networkProtocol\":\"tcp\"," \
+	"\"port\":4000,\"address\":\"10.0.0.1\"}}}}}"
+
+static void plain(void **state)
+{
+	struct fixture *f = *state;
+	struct request r;
+
+	assert_int_equal(http(f, &r, "GET", "/any", NULL, NULL), 200);
+	assert_string_equal(r.body, "{\"peers\":" CLIENT_PEERS "}");
+	assert_int_equal(http(f, &r, "GET", "/own", NULL, NULL), 200);
+	assert_string_equal(r.body,
+			"{\"peers\":" CLIENT_PEERS ",\"policies\":{\"values\":{\"timeout\":1}}}");
+	assert_int_equal(http(f, &r, "GET", "/", NULL, NULL), 404);
+	assert_non_null(strstr(r.body, "must end in the task id"));
+	assert_int_equal(http(f, &r, "GET", "/a/b", NULL, NULL), 404);
+	assert_int_equal(http(f, &r, "DELETE", "/a", NULL, NULL), 405);
+}
+
+static void sockets_and_reports(void **state)
+{
+	struct fixture *f = *state;
+	struct socket one, two, other;
+	struct request r;
+
+	connect_to(f, &one, "/t1");
+	connect_to(f, &two, "/t1");
+	connect_to(f, &other, "/t2");
+	expect(&one, 0, "{\"peers\":" CLIENT_PEERS "}");
+	expect(&two, 0, one.messages[0]);
+	assert_int_equal(http(f, &r, "POST", "/report",
+			"[{\"id\":\"t1\",\"metadata\":{\"peers\":{\"queue\":{\"q\":{\"0\":{}}}},\"consumes\":[]}}]",
+			NULL), 200);
+	assert_string_equal(r.body, "");
+	settle(f);
+	/* A section a message, to the sockets of that task only. */
+	for (struct socket *s = &one; s != NULL; s = s == &one ? &two : NULL) {
+		assert_int_equal(s->n, 3);
+		expect(s, 1, "{\"peers\":{\"queue\":{\"q\":{\"0\":{}}}}}");
+		expect(s, 2, "{\"consumes\":[]}");
+	}
+	assert_int_equal(other.n, 1);
+	/* Deep-equal is no change; null is sent as {} to open sockets, as null in the full message. */
+	assert_int_equal(http(f, &r, "POST", "/report",
+			"[{\"id\":\"t1\",\"metadata\":{\"consumes\":[],\"policies\":null,\"peers\":null}}]",
+			NULL), 200);
+	settle(f);
+	assert_int_equal(one.n, 4);
+	expect(&one, 3, "{\"peers\":{}}");
+	finish(&two);
+	connect_to(f, &two, "/t1");
+	expect(&two, 0, "{\"peers\":null,\"consumes\":[],\"policies\":null}");
+	finish(&one);
+	finish(&two);
+	finish(&other);
+	settle(f);
+	/* What was reported outlives the sockets. */
+	assert_int_equal(http(f, &r, "GET", "/t1", NULL, NULL), 200);
+	assert_string_equal(r.body, "{\"peers\":null,\"consumes\":[],\"policies\":null}");
+}
+
+static void refused(void **state)
+{
+	static const char *const bad[] = {"", "nonsense", "{}", "[1]", "[{\"id\":1,\"metadata\":{}}]",
+		"[{\"id\":\"a/b\",\"metadata\":{}}]", "[{\"id\":\"x\",\"metadata\":[]}]",
+		"[{\"id\":\"x\",\"metadata\":{\"peers\":{\"queue\":{}}}},{\"id\":\"y\"}]"};
+	const struct sn_http_header origin = {SN_STR("Origin"), SN_STR("http://evil.example")};
+	struct fixture *f = *state;
+	struct request r;
+	struct socket s;
+
+	for (size_t i = 0; i < SN_COUNT(bad); i++) {
+		assert_int_equal(http(f, &r, "POST", "/report", bad[i], NULL), 400);
+		assert_true(r.n > 10);
+	}
+	/* A report is applied whole or not at all. */
+	assert_int_equal(http(f, &r, "GET", "/x", NULL, NULL), 200);
+	assert_null(strstr(r.body, "queue"));
+	assert_int_equal(http(f, &r, "GET", "/x", NULL, &origin), 403);
+	assert_int_equal(http(f, &r, "POST", "/report", "[]", &origin), 403);
+	connect_to(f, &s, "/a/b");
+	assert_true(s.closed && !s.open);
+	assert_int_equal(s.n, 0);
+	finish(&s);
+	connect_to(f, &s, "/");
+	assert_true(s.closed);
+	finish(&s);
+}
+
+static void mesh_file_changes(void **state)
+{
+	struct fixture *f = *state;
+	struct socket s, own;
+	struct request r;
+
+	connect_to(f, &s, "/t");
+	connect_to(f, &own, "/own");
+	write_mesh(f, "services: {app: {endpoints: {client: ['10.0.0.1:4000']}}}\nqueues: {q: [{}]}\n"
+		      "tasks: {own: {policies: {timeout: 1}}}\n");
+	settle(f);
+	assert_int_equal(s.n, 2);
+	assert_non_null(strstr(s.messages[1], "\"queue\":{\"q\":{\"1\":{}}}"));
+	assert_int_equal(own.n, 2); /* its policies did not change */
+	expect(&own, 1, s.messages[1]);
+	/* A target that vanishes is emptied once; a policy that vanishes too. */
+	write_mesh(f, "services: {app: {endpoints: {client: ['10.0.0.1:4000']}}}\n");
+	settle(f);
+	assert_int_equal(s.n, 3);
+	assert_non_null(strstr(s.messages[2], "\"queue\":{\"q\":{}}"));
+	assert_int_equal(own.n, 4);
+	assert_int_equal(http(f, &r, "GET", "/own", NULL, NULL), 200);
+	assert_string_equal(r.body, "{\"peers\":" CLIENT_PEERS "}");
+	/* A broken file is told once and the former one stays. */
+	f->lines.n = 0;
+	write_mesh(f, "sevices: {}\n");
+	settle(f);
+	settle(f);
+	assert_int_equal(f->lines.n, 2);
+	assert_non_null(strstr(f->lines.last, "stays in force"));
+	assert_int_equal(s.n, 3);
+	/* And a file that comes back as it was is no change for connectors. */
+	write_mesh(f, "services: {app: {endpoints: {client: ['10.0.0.1:4000']}}}\n");
+	settle(f);
+	assert_non_null(strstr(f->lines.last, "read again"));
+	assert_int_equal(s.n, 3);
+	finish(&s);
+	finish(&own);
+}
+
+static void seed_message_as_mesh_file(void **state)
+{
+	struct fixture *f = *state;
+	struct request r;
+	struct socket s;
+
+	write_mesh(f, "{\"peers\":" CLIENT_PEERS "}");
+	settle(f);
+	assert_int_equal(http(f, &r, "GET", "/", NULL, NULL), 200);
+	assert_string_equal(r.body, "{\"peers\":" CLIENT_PEERS "}");
+	connect_to(f, &s, "/");
+	expect(&s, 0, r.body);
+	finish(&s);
+}
+
+static void close_tells_sockets(void **state)
+{
+	struct fixture *f = *state;
+	struct socket s;
+	bool closed = false;
+	struct sn_agent_options opts = {.say = keep_line, .say_arg = &f->lines};
+
+	connect_to(f, &s, "/t");
+	sn__agent_close(f->agent, set_done, &closed);
+	world_run(f->w, &closed);
+	settle(f);
+	assert_true(s.closed);
+	assert_int_equal(s.close_code, 1001);
+	finish(&s);
+	/* Another takes its place, for the teardown. */
+	opts.addr = world_addr(ADDRESS);
+	assert_int_equal(sn__agent_open(f->w->a, &opts, &f->agent, NULL), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(plain, setup, teardown),
+		cmocka_unit_test_setup_teardown(sockets_and_reports, setup, teardown),
+		cmocka_unit_test_setup_teardown(refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(mesh_file_changes, setup, teardown),
+		cmocka_unit_test_setup_teardown(seed_message_as_mesh_file, setup, teardown),
+		cmocka_unit_test_setup_teardown(close_tells_sockets, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
