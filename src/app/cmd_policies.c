@@ -15,7 +15,7 @@ static void print_line(const char *name, const json_t *entry)
 	const char *source = json_string_value(json_object_get(entry, "source"));
 	char value[VALUE_MAX];
 	size_t n = json_dumpb(json_object_get(entry, "value"), value, sizeof value,
-			JSON_ENCODE_ANY | JSON_COMPACT);
+			JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15));
 
 	if (n == 0 || n > sizeof value)
 		n = (size_t)snprintf(value, sizeof value, "(%zu bytes)", n);
