@@ -55,7 +55,7 @@ class Agent:
 
     async def _check(self, path, headers):
         if path != self.path:
-            return (404, [], b"no such task\n")
+            return (http.HTTPStatus.NOT_FOUND, [], b"no such task\n")
 
     async def _serve(self, ws, path=None):
         with self.changed:
