@@ -24,6 +24,7 @@ struct way {
 	unsigned max_connections, idle_ms;
 	struct sn_tls *tls;     /* NULL: plain */
 	char *host_header;
+	char *url;              /* up to the path */
 };
 
 /* ---- TLS contexts ---- */
@@ -134,6 +135,7 @@ static void way_destroy(void *slot)
 	sn__http_dest_unref(way->dest);
 	sn__tls_unref(way->tls);
 	sn__free(way->host_header);
+	sn__free(way->url);
 	sn__free(way);
 }
 
@@ -175,7 +177,12 @@ static int way_fill(struct sn_runtime *rt, struct way *way, const struct sn_peer
 	way->max_connections = p->pool_max;
 	way->idle_ms = p->pool_idle;
 	way->host_header = sn__strdup(p->host_header);
-	if (way->host_header == NULL)
+	way->url = strchr(ps->address, ':') != NULL ?
+			sn__asprintf("%s://[%s]:%u", is_tls(ps) ? "https" : "http", ps->address,
+					ps->port) :
+			sn__asprintf("%s://%s:%u", is_tls(ps) ? "https" : "http", ps->address,
+					ps->port);
+	if (way->host_header == NULL || way->url == NULL)
 		return SN_E_NOMEM;
 	if (is_tls(ps))
 		r = tls_of(rt, p, &way->tls);
@@ -243,4 +250,11 @@ int sn__dest_of(struct sn_runtime *rt, struct sn_peer_state *ps, const struct sn
 	}
 	*ret_dest = way->dest;
 	return 0;
+}
+
+struct sn_str sn__dest_url(const struct sn_peer_state *ps)
+{
+	const struct way *way = ps->slot;
+
+	return sn_str_from(way != NULL ? way->url : NULL);
 }

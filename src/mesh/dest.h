@@ -17,6 +17,8 @@ struct sn_tls_cache;
  * the client says about the address. */
 SN_MUST_USE int sn__dest_of(struct sn_runtime *rt, struct sn_peer_state *ps,
 		const struct sn_policy *policy, struct sn_http_dest **ret_dest, struct sn_error *err);
+/** "http://10.0.0.23:4000", after sn__dest_of(); lives until the policies change. */
+struct sn_str sn__dest_url(const struct sn_peer_state *ps);
 void sn__tls_cache_destroy(struct sn_tls_cache *cache /* may be NULL */);
 
 #endif

@@ -531,19 +531,24 @@ static enum sn_safety safety_of(const struct sn_fetch *f)
 	return f->keyed ? SN_KEYED : SN_UNSAFE;
 }
 
-/* For the recorder: the path only, for a query may hold secrets. */
+static size_t put(char *out, size_t at, size_t size, struct sn_str s)
+{
+	size_t n = SN_MIN(s.len, size - at);
+
+	memcpy(out + at, s.ptr, n);
+	return at + n;
+}
+
+/* For the recorder: the path only, for a query may hold secrets. (No printf on the way of a call.) */
 static struct sn_str what_of(struct sn_fetch *f)
 {
 	const char *query = memchr(f->url.ptr, '?', f->url.len);
-	size_t path = query != NULL ? (size_t)(query - f->url.ptr) : f->url.len;
-	size_t n = SN_MIN(f->method.len, (size_t)16);
+	struct sn_str path = {f->url.ptr, query != NULL ? (size_t)(query - f->url.ptr) : f->url.len};
+	size_t n = put(f->what, 0, sizeof(f->what), f->method);
 
-	/* By hand, as the URL below: every call comes here, and printf costs a tenth of a call. */
-	memcpy(f->what, f->method.ptr, n);
-	f->what[n++] = ' ';
-	path = SN_MIN(path, sizeof(f->what) - n);
-	memcpy(f->what + n, f->url.ptr, path);
-	return (struct sn_str){f->what, n + path};
+	n = put(f->what, n, sizeof(f->what), SN_STR(" "));
+	n = put(f->what, n, sizeof(f->what), path);
+	return (struct sn_str){f->what, n};
 }
 
 static void trace_begin(struct sn_fetch *f)
@@ -627,24 +632,9 @@ void sn__fetch_pause(struct sn_fetch *f, bool pause)
 
 int sn__fetch_url(const struct sn_fetch *f, struct sn_buf *out)
 {
-	const struct sn_peer_state *ps = f->call.permit.state;
-	struct sn_str parts[] = {sn_str_from(ps->protocol[0] != '\0' ? ps->protocol : "http"),
-			SN_STR("://"), SN_STR("["), sn_str_from(ps->address), SN_STR("]"), {NULL, 0},
-			f->url};
-	char port[8], *p = port + sizeof port;
-	unsigned n = ps->port;
-	int r = 0;
+	int r = sn__buf_append_str(out, sn__dest_url(f->call.permit.state));
 
-	if (memchr(parts[3].ptr, ':', parts[3].len) == NULL)
-		parts[2].len = parts[4].len = 0;
-	do
-		*--p = (char)('0' + n % 10);
-	while ((n /= 10) > 0);
-	*--p = ':';
-	parts[5] = (struct sn_str){p, (size_t)(port + sizeof port - p)};
-	for (size_t i = 0; i < SN_COUNT(parts) && r == 0; i++)
-		r = sn__buf_append_str(out, parts[i]);
-	return r;
+	return r < 0 ? r : sn__buf_append_str(out, f->url);
 }
 
 /* ---- Retry-After ---- */
