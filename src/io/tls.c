@@ -219,9 +219,10 @@ static void on_task(struct sn_task *task)
 	struct sn_tls_stream *ts = SN_CONTAINER_OF(task, struct sn_tls_stream, task);
 
 	ts->entered++;
-	if (!ts->open)
-		tell(ts, SN_STREAM_FAILED);
-	else if (ts->wanted & SN_READABLE)
+	if (!ts->told) {
+		ts->told = true;
+		tell(ts, ts->open ? SN_STREAM_CONNECTED : SN_STREAM_FAILED);
+	} else if (ts->wanted & SN_READABLE)
 		tell(ts, SN_READABLE);
 	apply(ts);
 	leave(ts);
@@ -277,6 +278,7 @@ static void on_inner(struct sn_stream *s, unsigned events, void *arg)
 	if (!ts->open) {
 		handshake(ts);
 		tells = ts->failed ? SN_STREAM_FAILED : ts->open ? SN_STREAM_CONNECTED : 0;
+		ts->told = tells != 0;
 	} else {
 		if (events & SN_WRITABLE)
 			flush(ts);
@@ -510,8 +512,8 @@ int sn__tls_client(struct sn_tls *tls, struct sn_stream *inner, const char *serv
 	}
 	SSL_set_connect_state(ts->ssl);
 	sn_stream_set_owner(inner, on_inner, ts);
-	handshake(ts); /* the first flight leaves now */
-	if (ts->failed)
+	handshake(ts); /* the first flight leaves now; a quick peer may have answered already */
+	if (ts->failed || ts->open)
 		sn__loop_defer(inner->loop, &ts->task, on_task);
 	apply(ts);
 	*ret_stream = &ts->base;

@@ -50,6 +50,7 @@ struct sn_tls_stream {
 	unsigned entered;
 	unsigned wanted;
 	bool open, failed, gone, lingering;
+	bool told;    /* the owner knows that it is open, or that it failed */
 	bool corked;  /* several records: one write */
 	bool drained; /* SSL holds no whole record */
 	bool at_eof, inner_eof, no_memory, ending;
