@@ -23,15 +23,6 @@ struct target_key {
 	uint16_t len, kind_len, name_len;
 };
 
-static bool name_ok(struct sn_str s)
-{
-	for (size_t i = 0; i < s.len; i++) {
-		if ((unsigned char)s.ptr[i] < 0x20)
-			return false;
-	}
-	return true;
-}
-
 static int target_key(struct sn_str kind, struct sn_str name, struct sn_str endpoint,
 		struct target_key *k)
 {
@@ -39,8 +30,6 @@ static int target_key(struct sn_str kind, struct sn_str name, struct sn_str endp
 
 	if (kind.len > SN_NAME_MAX || name.len > SN_NAME_MAX || endpoint.len > SN_NAME_MAX ||
 			kind.len + name.len + endpoint.len > SN_NAME_MAX)
-		return SN_E_INVALID;
-	if (!name_ok(name) || !name_ok(endpoint))
 		return SN_E_INVALID;
 	if (kind.len > 0)
 		memcpy(p, kind.ptr, kind.len);
@@ -65,7 +54,8 @@ static bool target_eq(const void *item, const void *key)
 	const struct sn_target *t = item;
 	const struct target_key *k = key;
 
-	return t->key_len == k->len && memcmp(t->key, k->bytes, k->len) == 0;
+	return t->key_len == k->len && t->kind_len == k->kind_len && t->name_len == k->name_len &&
+			memcmp(t->key, k->bytes, k->len) == 0;
 }
 
 static bool source_eq(const void *item, const void *key)
@@ -291,6 +281,16 @@ static int target_of(struct sn_catalog *cat, const struct target_key *k, enum sn
 	return rc;
 }
 
+/* Looking up needs no such check: what was never made is not found. */
+static bool name_ok(struct sn_str s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		if ((unsigned char)s.ptr[i] < 0x20)
+			return false;
+	}
+	return true;
+}
+
 static int default_paths(struct sn_str kind, struct sn_str name, struct sn_str endpoint,
 		struct sn_paths *ret)
 {
@@ -302,6 +302,8 @@ static int default_paths(struct sn_str kind, struct sn_str name, struct sn_str e
 int sn__catalog_paths(struct sn_catalog *cat, struct sn_str kind, struct sn_str name,
 		struct sn_str endpoint, struct sn_paths *ret_paths)
 {
+	if (!name_ok(kind) || !name_ok(name) || !name_ok(endpoint))
+		return SN_E_INVALID;
 	if (cat->paths == NULL)
 		return default_paths(kind, name, endpoint, ret_paths);
 	return cat->paths(cat->paths_arg, kind, name, endpoint, ret_paths);
@@ -315,8 +317,8 @@ int sn__catalog_target(struct sn_catalog *cat, struct sn_str kind, struct sn_str
 	struct sn_target *t;
 	int rc = target_key(kind, name, endpoint, &k);
 
-	if (rc < 0 || k.bytes[0] == '\1')
-		return SN_E_INVALID;
+	if (rc < 0)
+		return rc;
 	t = target_find(cat, &k, key_hash(&k));
 	if (t != NULL) {
 		*ret_target = t;

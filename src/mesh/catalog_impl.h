@@ -23,19 +23,20 @@ struct sn_source {
 };
 
 struct sn_target {
-	_Atomic(const struct sn_peers *) value; /* of the best source that is present; lock */
-	_Atomic(void *) slot;
-	uint16_t key_len, kind_len, name_len;
-	uint8_t n_sources;
-	uint32_t group; /* number of the batch with a group that touched it last */
-	const char *text;
 	struct sn_catalog *cat;
 	struct sn_target *next; /* of the catalog */
+	const char *text;
 	struct sn_list monitors;
 	struct {
 		struct sn_source *source;
 		struct sn_target *next; /* of the source */
 	} bound[SN_TARGET_RANKS];
+	uint32_t group; /* number of the batch with a group that touched it last */
+	uint8_t n_sources;
+	/* What a look-up reads lies close together. */
+	uint16_t key_len, kind_len, name_len;
+	_Atomic(void *) slot;
+	_Atomic(const struct sn_peers *) value; /* of the best source that is present; lock */
 	char key[]; /* kind, name, endpoint, a NUL behind each; then the text */
 };
 

@@ -399,8 +399,10 @@ void sn__catalog_stop(struct sn_catalog *cat)
 	if (cat->update != NULL && !cat->working)
 		end_update(cat, SN_E_CLOSED);
 	while (!sn_list_empty(&cat->updates)) {
-		cat->update = SN_CONTAINER_OF(sn_list_pop_front(&cat->updates), struct sn_update, link);
-		end_update(cat, SN_E_CLOSED);
+		struct sn_update *u = SN_CONTAINER_OF(sn_list_pop_front(&cat->updates),
+				struct sn_update, link);
+
+		u->done(u, SN_E_CLOSED, 0);
 	}
 	if (!cat->working && !cat->freeing && !cat->pumping)
 		sn__catalog_free(cat);
