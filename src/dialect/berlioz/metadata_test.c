@@ -210,7 +210,7 @@ static void prunes(void **state)
 	"{\"endpoints\":{\"[]\":{\"rest\":{\"port\":1}},\"[\\\"rest\\\"]\":{\"port\":1}},"    \
 	"\"policies\":{\"[]\":{\"values\":{}}},"                                           \
 	"\"peers\":{\"[\\\"service\\\",\\\"a\\\",\\\"rest\\\"]\":{\"1\":{\"x\":\"\\\"\\u00e9\"}}," \
-	"\"[\\\"service://shop-core-b-rest\\\"]\":{\"1\":{},\"2\":{}}}}"
+	"\"[\\\"service://shop-core-b-rest\\\"]\":{\"1\":{\"y\":2},\"2\":{}}}}"
 
 static void state_survives(void **state)
 {
@@ -227,7 +227,8 @@ static void state_survives(void **state)
 	assert_int_equal(st.st_mode & 0777, 0600);
 	/* A change that no timer has written yet is written at the end. */
 	assert_int_equal(sn__metadata_message(w->md,
-					 SN_STR("{\"peers\":{\"service://shop-core-b-rest\":{\"1\":{},\"2\":{}}}}")), 0);
+					 SN_STR("{\"peers\":{\"service://shop-core-b-rest\":{\"1\":{\"y\":2},\"2\":{}}}}")),
+			0);
 	(void)sn__sim_run(w->sim, sn__sim_now_ns(w->sim) + 100 * SN_NS_PER_MS);
 	close_metadata(w);
 	open_metadata(w, "ws://agent/task");
@@ -238,7 +239,7 @@ static void state_survives(void **state)
 	/* The agent's first word about peers: what it does not know any more is gone. */
 	say(w, "{}");
 	assert_int_equal(peers_of(w, "a"), 1);
-	say(w, "{\"peers\":{\"service://shop-core-b-rest\":{\"1\":{}}}}");
+	say(w, "{\"peers\":{\"service://shop-core-b-rest\":{\"1\":{\"y\":2}}}}");
 	assert_int_equal(peers_of(w, "a"), 0);
 	assert_int_equal(peers_of(w, "b"), 1);
 	say(w, "{\"peers\":{\"service\":{\"a\":{\"rest\":{\"1\":{}}}}}}");
