@@ -119,7 +119,7 @@ static int check_item(const json_t *item, size_t index, struct sn_error *err)
 /* The own sections of the item's task with the item's laid over them. */
 static json_t *merged(const struct sn_store *s, const struct sn_store_task *t, const json_t *item)
 {
-	json_t *sections = json_copy(sn__store_view(s, t));
+	json_t *sections = sn__json_copy(sn__store_view(s, t));
 
 	if (sections != NULL && json_object_update(sections, sn__json_get(item, "metadata")) < 0) {
 		json_decref(sections);
@@ -243,7 +243,7 @@ static int bury(const json_t *before, json_t *after, int depth)
 			if (json_object_set_new(after, key, emptied(old, depth)) < 0)
 				return SN_E_NOMEM;
 		} else if (depth > 0 && json_is_object(now) && json_is_object(old)) {
-			copy = json_copy(now);
+			copy = sn__json_copy(now);
 			if (copy == NULL || json_object_set_new(after, key, copy) < 0)
 				return SN_E_NOMEM;
 			if (bury(old, copy, depth - 1) < 0)
@@ -256,7 +256,7 @@ static int bury(const json_t *before, json_t *after, int depth)
 /* What connectors must be sent so that targets of @before that are gone lose their peers. */
 static json_t *peers_with_graves(const json_t *before, const json_t *after)
 {
-	json_t *out = json_is_object(after) ? json_copy((json_t *)after) : json_object();
+	json_t *out = json_is_object(after) ? sn__json_copy(after) : json_object();
 	const char *key;
 	json_t *old, *now, *copy;
 	int depth;
@@ -266,7 +266,9 @@ static json_t *peers_with_graves(const json_t *before, const json_t *after)
 	json_object_foreach((json_t *)before, key, old) {
 		depth = levels_below(key, old);
 		now = json_object_get(out, key);
-		copy = now == NULL ? emptied(old, depth) : json_copy(now);
+		if (now != NULL && !json_is_object(now))
+			continue; /* null: the connector resets the whole of it */
+		copy = now == NULL ? emptied(old, depth) : sn__json_copy(now);
 		if (copy == NULL || json_object_set_new(out, key, copy) < 0 ||
 				(now != NULL && depth > 0 && bury(old, copy, depth - 1) < 0)) {
 			json_decref(out);
@@ -315,7 +317,7 @@ static json_t *reloaded(const struct sn_store *s, const struct sn_store_task *t,
 {
 	json_t *was = json_object_get(s->file_tasks, t->id);
 	json_t *now = json_object_get(tasks, t->id);
-	json_t *sections = json_copy(now != NULL ? now : common);
+	json_t *sections = sn__json_copy(now != NULL ? now : common);
 	const char *name;
 	json_t *value;
 
@@ -334,8 +336,10 @@ static json_t *reloaded(const struct sn_store *s, const struct sn_store_task *t,
 	return sections;
 }
 
-static int add_file_tasks(struct sn_store *s, json_t *tasks)
+/* Tasks of their own get their new sections in @next. Nothing else is touched. */
+static int prepare(struct sn_store *s, json_t *common, json_t *tasks)
 {
+	const struct sn_map_entry *e;
 	const char *id;
 	json_t *value;
 
@@ -346,45 +350,60 @@ static int add_file_tasks(struct sn_store *s, json_t *tasks)
 		if (r < 0)
 			return r;
 	}
+	for (size_t i = 0; (e = sn__map_next(&s->tasks, &i)) != NULL;) {
+		struct sn_store_task *t = e->value;
+		json_t *own = json_object_get(tasks, t->id);
+
+		if (t->sections == NULL && own == NULL)
+			continue;
+		t->next = t->sections == NULL ? sn__json_copy(own) : reloaded(s, t, common, tasks);
+		if (t->next == NULL)
+			return SN_E_NOMEM;
+	}
 	return 0;
+}
+
+static void undo(struct sn_store *s)
+{
+	const struct sn_map_entry *e;
+
+	for (size_t i = 0; (e = sn__map_next(&s->tasks, &i)) != NULL;) {
+		struct sn_store_task *t = e->value;
+
+		json_decref(t->next);
+		t->next = NULL;
+		sn__store_drop(s, t);
+	}
 }
 
 int sn__store_load(struct sn_store *s, json_t *common, json_t *tasks, sn_store_changed_fn *fn,
 		void *arg)
 {
-	SN_AUTO_JSON json_t *old_common = NULL;
 	const struct sn_map_entry *e;
-	int r = add_file_tasks(s, tasks);
+	json_t *old_common;
+	int r = prepare(s, common, tasks);
 
-	if (r < 0)
+	if (r < 0) {
+		undo(s);
 		return r;
-	old_common = json_incref(s->common);
+	}
+	old_common = s->common;
+	s->common = json_incref(common);
+	json_decref(s->file_tasks);
+	s->file_tasks = json_incref(tasks);
 	for (size_t i = 0; (e = sn__map_next(&s->tasks, &i)) != NULL;) {
 		struct sn_store_task *t = e->value;
-		SN_AUTO_JSON json_t *before = json_incref(sn__store_view(s, t));
+		json_t *before = t->sections != NULL ? t->sections : json_incref(old_common);
 
-		if (t->sections == NULL && json_object_get(tasks, t->id) == NULL)
-			continue;
-		if (t->sections == NULL)
-			t->sections = json_copy(json_object_get(tasks, t->id));
-		else {
-			json_t *sections = reloaded(s, t, common, tasks);
-
-			if (sections == NULL)
-				return SN_E_NOMEM;
-			json_decref(t->sections);
-			t->sections = sections;
+		if (t->next != NULL) {
+			t->sections = SN_TAKE(t->next);
+			tell_all(t, before, t->sections, fn, arg);
+			json_decref(before);
+		} else if (t->sections == NULL) {
+			json_decref(before);
 		}
-		if (t->sections == NULL)
-			return SN_E_NOMEM;
-		tell_all(t, before, t->sections, fn, arg);
 	}
-	json_incref(common);
-	json_decref(s->common);
-	s->common = common;
-	json_incref(tasks);
-	json_decref(s->file_tasks);
-	s->file_tasks = tasks;
 	tell_all(NULL, old_common, common, fn, arg);
+	json_decref(old_common);
 	return 0;
 }

@@ -14,6 +14,7 @@
 
 struct sn_store_task {
 	json_t *sections;   /* own sections, reports included; NULL: the common ones */
+	json_t *next;       /* while a mesh file is loaded; else NULL */
 	void *user;         /* the server's sockets; NULL: none */
 	char id[];
 };

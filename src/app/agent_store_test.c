@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/agent_store.h"
 
+#include <stdlib.h>
+
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/mem.h"
@@ -99,11 +101,68 @@ static void files(void **state)
 	       "\"database\":{\"d\":{}}};");
 	view_is(&s, "u", "{\"peers\":{\"service\":{\"a\":{\"x\":{\"1\":{}}}},\"service://c-s-n-e\":{\"1\":{\"port\":1}}},"
 			 "\"consumes\":[1]}");
+	load(&s, "{\"peers\":{\"service\":null,\"service://c-s-n-e\":null}}",
+			"{\"t\":{\"policies\":{\"values\":{}}}}");
+	expect("u|peers={\"service\":null,\"service://c-s-n-e\":null};"
+	       "*|peers={\"service\":null,\"service://c-s-n-e\":null};");
+	load(&s, "{\"peers\":{\"service\":{\"a\":{\"x\":{\"1\":{}}}},\"service://c-s-n-e\":{\"1\":{\"port\":1}}}}",
+			"{\"t\":{\"policies\":{\"values\":{}}}}");
+	sn__buf_clear(&told);
 	load(&s, "{}", "{}");
 	expect("t|policies={};"
 	       "u|peers={\"service\":{\"a\":{\"x\":{}}},\"service://c-s-n-e\":{}};"
 	       "*|peers={\"service\":{\"a\":{\"x\":{}}},\"service://c-s-n-e\":{}};");
 	sn__store_finish(&s);
+}
+
+static void count_changed(struct sn_store_task *task, const char *section, const json_t *value, void *arg)
+{
+	++*(unsigned *)arg;
+}
+
+static void faults(void **state)
+{
+	json_t *before = json("{\"peers\":{\"queue\":{\"q\":{\"0\":{}}}}}");
+	json_t *after = json("{\"peers\":{\"queue\":{\"p\":{\"0\":{}}}},\"consumes\":[]}");
+	json_t *tasks = json("{\"t\":{\"policies\":{\"values\":{}}}}"), *none = json_object();
+	json_t *said = json("[{\"id\":\"u\",\"metadata\":{\"consumes\":[1]}}]");
+	bool failed = true;
+
+	for (uint64_t nth = 1; failed; nth++) {
+		int64_t live = sn__mem_live();
+		unsigned n_told = 0;
+		struct sn_store s;
+		int r;
+
+		assert_int_equal(sn__store_init(&s), 0);
+		assert_int_equal(sn__store_load(&s, before, none, count_changed, &n_told), 0);
+		json_set_alloc_funcs(sn__malloc, sn__free);
+		sn__mem_fail_nth(nth);
+		r = sn__store_report(&s, said, count_changed, &n_told, NULL);
+		n_told = 0;
+		if (r == 0)
+			r = sn__store_load(&s, after, tasks, count_changed, &n_told);
+		failed = sn__mem_failed();
+		sn__mem_fail_nth(0);
+		if (r < 0) {
+			/* Nothing of the file is in force, and nobody was told. */
+			assert_int_equal(r, SN_E_NOMEM);
+			assert_int_equal(n_told, 0);
+			assert_ptr_equal(sn__store_view(&s, NULL), before);
+			assert_null(sn__store_find(&s, SN_STR("t")));
+		} else {
+			assert_ptr_equal(sn__store_view(&s, NULL), after);
+			view_is(&s, "t", "{\"policies\":{\"values\":{}}}");
+		}
+		sn__store_finish(&s);
+		json_set_alloc_funcs(malloc, free);
+		assert_int_equal(sn__mem_live(), live);
+	}
+	json_decref(before);
+	json_decref(after);
+	json_decref(tasks);
+	json_decref(none);
+	json_decref(said);
 }
 
 static int finish(void **state)
@@ -117,6 +176,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reports),
 		cmocka_unit_test(files),
+		cmocka_unit_test(faults),
 	};
 
 	sn__buf_init(&told, 1 << 20);

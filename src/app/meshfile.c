@@ -390,7 +390,7 @@ static void own_endpoints(struct ctx *c, struct sn_str service, struct sn_str id
 		return;
 	SN_YAML_FOREACH(item, eps) {
 		json_t *peer = json_object_get(peer_map(c, "service", service, item->key), identity.ptr);
-		json_t *copy = peer != NULL ? json_copy(peer) : NULL;
+		json_t *copy = peer != NULL ? sn__json_copy(peer) : NULL;
 
 		if (peer != NULL && set(c, own, item->key.ptr, copy) != NULL)
 			(void)set_text(c, copy, "name", item->key);
@@ -406,7 +406,7 @@ static void read_task(struct ctx *c, const struct sn_yaml_item *item, json_t *co
 	if (!is_map(c, item->value, "task"))
 		return;
 	check_keys(c, item->value, keys, "task");
-	sections = set(c, tasks, item->key.ptr, json_copy(common));
+	sections = set(c, tasks, item->key.ptr, sn__json_copy(common));
 	if (sections == NULL)
 		return;
 	service = sn__yaml_get(item->value, "service");
@@ -472,7 +472,7 @@ static void read_wire(struct ctx *c, json_t *common, json_t *tasks)
 			continue;
 		check_keys(c, item->value, (const char *const[]){"peers", "policies", "endpoints",
 							   "consumes", NULL}, "task");
-		sections = set(c, tasks, item->key.ptr, json_copy(common));
+		sections = set(c, tasks, item->key.ptr, sn__json_copy(common));
 		if (sections != NULL)
 			read_sections(c, item->value, false, sections);
 	}

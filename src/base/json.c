@@ -315,6 +315,17 @@ char *sn__json_text(const json_t *json)
 
 /* ---- helpers ---- */
 
+json_t *sn__json_copy(const json_t *object)
+{
+	json_t *copy = json_object();
+
+	if (copy != NULL && json_object_update(copy, (json_t *)object) < 0) {
+		json_decref(copy);
+		return NULL;
+	}
+	return copy;
+}
+
 json_t *sn__json_get(const json_t *json, const char *name)
 {
 	return json != NULL ? json_object_get(json, name) : NULL;

@@ -34,6 +34,9 @@ SN_MUST_USE char *sn__json_text(const json_t *json);
 /** @s as a JSON string with its quotes; bytes that are not UTF-8 become U+FFFD. */
 SN_MUST_USE int sn__json_quote(struct sn_str s, struct sn_buf *out);
 
+/** An object with the same members (shared), or NULL: out of memory. (jansson's json_copy() leaves
+ * members out then.) */
+json_t *sn__json_copy(const json_t *object);
 /** Member of an object, or NULL (also when @json is no object or NULL). Borrowed. */
 json_t *sn__json_get(const json_t *json /* may be NULL */, const char *name);
 /** A string's text, or NULL for everything else. Borrowed. */

@@ -77,9 +77,9 @@ static int tls_policies(const struct sn_config_tls *tls, json_t *values)
 /* The file's tree with its `tls` in the root's values; a new reference. */
 static json_t *policy_tree(const struct sn_config *config)
 {
-	json_t *tree = config->policies != NULL ? json_copy(config->policies) : json_object();
+	json_t *tree = config->policies != NULL ? sn__json_copy(config->policies) : json_object();
 	json_t *old = json_object_get(tree, "values");
-	json_t *values = json_is_object(old) ? json_copy(old) : json_object();
+	json_t *values = json_is_object(old) ? sn__json_copy(old) : json_object();
 
 	if (tree == NULL || values == NULL || tls_policies(&config->tls, values) < 0 ||
 			json_object_set(tree, "values", values) < 0) {
