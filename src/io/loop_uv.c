@@ -540,8 +540,7 @@ static void uv_back_abandon(struct sn_loop *loop)
 		return; /* the host's loop holds our handles */
 	}
 	close_own_fds(lu->uv);
-	SN_LIST_FOREACH_SAFE(node, &lu->watches)
-	{
+	SN_LIST_FOREACH_SAFE (node, &lu->watches) {
 		struct sn_watch *w = SN_CONTAINER_OF(node, struct sn_watch, link);
 
 		if (w->owns_fd)

@@ -390,8 +390,7 @@ int sn__sim_host(struct sn_sim *sim, const char *name, const struct sn_addr *add
 	struct sim_name *entry;
 
 	if (addr == NULL) {
-		SN_LIST_FOREACH_SAFE(node, &sim->names)
-		{
+		SN_LIST_FOREACH_SAFE (node, &sim->names) {
 			entry = SN_CONTAINER_OF(node, struct sim_name, link);
 			if (!sn__str_ieq(sn_str_from(entry->name), sn_str_from(name)))
 				continue;
