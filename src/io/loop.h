@@ -109,7 +109,8 @@ static inline bool sn_task_queued(const struct sn_task *task) /* by sn__loop_def
 void sn__loop_defer(struct sn_loop *loop, struct sn_task *task, sn_task_fn *fn);
 void sn__loop_undefer(struct sn_loop *loop, struct sn_task *task);
 /** Run @fn on the loop's thread. Any thread; cannot fail; wakes the loop. The task must stay valid
- * until it ran. Order of one thread's posts is kept. */
+ * until it ran, and the loop until this has returned (@fn may run before). Order of one thread's
+ * posts is kept. */
 void sn__loop_post(struct sn_loop *loop, struct sn_task *task, sn_task_fn *fn);
 /** Called once at the end of every turn, after all events (batched writes, catalog swaps). The
  * hook stays until removed. */

@@ -102,6 +102,8 @@ void sn__ares_query_cancel(struct sn_resolve *op);
 void sn__ares_reset(struct sn_loop *loop);
 /** Before the loop closes. */
 void sn__ares_finish(struct sn_loop *loop);
+/** In a child after fork(): closes sockets, leaves memory. */
+void sn__ares_abandon(struct sn_loop *loop);
 /* resolve_system.c */
 int sn__system_query(struct sn_resolve *op, const char *host);
 void sn__system_query_cancel(struct sn_resolve *op);

@@ -540,6 +540,7 @@ static void uv_back_abandon(struct sn_loop *loop)
 		return; /* the host's loop holds our handles */
 	}
 	close_own_fds(lu->uv);
+	sn__ares_abandon(loop);
 	SN_LIST_FOREACH_SAFE (node, &lu->watches) {
 		struct sn_watch *w = SN_CONTAINER_OF(node, struct sn_watch, link);
 

@@ -2,6 +2,7 @@
 #include <ares.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "io/loop_impl.h"
@@ -247,6 +248,14 @@ void sn__ares_finish(struct sn_loop *loop)
 {
 	while (loop->ares != NULL)
 		channel_destroy(loop->ares);
+}
+
+void sn__ares_abandon(struct sn_loop *loop)
+{
+	for (struct sn_ares *ares = loop->ares; ares != NULL; ares = ares->next) {
+		SN_LIST_FOREACH (node, &ares->sockets)
+			(void)close(SN_CONTAINER_OF(node, struct ares_socket, link)->fd);
+	}
 }
 
 /* ---- queries ---- */
