@@ -204,7 +204,6 @@ int sn__admit(struct sn_mesh *mesh, struct sn_permit *p, struct sn_error *err)
 	int r;
 
 	p->granted = false;
-	p->state = NULL;
 	p->mesh = mesh;
 	if (mesh->closing)
 		return sn__error_set(err, SN_E_CLOSED, "closed");

@@ -76,7 +76,7 @@ struct sn_permit {
 	void *arg;
 
 	/* while granted */
-	struct sn_peer_state *state;
+	struct sn_peer_state *state;    /* of a call: until its done() */
 	const struct sn_peer *peer;     /* catalog entry; valid in the turn of the grant only */
 	const struct sn_policy *policy; /* as of the grant; valid in its turn only */
 

@@ -56,7 +56,10 @@ static bool eligible(const struct sn_pick *p, uint32_t i, bool tried_too)
 {
 	struct sn_peer_state *ps = state_of(p, i);
 
-	return ps == NULL || (!is_barred(p, ps) && (tried_too || !was_tried(p, ps)));
+	/* A peer without a state is new; it is barred only when its whole target is. */
+	if (ps == NULL)
+		return !p->policy->breaker || p->mt->force != SN_BREAKER_FORCE_OPEN;
+	return (!is_barred(p, ps) && (tried_too || !was_tried(p, ps)));
 }
 
 /* ---- comparing ---- */
@@ -268,7 +271,8 @@ static void find_hint(struct sn_pick *p)
 int sn__balance_pick(struct sn_pick *p)
 {
 	bool guarded = p->policy->breaker &&
-			(p->mt->n_barred > 0 || p->mt->exclude_until_ns > p->now_ns);
+			(p->mt->n_barred > 0 || p->mt->exclude_until_ns > p->now_ns ||
+					p->mt->force == SN_BREAKER_FORCE_OPEN);
 
 	p->probe = p->waiting = p->hinted = false;
 	p->due_ns = SN_NEVER_NS;

@@ -132,6 +132,7 @@ static void end(struct sn_call *call)
 	struct sn_mesh *mesh = call->mesh;
 	struct sn_error *err = call->code != 0 ? call->story : NULL;
 	struct sn_error *kept = call->story;
+	struct sn_peer_state *held = call->held;
 
 	if (call->code != 0 && err == NULL) {
 		fill_spare(call);
@@ -145,12 +146,14 @@ static void end(struct sn_call *call)
 	mesh->n_calls--;
 	call->state = IDLE;
 	call->story = NULL;
-	/* The policies stay until the caller has seen the end; its memory may be gone then. */
+	call->held = NULL;
+	/* The policies and the peer stay until the caller has seen the end; its memory may be gone then. */
 	struct sn_policy_tree *tree = call->tree;
 
 	call->tree = NULL;
 	call->ops->done(call, err);
 	sn__policies_release(tree);
+	sn__peer_state_unref(held);
 	sn__free(kept);
 	sn__mesh_ended(mesh);
 }
@@ -205,6 +208,8 @@ static void run_attempt(struct sn_call *call)
 	int r;
 
 	policy_now(call);
+	sn__peer_state_unref(call->held);
+	call->held = sn__peer_state_ref(call->permit.state);
 	call->attempt++;
 	call->state = RUNNING;
 	call->abort_code = 0;
@@ -505,7 +510,6 @@ void sn__call_attempt_done(struct sn_call *call, const struct sn_outcome *outcom
 		end(call);
 		return;
 	}
-	/* The peer may be gone once the permit is given back. */
 	sn__peer_state_text(call->permit.state, who.peer, sizeof who.peer);
 	serial = call->permit.state->serial;
 	sn__permit_done(&call->permit, &o);

@@ -61,7 +61,8 @@ struct sn_call {
 	const struct sn_context *context; /* read by sn__call_start() only; may be NULL */
 
 	/* ---- for the transport, from attempt() until done() ---- */
-	struct sn_permit permit; /* .state: the peer (address, port, slot); .peer: its catalog
+	struct sn_permit
+			permit; /* .state: the latest attempt's peer (address, port, slot); .peer: its catalog
 	                                 * entry, in attempt() only */
 	const struct sn_policy *policy; /* read anew before each attempt */
 	unsigned attempt;               /* number of the present one, from 1 */
@@ -77,7 +78,8 @@ struct sn_call {
 	struct sn_task task;
 	struct sn_policy_tree *tree; /* of policy */
 	uint64_t policy_version;
-	struct sn_error *story; /* NULL until the first failure, or when memory is out */
+	struct sn_peer_state *held; /* keeps permit.state until done() has returned */
+	struct sn_error *story;     /* NULL until the first failure, or when memory is out */
 	uint64_t start_ns, attempt_start_ns;
 	uint64_t tried[SN_CALL_TRIED]; /* serials of peers to avoid while others exist */
 	unsigned n_tried;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The rules of a call one by one: retry, budget, deadline, hints, refusals, cancel, close. */
+#include "io/stream.h"
 #include "mesh/mesh_world_test.h"
 
 /* No jitter and no waits to think of, unless a test says otherwise. */
@@ -465,6 +466,21 @@ static void forced_breakers(void **state)
 	assert_int_equal(sn__mesh_breaker_force(w.mesh, mw_target(&w), "2", SN_BREAKER_AUTO), 0);
 	mw_call(&w, &again, MW_OK);
 	assert_string_equal(again.peers[0], "2");
+	mw_peers(&w, 4); /* who comes later is barred like the others */
+	for (int i = 0; i < 20; i++) {
+		struct mw_call later = {0};
+
+		mw_call(&w, &later, MW_OK);
+		assert_string_equal(later.peers[0], "2");
+	}
+	assert_int_equal(sn__mesh_breaker_force(w.mesh, mw_target(&w), NULL, SN_BREAKER_AUTO), 0);
+	mw_peers(&w, 5);
+	for (int i = 0; i < 20; i++) {
+		struct mw_call later = {0};
+
+		mw_call(&w, &later, MW_OK);
+		assert_int_equal(later.code, 0);
+	}
 	mw_close(&w);
 }
 
@@ -514,6 +530,116 @@ static void sessions(void **state)
 	mw_close(&w);
 }
 
+/* The answer of an attempt that a refusal followed can still be told whose it was. */
+static void refused_call_keeps_its_peer(void **state)
+{
+	static const struct mw_step fails = MW_503;
+	struct mw_call c = {0};
+	struct mesh_world w;
+
+	mw_open(&w, 1);
+	mw_policies(&w, "{\"values\":{\"retry-jitter\":\"none\",\"retry-initial-delay\":5000}}");
+	mw_peers(&w, 1);
+	assert_int_equal(mw_start(&w, &c, &fails, 1), 0);
+	mw_run(&w, 20);
+	for (int i = 0; i < 4000; i++) { /* the peer leaves, its version is freed, others call */
+		struct mw_call other = {.call.target = mw_target_of(&w, "service", "t")};
+
+		mw_peers_of(&w, "service", "t",
+				i % 2 == 0 ? "{\"1\":{\"address\":\"a\",\"port\":1}}"
+					   : "{\"1\":{\"address\":\"b\",\"port\":1}}");
+		if (i == 0)
+			mw_peers(&w, 0);
+		if (i % 20 == 0)
+			mw_call(&w, &other, MW_OK);
+	}
+	assert_int_equal(c.done, 0);
+	while (c.done == 0)
+		mw_run(&w, 10);
+	assert_int_equal(c.code, SN_E_NO_PEER);
+	assert_string_equal(c.last_peer, "1 10.0.0.1:80");
+	mw_close(&w);
+}
+
+/* ---- connects of our own ---- */
+
+static const struct sn_call_ops tcp_ops = {
+		.attempt = mw_attempt, .abort = mw_abort, .done = mw_done, .tcp = true};
+
+static void on_accept(struct sn_listener *l, struct sn_stream *stream, void *arg)
+{
+	++*(unsigned *)arg;
+	sn__stream_close(stream, false);
+}
+
+static void connect_comes_before_the_probe(void **state)
+{
+	struct sn_listener *listener;
+	struct sn_addr addr;
+	unsigned accepted = 0;
+	struct mesh_world w;
+
+	mw_open(&w, 1);
+	mw_policies(&w,
+			"{\"values\":{" PLAIN ",\"retry-count\":1,"
+			"\"breaker-consecutive-failures\":2}}");
+	mw_peers(&w, 1);
+	for (int i = 0; i < 2; i++) {
+		struct mw_call c = {.call.ops = &tcp_ops};
+
+		mw_call(&w, &c, MW_REFUSED);
+	}
+	for (int i = 0; i < 3; i++) { /* nobody listens: no call is spent on finding out */
+		struct mw_call c = {.call.ops = &tcp_ops};
+
+		mw_run(&w, 15000);
+		mw_call(&w, &c, MW_OK);
+		assert_int_equal(c.code, SN_E_BREAKER);
+		assert_int_equal(c.attempts, 0);
+	}
+	assert_int_equal(sn__addr_parse_listen(SN_STR("10.0.0.1:80"), &addr, NULL), 0);
+	assert_int_equal(sn__listen(w.loop, &addr, NULL, on_accept, &accepted, &listener, NULL), 0);
+	mw_run(&w, 60000);
+	for (int i = 0; i < 7; i++) {
+		struct mw_call c = {.call.ops = &tcp_ops};
+
+		mw_call(&w, &c, MW_OK); /* the first waits for the connect */
+		assert_int_equal(c.code, 0);
+	}
+	assert_int_equal(accepted, 1);
+	assert_string_equal(sn__breaker_name(mw_state(&w, "1")->breaker), "closed");
+	sn__listener_close(listener);
+	mw_close(&w);
+}
+
+static void others_are_used_while_we_connect(void **state)
+{
+	struct sn_addr addr;
+	struct mesh_world w;
+	uint64_t start;
+
+	mw_open(&w, 1);
+	mw_policies(&w, "{\"values\":{" PLAIN ",\"breaker-consecutive-failures\":1}}");
+	mw_peers(&w, 2);
+	assert_int_equal(sn__addr_parse_listen(SN_STR("10.0.0.1:80"), &addr, NULL), 0);
+	sn__sim_stall(w.sim, &addr, true);
+	assert_non_null(sn__mesh_breaker(mw_state(&w, "1")));
+	mw_state(&w, "1")->breaker->state = SN_BREAKER_OPEN;
+	mw_state(&w, "1")->breaker->by_connect = true;
+	sn__mesh_breaker_changed(mw_state(&w, "1"));
+	start = sn__sim_now_ns(w.sim);
+	for (int i = 0; i < 10; i++) {
+		struct mw_call c = {.call.ops = &tcp_ops};
+
+		mw_call(&w, &c, MW_OK);
+		assert_string_equal(c.peers[0], "2");
+	}
+	assert_true(sn__sim_now_ns(w.sim) - start < 300 * SN_NS_PER_MS);
+	mw_run(&w, 3000); /* connect-timeout: it opens again */
+	assert_int_equal(mw_state(&w, "1")->breaker->state, SN_BREAKER_OPEN);
+	mw_close(&w);
+}
+
 static void *slot_seen;
 
 static void slot_gone(void *slot)
@@ -539,7 +665,7 @@ static void peers_that_left_are_forgotten(void **state)
 		struct mw_call c = {0};
 
 		mw_peers(&w, i % 2 != 0 ? 1 : 0);
-		if (i % 1000 == 1)
+		if (i % 10 == 1)
 			mw_call(&w, &c, MW_OK);
 	}
 	assert_ptr_equal(slot_seen, &w);
@@ -671,6 +797,9 @@ int main(void)
 			cmocka_unit_test(forced_breakers),
 			cmocka_unit_test(first_of_a_database),
 			cmocka_unit_test(sessions),
+			cmocka_unit_test(refused_call_keeps_its_peer),
+			cmocka_unit_test(connect_comes_before_the_probe),
+			cmocka_unit_test(others_are_used_while_we_connect),
 			cmocka_unit_test(peers_that_left_are_forgotten),
 			cmocka_unit_test(metrics_and_sampling),
 			cmocka_unit_test(out_of_memory_in_a_call),

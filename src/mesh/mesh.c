@@ -138,6 +138,10 @@ struct sn_peer_state *sn__mesh_peer(struct sn_mesh_target *mt, const struct sn_p
 	if (ps == NULL)
 		return NULL;
 	sn_list_push_back(&mt->mesh->states, &ps->link);
+	if (mt->force != SN_BREAKER_AUTO && sn__mesh_breaker(ps) != NULL) {
+		sn__breaker_force(ps->breaker, mt->force, sn__loop_now_ns(mt->mesh->loop));
+		sn__mesh_breaker_changed(ps);
+	}
 	atomic_store_explicit(slot, sn__peer_state_ref(ps), memory_order_release);
 	return ps;
 }
@@ -170,10 +174,14 @@ void sn__mesh_breaker_changed(struct sn_peer_state *ps)
 		ps->mt->n_barred--;
 }
 
-#define SWEEP_STEPS 2
+/* Touching a state that nobody uses costs memory latency: only with every 64th call. */
+#define SWEEP_EVERY 64
+#define SWEEP_STEPS 16
 
 void sn__mesh_sweep(struct sn_mesh *mesh)
 {
+	if (++mesh->sweep % SWEEP_EVERY != 0)
+		return;
 	for (int i = 0; i < SWEEP_STEPS && !sn_list_empty(&mesh->states); i++) {
 		struct sn_peer_state *ps = SN_CONTAINER_OF(
 				mesh->states.next, struct sn_peer_state, link);
@@ -213,9 +221,12 @@ int sn__mesh_breaker_force(struct sn_mesh *mesh, struct sn_target *t, const char
 		sn__mesh_breaker_changed(ps);
 		found++;
 	}
-	if (found > 0)
-		sn__mesh_drain(mt);
-	return found > 0 ? 0 : SN_E_NOT_FOUND;
+	if (identity == NULL)
+		mt->force = force; /* of peers to come, too */
+	else if (found == 0)
+		return SN_E_NOT_FOUND;
+	sn__mesh_drain(mt);
+	return 0;
 }
 
 static void each_peer_of(struct sn_mesh_target *mt, uint64_t now,

@@ -41,7 +41,7 @@ const struct sn_policy *sn__mesh_policy(
 		struct sn_mesh *mesh, struct sn_target *t, enum sn_dialect dialect);
 
 enum sn_breaker_force { SN_BREAKER_AUTO, SN_BREAKER_FORCE_OPEN, SN_BREAKER_FORCE_CLOSE };
-/** `sinew breaker`: for one peer, or for all present ones (@identity NULL). SN_E_NOT_FOUND,
+/** `sinew breaker`: for one peer, or for all, also those to come (@identity NULL). SN_E_NOT_FOUND,
  * SN_E_NOMEM. */
 SN_MUST_USE int sn__mesh_breaker_force(struct sn_mesh *mesh, struct sn_target *t,
 		const char *identity /* may be NULL */, enum sn_breaker_force force);

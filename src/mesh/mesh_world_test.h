@@ -244,6 +244,7 @@ struct mw_call {
 	bool may_have_arrived;
 	char peers[16][8]; /* identity of each attempt's peer */
 	uint64_t done_ns;
+	char last_peer[96];
 	struct sn_error err;
 };
 
@@ -302,6 +303,8 @@ static inline void mw_done(struct sn_call *call, const struct sn_error *err)
 	assert_false(c->in_start);
 	assert_false(c->running);
 	c->done++;
+	if (c->attempts > 0)
+		sn__peer_state_text(call->permit.state, c->last_peer, sizeof c->last_peer);
 	c->code = err != NULL ? err->code : 0;
 	c->done_ns = sn__loop_now_ns(c->w->loop);
 	if (err != NULL)

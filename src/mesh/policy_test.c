@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <pthread.h>
 #include <stdio.h>
 
 #include "mesh/mesh_world_test.h"
@@ -384,6 +385,56 @@ static void monitors_stop_each_other(void **state)
 	mw_close(&w);
 }
 
+/* ---- threads ---- */
+
+struct reader {
+	struct mesh_world *w;
+	atomic_bool stop;
+	unsigned reads;
+};
+
+static void *read_on(void *arg)
+{
+	struct reader *r = arg;
+
+	while (!atomic_load(&r->stop)) {
+		struct sn_paths paths;
+		json_t *v;
+
+		sn__policies_paths(r->w->policies, SN_STR("service"), SN_STR("s"),
+				SN_STR("default"), &paths);
+		if (sn__policies_get(r->w->policies, "timeout", &paths, SN_DIALECT_CORE, &v,
+				    NULL) != 0)
+			return NULL;
+		r->reads += json_integer_value(v) >= 1 && json_integer_value(v) <= 500;
+		json_decref(v);
+	}
+	return NULL;
+}
+
+static void other_threads_read(void **state)
+{
+	struct mesh_world w;
+	struct reader r = {.w = &w};
+	pthread_t thread;
+
+	mw_open(&w, 1);
+	mw_policies(&w, "{\"values\":{\"timeout\":500}}");
+	assert_int_equal(pthread_create(&thread, NULL, read_on, &r), 0);
+	for (unsigned i = 1; i <= 500; i++) {
+		char json[128];
+
+		(void)snprintf(json, sizeof json,
+				"{\"children\":{\"service\":{\"values\":"
+				"{\"timeout\":%u}}}}",
+				i);
+		mw_policies(&w, json);
+	}
+	atomic_store(&r.stop, true);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	mw_close(&w);
+}
+
 /* ---- memory ---- */
 
 static int try_all(struct mesh_world *w, const json_t *tree, struct sn_policy_monitor **m)
@@ -450,6 +501,7 @@ int main(void)
 			cmocka_unit_test(values_of_files),
 			cmocka_unit_test(page_is_what_the_table_says),
 			cmocka_unit_test(monitors_stop_each_other),
+			cmocka_unit_test(other_threads_read),
 			cmocka_unit_test(out_of_memory),
 	};
 

@@ -34,7 +34,8 @@ struct sn_mesh {
 	struct sn_list calls;   /* sn_call.link */
 	struct sn_list probes;  /* connects of our own */
 	unsigned n_calls;
-	uint64_t serial;  /* of the newest peer state */
+	uint64_t serial; /* of the newest peer state */
+	unsigned sweep;
 	uint64_t next_id; /* of calls, without a recorder */
 	bool closing, closed;
 	void (*close_done)(void *arg);
@@ -58,7 +59,8 @@ struct sn_mesh_target {
 	struct sn_list link;    /* mesh->targets */
 	struct sn_list pending; /* sn_permit.link, in order */
 	uint32_t n_pending;
-	uint32_t why_countdown; /* to the next ordinary call that is recorded */
+	uint32_t why_countdown;      /* to the next ordinary call that is recorded */
+	enum sn_breaker_force force; /* of the whole target */
 	bool draining, again, monitoring;
 	struct sn_budget budget;
 	struct sn_target_monitor monitor;
