@@ -51,7 +51,7 @@ static void tell_down(struct sn_link *link, const struct sn_error *err)
 	if (same)
 		return;
 	snprintf(link->told, sizeof(link->told), "%s", why);
-	if (sn_error_foreign(err) == 404) {
+	if (sn_error_code(err) == SN_E_STATUS && sn_error_foreign(err) == 404) {
 		snprintf(text, sizeof(text), "%s; the agent path must end in the task id "
 				"(ws://HOST:PORT/TASK)", why);
 		tell(link, SN_LOG_ERROR, "not found", text);
