@@ -37,7 +37,7 @@ static struct sn_tls_stream *ts_of(struct sn_stream *s)
 static int bio_read(BIO *bio, char *out, int size)
 {
 	struct sn_tls_stream *ts = BIO_get_data(bio);
-	ssize_t n = sn__stream_read(ts->inner, out, (size_t)size);
+	ssize_t n = ts->starting ? SN_E_AGAIN : sn__stream_read(ts->inner, out, (size_t)size);
 
 	BIO_clear_retry_flags(bio);
 	if (n == SN_E_AGAIN) {
@@ -219,10 +219,9 @@ static void on_task(struct sn_task *task)
 	struct sn_tls_stream *ts = SN_CONTAINER_OF(task, struct sn_tls_stream, task);
 
 	ts->entered++;
-	if (!ts->told) {
-		ts->told = true;
-		tell(ts, ts->open ? SN_STREAM_CONNECTED : SN_STREAM_FAILED);
-	} else if (ts->wanted & SN_READABLE)
+	if (!ts->open)
+		tell(ts, SN_STREAM_FAILED);
+	else if (ts->wanted & SN_READABLE)
 		tell(ts, SN_READABLE);
 	apply(ts);
 	leave(ts);
@@ -278,7 +277,6 @@ static void on_inner(struct sn_stream *s, unsigned events, void *arg)
 	if (!ts->open) {
 		handshake(ts);
 		tells = ts->failed ? SN_STREAM_FAILED : ts->open ? SN_STREAM_CONNECTED : 0;
-		ts->told = tells != 0;
 	} else {
 		if (events & SN_WRITABLE)
 			flush(ts);
@@ -512,8 +510,12 @@ int sn__tls_client(struct sn_tls *tls, struct sn_stream *inner, const char *serv
 	}
 	SSL_set_connect_state(ts->ssl);
 	sn_stream_set_owner(inner, on_inner, ts);
-	handshake(ts); /* the first flight leaves now; a quick peer may have answered already */
-	if (ts->failed || ts->open)
+	/* The first flight leaves now. A quick server has answered it before this function returns:
+	 * but being connected must be told later, so nothing is read yet. */
+	ts->starting = true;
+	handshake(ts);
+	ts->starting = false;
+	if (ts->failed)
 		sn__loop_defer(inner->loop, &ts->task, on_task);
 	apply(ts);
 	*ret_stream = &ts->base;

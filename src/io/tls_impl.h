@@ -49,8 +49,8 @@ struct sn_tls_stream {
 	struct sn_timer timer; /* the end of lingering */
 	unsigned entered;
 	unsigned wanted;
+	bool starting; /* the first flight: nothing is read yet */
 	bool open, failed, gone, lingering;
-	bool told;    /* the owner knows that it is open, or that it failed */
 	bool corked;  /* several records: one write */
 	bool drained; /* SSL holds no whole record */
 	bool at_eof, inner_eof, no_memory, ending;

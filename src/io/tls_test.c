@@ -364,6 +364,91 @@ static void talks_and_resumes(void **state)
 	world_close(&w);
 }
 
+/* A wire without any delay: what one end writes has been answered when write() returns. */
+struct instant {
+	struct sn_stream base;
+	struct instant *other;
+	struct sn_buf in;
+	bool is_server, closed;
+};
+
+static ssize_t instant_read(struct sn_stream *s, void *out, size_t n)
+{
+	struct instant *i = SN_CONTAINER_OF(s, struct instant, base);
+
+	n = SN_MIN(n, i->in.len);
+	if (n == 0)
+		return SN_E_AGAIN;
+	memcpy(out, sn__buf_data(&i->in), n);
+	sn__buf_consume(&i->in, n);
+	return (ssize_t)n;
+}
+
+static ssize_t instant_write(struct sn_stream *s, const struct sn_str *vec, unsigned n_vec)
+{
+	struct instant *i = SN_CONTAINER_OF(s, struct instant, base);
+
+	assert_int_equal(n_vec, 1);
+	assert_int_equal(sn__buf_append_str(&i->other->in, vec[0]), 0);
+	if (i->other->is_server && !i->other->closed)
+		i->other->base.fn(&i->other->base, SN_READABLE, i->other->base.arg);
+	return (ssize_t)vec[0].len;
+}
+
+static void instant_want(struct sn_stream *s, unsigned events)
+{
+}
+
+static int instant_shutdown(struct sn_stream *s)
+{
+	return 0;
+}
+
+static void instant_close(struct sn_stream *s, bool reset)
+{
+	SN_CONTAINER_OF(s, struct instant, base)->closed = true;
+}
+
+/* Connected is told later even when the peer's whole handshake is there before we return. */
+static void quick_server(void **state)
+{
+	static const struct sn_stream_ops ops = {.read = instant_read,
+			.write = instant_write,
+			.want = instant_want,
+			.shutdown = instant_shutdown,
+			.close = instant_close};
+	struct sn_tls_options c = client_opts(), s = server_opts("good");
+	struct instant ends[2];
+	struct world w;
+
+	world_open(&w, &c, &s);
+	for (int i = 0; i < 2; i++) {
+		ends[i] = (struct instant){.base = {.ops = &ops,
+							   .loop = i == 0 ? w.loop : w.server_loop,
+							   .peer = w.addr},
+				.other = &ends[1 - i],
+				.is_server = i == 1};
+		sn__buf_init(&ends[i].in, 1 << 20);
+	}
+	assert_int_equal(sn__tls_server(w.server_tls, &ends[1].base, end_event, &w.server,
+					 &w.server.s, NULL),
+			0);
+	assert_int_equal(sn__tls_client(w.client_tls, &ends[0].base, "a.test", end_event, &w.client,
+					 &w.client.s, NULL),
+			0);
+	assert_true(ends[0].in.len > 0); /* the answer is there */
+	assert_int_equal(w.client.n_connected, 0);
+	ends[0].base.fn(&ends[0].base, SN_READABLE, ends[0].base.arg);
+	assert_int_equal(w.client.n_connected, 1);
+	assert_int_equal(w.server.n_connected, 1);
+	end_over(&w.client, 0, false);
+	assert_null(w.server.s); /* has heard the end already */
+	assert_int_equal(w.server.status, 0);
+	sn__buf_finish(&ends[0].in);
+	sn__buf_finish(&ends[1].in);
+	world_close(&w);
+}
+
 static void alpn_without_overlap(void **state)
 {
 	struct sn_tls_options c = client_opts(), s = server_opts("good");
@@ -744,6 +829,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 			cmocka_unit_test(talks_and_resumes),
+			cmocka_unit_test(quick_server),
 			cmocka_unit_test(alpn_without_overlap),
 			cmocka_unit_test(refused),
 			cmocka_unit_test(unverified),
