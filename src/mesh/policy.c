@@ -9,14 +9,14 @@
  * way to it; when more than one path of a target has any, the fields are put together once and kept
  * with the tree.
  *
- * A tree is counted and never changes, except for that list of put-together policies, which only
- * the loop thread touches. Other threads take a reference under the mutex.
+ * A tree is counted, by the loop thread only, and never changes, except for that list of put-together
+ * policies, which only the loop thread touches. Other threads look into it with the mutex, which the
+ * loop takes to replace it.
  */
 #include "mesh/policy.h"
 
 #include <math.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +45,7 @@ struct combined {
 };
 
 struct sn_policy_tree {
-	atomic_uint refs;
+	unsigned refs;
 	struct sn_arena arena;
 	json_t *source[SN_POLICY_SOURCES];
 	struct node root;
@@ -270,7 +270,7 @@ static int compile_node(struct compile *c, const struct node *parent, struct nod
 
 static void tree_unref(struct sn_policy_tree *tree)
 {
-	if (atomic_fetch_sub_explicit(&tree->refs, 1, memory_order_acq_rel) != 1)
+	if (--tree->refs > 0)
 		return;
 	for (int s = 0; s < SN_POLICY_SOURCES; s++)
 		json_decref(tree->source[s]);
@@ -289,7 +289,7 @@ static int tree_create(struct sn_policies *ps, json_t *const source[SN_POLICY_SO
 
 	if (tree == NULL)
 		return SN_E_NOMEM;
-	atomic_init(&tree->refs, 1);
+	tree->refs = 1;
 	sn__arena_init(&tree->arena, 1024, SIZE_MAX);
 	for (int s = 0; s < SN_POLICY_SOURCES; s++)
 		json[s] = tree->source[s] = json_incref(source[s]);
@@ -412,7 +412,7 @@ uint64_t sn__policies_version(const struct sn_policies *ps)
 
 struct sn_policy_tree *sn__policies_hold(struct sn_policies *ps)
 {
-	atomic_fetch_add_explicit(&ps->tree->refs, 1, memory_order_relaxed);
+	ps->tree->refs++;
 	return ps->tree;
 }
 
@@ -420,16 +420,6 @@ void sn__policies_release(struct sn_policy_tree *tree)
 {
 	if (tree != NULL)
 		tree_unref(tree);
-}
-
-static struct sn_policy_tree *tree_get(struct sn_policies *ps)
-{
-	struct sn_policy_tree *tree;
-
-	(void)pthread_mutex_lock(&ps->lock);
-	tree = sn__policies_hold(ps);
-	(void)pthread_mutex_unlock(&ps->lock);
-	return tree;
 }
 
 /* ---- looking up ---- */
@@ -615,18 +605,20 @@ static int resolve(struct sn_policies *ps, const struct sn_policy_tree *tree, co
 		found->where = SN_POLICY_IN_DEFAULT;
 	if (v == NULL || json_is_null(v))
 		found->where = SN_POLICY_NOWHERE;
-	*ret_value = v != NULL ? json_incref((json_t *)(uintptr_t)v) : json_null();
-	return 0;
+	/* A copy: jansson's counts are no safer than plain integers between threads. */
+	*ret_value = v != NULL ? json_deep_copy(v) : json_null();
+	return *ret_value != NULL ? 0 : SN_E_NOMEM;
 }
 
 int sn__policies_get(struct sn_policies *ps, const char *name, const struct sn_paths *paths,
 		enum sn_dialect dialect, json_t **ret_value, struct sn_policy_found *ret_found)
 {
-	struct sn_policy_tree *tree = tree_get(ps);
 	struct sn_policy_found found;
-	int r = resolve(ps, tree, name, paths, dialect, ret_value, &found);
+	int r;
 
-	tree_unref(tree);
+	(void)pthread_mutex_lock(&ps->lock);
+	r = resolve(ps, ps->tree, name, paths, dialect, ret_value, &found);
+	(void)pthread_mutex_unlock(&ps->lock);
 	if (ret_found != NULL)
 		*ret_found = found;
 	return r;
@@ -734,14 +726,13 @@ int sn__policies_explain(struct sn_policies *ps, const struct sn_paths *paths,
 		enum sn_dialect dialect, json_t **ret_doc)
 {
 	json_t *doc = json_object();
-	struct sn_policy_tree *tree;
 	int r;
 
 	if (doc == NULL)
 		return SN_E_NOMEM;
-	tree = tree_get(ps);
-	r = explain_all(ps, tree, paths, dialect, doc);
-	tree_unref(tree);
+	(void)pthread_mutex_lock(&ps->lock);
+	r = explain_all(ps, ps->tree, paths, dialect, doc);
+	(void)pthread_mutex_unlock(&ps->lock);
 	if (r != 0)
 		json_decref(doc);
 	else
