@@ -89,11 +89,12 @@ static json_t *random_peer(struct run *run)
 static json_t *random_map(struct run *run)
 {
 	static const char *const names[] = {"1", "2", "10", "blue"};
-	json_t *map = json_object();
 	unsigned start = (unsigned)upto(run, SN_COUNT(names));
+	json_t *map;
 
 	if (upto(run, 6) == 0)
 		return json_null();
+	map = json_object();
 	for (unsigned i = 0; i < SN_COUNT(names); i++) {
 		if (upto(run, 2) == 0)
 			json_object_set_new(map, names[(start + i) % SN_COUNT(names)], random_peer(run));
