@@ -32,8 +32,8 @@ static void must(bool right, const char *what)
 
 static void report(const char *name, double value, const char *unit, const char *want)
 {
-	printf("{\"name\":\"catalog: %s\",\"value\":%.4f,\"unit\":\"%s\",\"want\":\"%s\"}\n", name, value,
-			unit, want);
+	printf("{\"name\":\"catalog: %s\",\"value\":%.4f,\"unit\":\"%s\",\"want\":\"%s\"}\n", name,
+			value, unit, want);
 	(void)fflush(stdout);
 }
 
@@ -51,13 +51,16 @@ static char *message(unsigned targets, unsigned each, unsigned changed, size_t *
 	sn__buf_init(&b, (size_t)256 << 20);
 	must(sn__buf_puts(&b, "{\"peers\":{") == 0, "memory");
 	for (unsigned t = 0; t < targets; t++) {
-		must(sn__buf_printf(&b, "%s\"service://shop-core-s%u-rest\":{", t > 0 ? "," : "", t) == 0,
+		must(sn__buf_printf(&b, "%s\"service://shop-core-s%u-rest\":{", t > 0 ? "," : "",
+				     t) == 0,
 				"memory");
 		for (unsigned i = 0; i < each; i++)
-			must(sn__buf_printf(&b, "%s\"%u\":{\"protocol\":\"http\",\"networkProtocol\":\"tcp\","
-				"\"port\":%u,\"address\":\"10.%u.%u.%u\"}",
-				i > 0 ? "," : "", i + 1, 7000 + (i == changed), i >> 16, i >> 8 & 255,
-				i & 255) == 0, "memory");
+			must(sn__buf_printf(&b,
+					     "%s\"%u\":{\"protocol\":\"http\",\"networkProtocol\":\"tcp\","
+					     "\"port\":%u,\"address\":\"10.%u.%u.%u\"}",
+					     i > 0 ? "," : "", i + 1, 7000 + (i == changed),
+					     i >> 16, i >> 8 & 255, i & 255) == 0,
+					"memory");
 		must(sn__buf_puts(&b, "}") == 0, "memory");
 	}
 	must(sn__buf_puts(&b, "}}") == 0, "memory");
@@ -86,8 +89,9 @@ static void applied(struct sn_metadata *md, uint32_t changes, void *arg)
 
 static const char *own_place(const char *name, void *arg)
 {
-	return strcmp(name, "BERLIOZ_CLUSTER") == 0 ? "shop"
-		: strcmp(name, "BERLIOZ_SECTOR") == 0 ? "core" : NULL;
+	return strcmp(name, "BERLIOZ_CLUSTER") == 0           ? "shop"
+			: strcmp(name, "BERLIOZ_SECTOR") == 0 ? "core"
+							      : NULL;
 }
 
 static void open_world(struct world *w)
@@ -171,12 +175,13 @@ static void shape(unsigned targets, unsigned each)
 	}
 	(void)snprintf(name, sizeof(name), "%u targets of %u: jansson parses", targets, each);
 	report(name, parse, "ms", "");
-	(void)snprintf(name, sizeof(name), "%u targets of %u: first message applied", targets, each);
+	(void)snprintf(name, sizeof(name), "%u targets of %u: first message applied", targets,
+			each);
 	report(name, fresh, "ms", "");
 	(void)snprintf(name, sizeof(name), "%u targets of %u: first, of jansson", targets, each);
 	report(name, fresh / parse, "ratio", "<= 0.5");
-	(void)snprintf(name, sizeof(name), "%u targets of %u: all targets changed, of jansson", targets,
-			each);
+	(void)snprintf(name, sizeof(name), "%u targets of %u: all targets changed, of jansson",
+			targets, each);
 	report(name, changed / parse, "ratio", "<= 0.5");
 	(void)snprintf(name, sizeof(name), "%u targets of %u: same message again", targets, each);
 	report(name, same, "ms", "");
@@ -210,12 +215,14 @@ static double one_change_us(unsigned targets)
 		begin = sn__clock_mono_ns();
 		for (unsigned i = 0; i < N; i++) {
 			char text[160];
-			int n = snprintf(text, sizeof(text), "{\"peers\":{\"service://shop-core-s%u-rest\":{"
-				"\"1\":{\"protocol\":\"http\",\"port\":%u,\"address\":\"10.0.0.1\"}}}}",
-				i * 7 % targets, 8000 + (unsigned)round);
+			int n = snprintf(text, sizeof(text),
+					"{\"peers\":{\"service://shop-core-s%u-rest\":{"
+					"\"1\":{\"protocol\":\"http\",\"port\":%u,\"address\":\"10.0.0.1\"}}}}",
+					i * 7 % targets, 8000 + (unsigned)round);
 
 			w.done = false;
-			must(sn__metadata_message(w.md, (struct sn_str){text, (size_t)n}) == 0, "message");
+			must(sn__metadata_message(w.md, (struct sn_str){text, (size_t)n}) == 0,
+					"message");
 			while (!w.done)
 				(void)sn__loop_run(w.loop, SN_RUN_ONCE);
 		}

@@ -32,8 +32,8 @@ static void must(bool right, const char *what)
 
 static void report(const char *name, double value, const char *unit, const char *want)
 {
-	printf("{\"name\":\"look-up: %s\",\"value\":%.2f,\"unit\":\"%s\",\"want\":\"%s\"}\n", name, value,
-			unit, want);
+	printf("{\"name\":\"look-up: %s\",\"value\":%.2f,\"unit\":\"%s\",\"want\":\"%s\"}\n", name,
+			value, unit, want);
 	(void)fflush(stdout);
 }
 
@@ -44,8 +44,9 @@ static void applied(struct sn_metadata *md, uint32_t changes, void *arg)
 
 static const char *own_place(const char *name, void *arg)
 {
-	return strcmp(name, "BERLIOZ_CLUSTER") == 0 ? "shop"
-		: strcmp(name, "BERLIOZ_SECTOR") == 0 ? "core" : NULL;
+	return strcmp(name, "BERLIOZ_CLUSTER") == 0           ? "shop"
+			: strcmp(name, "BERLIOZ_SECTOR") == 0 ? "core"
+							      : NULL;
 }
 
 static void say(struct world *w, struct sn_buf *b)
@@ -72,11 +73,14 @@ static void open_world(struct world *w, unsigned targets, unsigned each)
 	must(sn__metadata_create(&opts, &w->md) == 0, "metadata");
 	sn__buf_init(&b, (size_t)64 << 20);
 	for (unsigned t = 0; t < targets; t++) {
-		must(sn__buf_printf(&b, "%s\"service://shop-core-s%u-rest\":{", b.len == 0 ? "{\"peers\":{" : ",",
-				     t) == 0, "memory");
+		must(sn__buf_printf(&b, "%s\"service://shop-core-s%u-rest\":{",
+				     b.len == 0 ? "{\"peers\":{" : ",", t) == 0,
+				"memory");
 		for (unsigned i = 0; i < each; i++)
-			must(sn__buf_printf(&b, "%s\"%u\":{\"protocol\":\"http\",\"networkProtocol\":\"tcp\","
-				"\"port\":7000,\"address\":\"10.0.0.%u\"}", i > 0 ? "," : "", i + 1, i) == 0,
+			must(sn__buf_printf(&b,
+					     "%s\"%u\":{\"protocol\":\"http\",\"networkProtocol\":\"tcp\","
+					     "\"port\":7000,\"address\":\"10.0.0.%u\"}",
+					     i > 0 ? "," : "", i + 1, i) == 0,
 					"memory");
 		must(sn__buf_puts(&b, "}") == 0, "memory");
 		if (t % 50000 == 49999 || t + 1 == targets) {
@@ -145,7 +149,9 @@ static double named_ns(struct world *w, const struct sn_str *names, unsigned n)
 		sn_rcu_read_lock();
 		begin = sn__clock_mono_ns();
 		for (unsigned i = 0, k = 0; i < PICKS; i++, k = k + 1 == n ? 0 : k + 1)
-			take_one(sn__catalog_find(w->cat, SN_STR("service"), names[k], SN_STR("rest")), &rng);
+			take_one(sn__catalog_find(w->cat, SN_STR("service"), names[k],
+						 SN_STR("rest")),
+					&rng);
 		best = SN_MIN(best, (double)(sn__clock_mono_ns() - begin) / PICKS);
 		sn_rcu_read_unlock();
 	}
@@ -245,9 +251,11 @@ static double busy_ns(struct world *w, struct sn_target *const *order, unsigned 
 			(void)nanosleep(&nap, NULL);
 		}
 		for (unsigned k = 0; k < per_s / 1000; k++) {
-			must(sn__buf_printf(&b, "{\"peers\":{\"service://shop-core-s%u-rest\":{\"1\":{"
-				"\"protocol\":\"http\",\"port\":%u,\"address\":\"10.0.0.1\"}}}}", i % 1000,
-					     8000 + i) == 0, "memory");
+			must(sn__buf_printf(&b,
+					     "{\"peers\":{\"service://shop-core-s%u-rest\":{\"1\":{"
+					     "\"protocol\":\"http\",\"port\":%u,\"address\":\"10.0.0.1\"}}}}",
+					     i % 1000, 8000 + i) == 0,
+					"memory");
 			say(w, &b);
 		}
 	}

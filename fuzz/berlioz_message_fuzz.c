@@ -11,8 +11,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *own_place(const char *name, void *arg)
 {
-	return strcmp(name, "BERLIOZ_CLUSTER") == 0 ? "shop"
-		: strcmp(name, "BERLIOZ_SECTOR") == 0 ? "core" : NULL;
+	return strcmp(name, "BERLIOZ_CLUSTER") == 0           ? "shop"
+			: strcmp(name, "BERLIOZ_SECTOR") == 0 ? "core"
+							      : NULL;
 }
 
 static void must(bool right)

@@ -82,7 +82,8 @@ static void same(struct sn_json_pull *r, json_t *v)
 	case SN_JSON_NUMBER:
 		must(json_is_number(v) && sn__json_number(r, &n) == 0);
 		if (json_is_integer(v) && json_integer_value(v) >= 0)
-			must(sn__json_uint(n, UINT64_MAX, &u) == 0 && u == (uint64_t)json_integer_value(v));
+			must(sn__json_uint(n, UINT64_MAX, &u) == 0 &&
+					u == (uint64_t)json_integer_value(v));
 		break;
 	case SN_JSON_NULL:
 		must(json_is_null(v) && sn__json_null(r) == 0);

@@ -156,8 +156,8 @@ int sn__source_intern(struct sn_catalog *cat, struct sn_str key, struct sn_sourc
 const struct sn_peers *sn__target_effective(const struct sn_target *t)
 {
 	for (unsigned i = 0; i < t->n_sources; i++) {
-		const struct sn_peers *v = atomic_load_explicit(&t->bound[i].source->value,
-				memory_order_relaxed);
+		const struct sn_peers *v = atomic_load_explicit(
+				&t->bound[i].source->value, memory_order_relaxed);
 
 		if (v != NULL)
 			return v;
@@ -236,8 +236,8 @@ static int target_make(struct sn_catalog *cat, const struct target_key *k, uint6
 	return 0;
 }
 
-static struct sn_target *target_find(struct sn_catalog *cat, const struct target_key *k,
-		uint64_t hash)
+static struct sn_target *target_find(
+		struct sn_catalog *cat, const struct target_key *k, uint64_t hash)
 {
 	struct sn_target *t;
 
@@ -266,8 +266,9 @@ static int target_of(struct sn_catalog *cat, const struct target_key *k, enum sn
 	for (unsigned i = 0; i < n && rc == 0; i++) {
 		int len = sn__source_key(section, &paths[i], key, sizeof(key));
 
-		rc = len < 0 ? len : sn__source_intern(cat, (struct sn_str){key, (size_t)len},
-				&sources[i]);
+		rc = len < 0 ? len
+			     : sn__source_intern(
+					       cat, (struct sn_str){key, (size_t)len}, &sources[i]);
 	}
 	if (rc < 0)
 		return rc;
@@ -299,7 +300,7 @@ static int default_paths(struct sn_str kind, struct sn_str name, struct sn_str e
 	return 0;
 }
 
-int sn__catalog_paths(struct sn_catalog *cat, struct sn_str kind, struct sn_str name,
+static int paths_of(struct sn_catalog *cat, struct sn_str kind, struct sn_str name,
 		struct sn_str endpoint, struct sn_paths *ret_paths)
 {
 	if (!name_ok(kind) || !name_ok(name) || !name_ok(endpoint))
@@ -324,7 +325,7 @@ int sn__catalog_target(struct sn_catalog *cat, struct sn_str kind, struct sn_str
 		*ret_target = t;
 		return 0;
 	}
-	rc = sn__catalog_paths(cat, kind, name, endpoint, &paths);
+	rc = paths_of(cat, kind, name, endpoint, &paths);
 	return rc < 0 ? rc : target_of(cat, &k, SN_SECTION_PEERS, paths.path, paths.n, ret_target);
 }
 
@@ -343,8 +344,8 @@ int sn__catalog_path_target(struct sn_catalog *cat, enum sn_section section,
 	return rc < 0 ? rc : target_of(cat, &k, section, path, 1, ret_target);
 }
 
-const struct sn_peers *sn__catalog_path_get(struct sn_catalog *cat, enum sn_section section,
-		const struct sn_path *path)
+const struct sn_peers *sn__catalog_path_get(
+		struct sn_catalog *cat, enum sn_section section, const struct sn_path *path)
 {
 	char key[SN_NAME_MAX * 6 + 64];
 	int len = sn__source_key(section, path, key, sizeof(key));
@@ -386,12 +387,13 @@ int sn__catalog_look_up(struct sn_catalog *cat, struct sn_str kind, struct sn_st
 		*ret_target = t;
 		return 0;
 	}
-	rc = sn__catalog_paths(cat, kind, name, endpoint, &paths);
+	rc = paths_of(cat, kind, name, endpoint, &paths);
 	if (rc < 0)
 		return rc;
 	for (unsigned i = 0; i < paths.n; i++) {
 		if (path_is_present(cat, &paths.path[i]))
-			return target_of(cat, &k, SN_SECTION_PEERS, paths.path, paths.n, ret_target);
+			return target_of(
+					cat, &k, SN_SECTION_PEERS, paths.path, paths.n, ret_target);
 	}
 	*ret_target = NULL;
 	return 0;
@@ -418,7 +420,7 @@ struct sn_str sn__target_name(const struct sn_target *t)
 struct sn_str sn__target_endpoint(const struct sn_target *t)
 {
 	return (struct sn_str){t->key + t->kind_len + t->name_len + 2,
-		t->key_len - t->kind_len - t->name_len - 3u};
+			t->key_len - t->kind_len - t->name_len - 3u};
 }
 
 const char *sn__target_text(const struct sn_target *t)
@@ -448,16 +450,6 @@ const struct sn_peers *sn__target_peers_get(struct sn_target *t)
 		(void)sn__peers_ref(p);
 	sn_rcu_read_unlock();
 	return p;
-}
-
-void sn__catalog_each(struct sn_catalog *cat, void (*fn)(struct sn_target *t, void *arg), void *arg)
-{
-	sn_rcu_read_lock();
-	for (struct sn_target *t = sn_rcu_dereference(&cat->all_targets); t != NULL; t = t->next) {
-		if (t->key[0] != '\1' && sn__target_peers(t) != NULL)
-			fn(t, arg);
-	}
-	sn_rcu_read_unlock();
 }
 
 int sn__catalog_each_path(struct sn_catalog *cat, enum sn_section section,
@@ -511,7 +503,8 @@ void sn__catalog_free(struct sn_catalog *cat)
 	for (unsigned i = 0; i < SN_SECTIONS; i++) {
 		struct sn_source *next;
 
-		for (struct sn_source *s = atomic_load(&cat->section[i].first); s != NULL; s = next) {
+		for (struct sn_source *s = atomic_load(&cat->section[i].first); s != NULL;
+				s = next) {
 			next = atomic_load(&s->next);
 			sn__peers_unref(atomic_load(&s->value));
 			sn__free(s);

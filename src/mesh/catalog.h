@@ -60,11 +60,11 @@ typedef int sn_paths_fn(void *arg, struct sn_str kind, struct sn_str name, struc
 /* One entry of a version. Texts live in the peers object's own memory, each with a NUL behind. */
 struct sn_peer {
 	struct sn_str identity;
-	struct sn_str protocol;   /* "http"; may be empty */
-	struct sn_str address;    /* may be a name; may be empty */
-	struct sn_str json;       /* the entry as it came */
-	uint16_t port;            /* 0: none given */
-	uint16_t weight;          /* 1 unless the entry says more */
+	struct sn_str protocol;                /* "http"; may be empty */
+	struct sn_str address;                 /* may be a name; may be empty */
+	struct sn_str json;                    /* the entry as it came */
+	uint16_t port;                         /* 0: none given */
+	uint16_t weight;                       /* 1 unless the entry says more */
 	_Atomic(struct sn_peer_state *) state; /* made at the first call; carried to the next
 	                                        * version while identity, address, port and protocol
 	                                        * stay. The version holds a reference */
@@ -73,12 +73,12 @@ struct sn_peer {
 struct sn_peers {
 	atomic_uint refs;
 	uint32_t n;
-	uint32_t first;        /* index of the first in order (spec 4.5); n when empty */
-	uint32_t flags;        /* peers.c */
-	uint64_t version;      /* rises by publication */
-	uint64_t hash;         /* of the value as it came */
+	uint32_t first;   /* index of the first in order (spec 4.5); n when empty */
+	uint32_t flags;   /* peers.c */
+	uint64_t version; /* rises by publication */
+	uint64_t hash;    /* of the value as it came */
 	struct sn_rcu_head rcu;
-	_Atomic(char *) json;  /* sn__peers_json() */
+	_Atomic(char *) json;   /* sn__peers_json() */
 	struct sn_peer peers[]; /* n, in order of appearance */
 };
 
@@ -104,9 +104,6 @@ SN_MUST_USE int sn__catalog_look_up(struct sn_catalog *cat, struct sn_str kind, 
 /** As above; NULL for every error, too. */
 struct sn_target *sn__catalog_find(struct sn_catalog *cat, struct sn_str kind, struct sn_str name,
 		struct sn_str endpoint);
-/** The places of a target (policies are looked up along them). Any thread. SN_E_INVALID. */
-SN_MUST_USE int sn__catalog_paths(struct sn_catalog *cat, struct sn_str kind, struct sn_str name,
-		struct sn_str endpoint, struct sn_paths *ret_paths);
 struct sn_str sn__target_kind(const struct sn_target *t);
 struct sn_str sn__target_name(const struct sn_target *t);
 struct sn_str sn__target_endpoint(const struct sn_target *t);
@@ -124,8 +121,8 @@ void sn__peers_unref(const struct sn_peers *p /* may be NULL */);
 /** As sn__target_peers() with a reference, from any thread. */
 const struct sn_peers *sn__target_peers_get(struct sn_target *t);
 /** The value of one place with a reference, or NULL. Any thread, no allocation. */
-const struct sn_peers *sn__catalog_path_get(struct sn_catalog *cat, enum sn_section section,
-		const struct sn_path *path);
+const struct sn_peers *sn__catalog_path_get(
+		struct sn_catalog *cat, enum sn_section section, const struct sn_path *path);
 /** The whole value as JSON, made at the first call; lives as long as @p. NULL when out of memory.
  * Any thread. */
 const char *sn__peers_json(const struct sn_peers *p);
@@ -134,9 +131,6 @@ const struct sn_peers *sn__peers_none(void);
 /** Index of @identity, or p->n. */
 uint32_t sn__peers_find(const struct sn_peers *p, struct sn_str identity);
 
-/** Every target that has a value now, among those somebody asked for. Any thread; inside a read
- * section of its own. */
-void sn__catalog_each(struct sn_catalog *cat, void (*fn)(struct sn_target *t, void *arg), void *arg);
 /** Every place of a section that has a value, in order of first appearance. @path: its JSON text.
  * Any thread; @value is valid during the call. A negative return ends it and is passed on. */
 int sn__catalog_each_path(struct sn_catalog *cat, enum sn_section section,
@@ -153,13 +147,13 @@ struct sn_target_monitor {
 	struct sn_list queue; /* deliveries that are due */
 	struct sn_target *target;
 	sn_target_monitor_fn *fn;
-	uint64_t number;      /* of registration */
-	uint64_t turn;        /* of registration, while its first delivery is due */
+	uint64_t number; /* of registration */
+	uint64_t turn;   /* of registration, while its first delivery is due */
 };
 /** The present value comes in the next turn, before any later change. Calls of one change run in
  * order of registration; a monitor may stop itself or others inside its call. */
-void sn__target_monitor_start(struct sn_target *t, struct sn_target_monitor *m,
-		sn_target_monitor_fn *fn);
+void sn__target_monitor_start(
+		struct sn_target *t, struct sn_target_monitor *m, sn_target_monitor_fn *fn);
 /** No call begins afterwards. A zeroed or stopped monitor is ignored. */
 void sn__target_monitor_stop(struct sn_target_monitor *m);
 

@@ -76,7 +76,7 @@ struct sn_catalog {
 	size_t retired_size;
 
 	/* Loop thread. */
-	struct sn_list updates; /* sn_update.link, waiting */
+	struct sn_list updates;   /* sn_update.link, waiting */
 	struct sn_update *update; /* being worked on or published */
 	int update_code;
 	struct sn_batch batch;
@@ -88,9 +88,9 @@ struct sn_catalog {
 	bool pumping, closed;
 	bool in_group;   /* the changes published last and next belong together */
 	bool ends_group; /* the change published last was the last of its group */
-	bool unsorted; /* due is */
-	bool working; /* the batch is with the helper thread */
-	bool freeing; /* retired versions are */
+	bool unsorted;   /* due is */
+	bool working;    /* the batch is with the helper thread */
+	bool freeing;    /* retired versions are */
 	struct sn_job work_job, free_job;
 	struct sn_rcu_batch freed;
 	struct sn_arena garbage; /* freed off the loop, too */
@@ -99,8 +99,8 @@ struct sn_catalog {
 /** The source, or NULL. Any thread; inside a read section or with the lock. */
 struct sn_source *sn__source_find(struct sn_catalog *cat, struct sn_str key);
 /** The source, made when missing. Takes the lock. SN_E_NOMEM, SN_E_LIMIT. */
-SN_MUST_USE int sn__source_intern(struct sn_catalog *cat, struct sn_str key,
-		struct sn_source **ret_source);
+SN_MUST_USE int sn__source_intern(
+		struct sn_catalog *cat, struct sn_str key, struct sn_source **ret_source);
 /** The key of a place: its length, or SN_E_LIMIT. @out NULL: only an upper bound of the length. */
 int sn__source_key(enum sn_section section, const struct sn_path *path, char *out, size_t size);
 /** Lock held: what the target's value should be. */

@@ -36,8 +36,8 @@ static bool queued(const struct sn_target_monitor *m)
 	return !sn_list_empty(&m->queue);
 }
 
-void sn__target_monitor_start(struct sn_target *t, struct sn_target_monitor *m,
-		sn_target_monitor_fn *fn)
+void sn__target_monitor_start(
+		struct sn_target *t, struct sn_target_monitor *m, sn_target_monitor_fn *fn)
 {
 	struct sn_catalog *cat = t->cat;
 
@@ -159,8 +159,9 @@ static unsigned publish_to_targets(struct sn_catalog *cat, struct sn_source *s,
 		if (sn_list_empty(&t->monitors) ||
 				!worth_telling(cat, t, old, value, old == was && value == is))
 			continue;
-		SN_LIST_FOREACH(pos, &t->monitors) {
-			struct sn_target_monitor *m = SN_CONTAINER_OF(pos, struct sn_target_monitor, link);
+		SN_LIST_FOREACH (pos, &t->monitors) {
+			struct sn_target_monitor *m = SN_CONTAINER_OF(
+					pos, struct sn_target_monitor, link);
 
 			if (!queued(m))
 				sn_list_push_back(&cat->due, &m->queue);
@@ -203,8 +204,9 @@ static bool publish_some(struct sn_catalog *cat, uint64_t end_ns, uint32_t *left
 	struct sn_batch *b = &cat->batch;
 
 	while (b->pos < b->n && (cat->in_group || sn_list_empty(&cat->due))) {
-		if (*left == 0 || (*left % CHANGES_A_LOOK == 0 &&
-						  sn__loop_clock_ns(cat->loop) >= end_ns))
+		if (*left == 0 ||
+				(*left % CHANGES_A_LOOK == 0 &&
+						sn__loop_clock_ns(cat->loop) >= end_ns))
 			return false;
 		(*left)--;
 		publish(cat, &b->changes[b->pos++]);
@@ -399,8 +401,8 @@ void sn__catalog_stop(struct sn_catalog *cat)
 	if (cat->update != NULL && !cat->working)
 		end_update(cat, SN_E_CLOSED);
 	while (!sn_list_empty(&cat->updates)) {
-		struct sn_update *u = SN_CONTAINER_OF(sn_list_pop_front(&cat->updates),
-				struct sn_update, link);
+		struct sn_update *u = SN_CONTAINER_OF(
+				sn_list_pop_front(&cat->updates), struct sn_update, link);
 
 		u->done(u, SN_E_CLOSED, 0);
 	}

@@ -54,7 +54,8 @@ struct put {
 
 static struct sn_path path_of(const char *name)
 {
-	return (struct sn_path){.n = 3, .part = {SN_STR("service"), sn_str_from(name), SN_STR("rest")}};
+	return (struct sn_path){
+			.n = 3, .part = {SN_STR("service"), sn_str_from(name), SN_STR("rest")}};
 }
 
 static int put_work(struct sn_update *u, struct sn_batch *b)
@@ -78,8 +79,10 @@ static void put_done(struct sn_update *u, int code, uint32_t changes)
 
 static void submit(struct world *w, struct put *p, const char *name, const char *json, size_t size)
 {
-	*p = (struct put){.name = name, .json = json, .code = 77,
-		.update = {.size = size, .work = put_work, .done = put_done}};
+	*p = (struct put){.name = name,
+			.json = json,
+			.code = 77,
+			.update = {.size = size, .work = put_work, .done = put_done}};
 	sn__catalog_submit(w->cat, &p->update);
 	assert_int_equal(p->done, 0);
 }
@@ -98,8 +101,9 @@ static struct sn_target *target(struct world *w, const char *name)
 {
 	struct sn_target *t = NULL;
 
-	assert_int_equal(sn__catalog_target(w->cat, SN_STR("service"), sn_str_from(name), SN_STR("rest"),
-					 &t), 0);
+	assert_int_equal(sn__catalog_target(w->cat, SN_STR("service"), sn_str_from(name),
+					 SN_STR("rest"), &t),
+			0);
 	return t;
 }
 
@@ -118,16 +122,22 @@ static void names(void **state)
 	assert_true(sn_str_eq(sn__target_endpoint(t), SN_STR("rest")));
 	assert_ptr_equal(target(w, "basket"), t);
 	assert_ptr_not_equal(target(w, "bask"), t);
-	assert_int_equal(sn__catalog_target(w->cat, SN_STR("database"), SN_STR("x"), SN_STR(""), &again), 0);
+	assert_int_equal(sn__catalog_target(w->cat, SN_STR("database"), SN_STR("x"), SN_STR(""),
+					 &again),
+			0);
 	assert_string_equal(sn__target_text(again), "database x");
 	assert_int_equal(sn__catalog_path_target(w->cat, SN_SECTION_PEERS, &path, &raw), 0);
 	assert_ptr_not_equal(raw, t);
 	memset(longer, 'x', sizeof(longer));
 	assert_int_equal(sn__catalog_target(w->cat, SN_STR("service"),
-					 (struct sn_str){longer, sizeof(longer)}, SN_STR(""), &again), SN_E_INVALID);
+					 (struct sn_str){longer, sizeof(longer)}, SN_STR(""),
+					 &again),
+			SN_E_INVALID);
 	assert_int_equal(sn__catalog_target(w->cat, SN_STR("service"), (struct sn_str){"a\0b", 3},
-					 SN_STR(""), &again), SN_E_INVALID);
-	assert_int_equal(sn__catalog_target(w->cat, SN_STR("\1"), SN_STR("0[]"), SN_STR(""), &again),
+					 SN_STR(""), &again),
+			SN_E_INVALID);
+	assert_int_equal(
+			sn__catalog_target(w->cat, SN_STR("\1"), SN_STR("0[]"), SN_STR(""), &again),
 			SN_E_INVALID);
 }
 
@@ -143,15 +153,18 @@ static void unknown_names_cost_nothing(void **state)
 		char name[16];
 		int n = snprintf(name, sizeof(name), "n%d", i);
 
-		assert_null(sn__catalog_find(w->cat, SN_STR("service"), (struct sn_str){name, (size_t)n},
-				SN_STR("rest")));
+		assert_null(sn__catalog_find(w->cat, SN_STR("service"),
+				(struct sn_str){name, (size_t)n}, SN_STR("rest")));
 	}
 	assert_int_equal(sn__mem_live(), live);
-	assert_int_equal(sn__catalog_look_up(w->cat, SN_STR("service"), SN_STR("known"), SN_STR("rest"), &t),
+	assert_int_equal(sn__catalog_look_up(w->cat, SN_STR("service"), SN_STR("known"),
+					 SN_STR("rest"), &t),
 			0);
 	assert_non_null(t);
 	assert_int_equal(sn__target_peers(t)->n, 1);
-	assert_ptr_equal(sn__catalog_find(w->cat, SN_STR("service"), SN_STR("known"), SN_STR("rest")), t);
+	assert_ptr_equal(sn__catalog_find(w->cat, SN_STR("service"), SN_STR("known"),
+					 SN_STR("rest")),
+			t);
 }
 
 static void many_targets(void **state)
@@ -179,9 +192,10 @@ static void versions(void **state)
 	const struct sn_peers *first, *none;
 
 	assert_null(sn__target_peers(t));
-	put(w, "a", "{\"b\":{\"protocol\":\"http\",\"port\":81,\"address\":\"h\",\"weight\":7},"
-		    " \"10\" : {\"x\":[1, 2]} ,\"9\":5,\"b\":{\"protocol\":\"ws\",\"port\":82.0,"
-		    "\"address\":\"\\u00e9\"}}");
+	put(w, "a",
+			"{\"b\":{\"protocol\":\"http\",\"port\":81,\"address\":\"h\",\"weight\":7},"
+			" \"10\" : {\"x\":[1, 2]} ,\"9\":5,\"b\":{\"protocol\":\"ws\",\"port\":82.0,"
+			"\"address\":\"\\u00e9\"}}");
 	first = sn__target_peers_get(t);
 	assert_int_equal(first->n, 3);
 	assert_int_equal(first->first, 2);
@@ -197,11 +211,13 @@ static void versions(void **state)
 	assert_string_equal(first->peers[2].json.ptr, "5");
 	assert_int_equal(sn__peers_find(first, SN_STR("10")), 1);
 	assert_int_equal(sn__peers_find(first, SN_STR("11")), 3);
-	assert_string_equal(sn__peers_json(first), "{\"b\":{\"protocol\":\"ws\",\"port\":82.0,"
-		"\"address\":\"\\u00e9\"},\"10\":{\"x\":[1, 2]},\"9\":5}");
+	assert_string_equal(sn__peers_json(first),
+			"{\"b\":{\"protocol\":\"ws\",\"port\":82.0,"
+			"\"address\":\"\\u00e9\"},\"10\":{\"x\":[1, 2]},\"9\":5}");
 	/* The same in other words is no new version. */
-	put(w, "a", "{\"9\":5.0,\"10\":{\"x\":[1,2]},\"b\":{\"address\":\"\xc3\xa9\",\"port\":82,"
-		    "\"protocol\":\"ws\"}}");
+	put(w, "a",
+			"{\"9\":5.0,\"10\":{\"x\":[1,2]},\"b\":{\"address\":\"\xc3\xa9\",\"port\":82,"
+			"\"protocol\":\"ws\"}}");
 	assert_ptr_equal(sn__target_peers(t), first);
 	put(w, "a", "{}");
 	assert_int_equal(sn__target_peers(t)->n, 0);
@@ -228,8 +244,9 @@ static void states_are_carried(void **state)
 	atomic_store(&((struct sn_peers *)(uintptr_t)p)->peers[0].state, sn__peer_state_ref(&one));
 	atomic_store(&((struct sn_peers *)(uintptr_t)p)->peers[1].state, sn__peer_state_ref(&two));
 	/* Another order, more members: the same peers. One has moved. */
-	put(w, "a", "{\"3\":{},\"2\":{\"address\":\"x\",\"port\":2,\"more\":1},"
-		    "\"1\":{\"port\":1,\"address\":\"y\"}}");
+	put(w, "a",
+			"{\"3\":{},\"2\":{\"address\":\"x\",\"port\":2,\"more\":1},"
+			"\"1\":{\"port\":1,\"address\":\"y\"}}");
 	p = sn__target_peers(t);
 	assert_null(atomic_load(&p->peers[0].state));
 	assert_ptr_equal(atomic_load(&p->peers[1].state), &two);
@@ -237,7 +254,8 @@ static void states_are_carried(void **state)
 	put(w, "a", "{\"3\":{\"z\":1},\"2\":{\"address\":\"x\",\"port\":2}}");
 	p = sn__target_peers(t);
 	assert_ptr_equal(atomic_load(&p->peers[1].state), &two);
-	assert_int_equal(atomic_load(&two.refs), 4); /* ours, and one for each version not yet freed */
+	assert_int_equal(atomic_load(&two.refs),
+			4); /* ours, and one for each version not yet freed */
 	sn__catalog_destroy(w->cat);
 	w->cat = NULL;
 	run(w);
@@ -423,18 +441,18 @@ int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(names),
-		T(unknown_names_cost_nothing),
-		T(many_targets),
-		T(versions),
-		T(states_are_carried),
-		T(updates_keep_their_order),
-		T(monitors_stop_each_other),
-		T(destroyed_in_a_call),
-		T(destroyed_while_working),
-		T(old_versions_are_freed),
-		T(out_of_memory),
-		T(targets_without_memory),
+			T(names),
+			T(unknown_names_cost_nothing),
+			T(many_targets),
+			T(versions),
+			T(states_are_carried),
+			T(updates_keep_their_order),
+			T(monitors_stop_each_other),
+			T(destroyed_in_a_call),
+			T(destroyed_while_working),
+			T(old_versions_are_freed),
+			T(out_of_memory),
+			T(targets_without_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -60,8 +60,8 @@ static void add(struct sn_batch *b, struct sn_source *s, struct sn_peers *value,
 	b->changes[b->n++] = (struct sn_change){s, value, carry, group};
 }
 
-static int set_source(struct sn_batch *b, struct sn_source *s, bool peers, struct sn_str json,
-		bool empty)
+static int set_source(
+		struct sn_batch *b, struct sn_source *s, bool peers, struct sn_str json, bool empty)
 {
 	const struct sn_peers *old = atomic_load_explicit(&s->value, memory_order_acquire);
 	const uint32_t *carry = NULL;
@@ -86,8 +86,8 @@ static int set_source(struct sn_batch *b, struct sn_source *s, bool peers, struc
 	return rc;
 }
 
-static int set_key(struct sn_batch *b, struct sn_str key, bool peers, struct sn_str json,
-		bool empty)
+static int set_key(
+		struct sn_batch *b, struct sn_str key, bool peers, struct sn_str json, bool empty)
 {
 	struct sn_source *s;
 	int rc = sn__source_intern(b->cat, key, &s);
@@ -106,8 +106,7 @@ static int make_key(struct sn_batch *b, enum sn_section section, const struct sn
 	out = sn__arena_alloc(&b->scratch, (size_t)room);
 	if (out == NULL)
 		return SN_E_NOMEM;
-	*ret_key = (struct sn_str){out,
-		(size_t)sn__source_key(section, path, out, (size_t)room)};
+	*ret_key = (struct sn_str){out, (size_t)sn__source_key(section, path, out, (size_t)room)};
 	return 0;
 }
 
@@ -175,8 +174,8 @@ int sn__batch_set_absent(struct sn_batch *b, enum sn_section section, const stru
 
 int sn__batch_prune(struct sn_batch *b, enum sn_section section, bool group)
 {
-	struct sn_source *s = atomic_load_explicit(&b->cat->section[section].first,
-			memory_order_acquire);
+	struct sn_source *s = atomic_load_explicit(
+			&b->cat->section[section].first, memory_order_acquire);
 	uint32_t before = b->n;
 	int rc = 0;
 

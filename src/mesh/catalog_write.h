@@ -35,13 +35,13 @@ bool sn__catalog_idle(const struct sn_catalog *cat);
 struct sn_arena *sn__batch_arena(struct sn_batch *b);
 /** A map identity -> peer. @json: checked JSON text of an object. A place is set at most once a
  * batch. SN_E_NOMEM, SN_E_LIMIT. */
-SN_MUST_USE int sn__batch_set_peers(struct sn_batch *b, const struct sn_path *path,
-		struct sn_str json);
+SN_MUST_USE int sn__batch_set_peers(
+		struct sn_batch *b, const struct sn_path *path, struct sn_str json);
 /** Any other value. @json: checked JSON text. @empty: monitors are not told when it goes away. */
 SN_MUST_USE int sn__batch_set(struct sn_batch *b, enum sn_section section,
 		const struct sn_path *path, struct sn_str json, bool empty);
-SN_MUST_USE int sn__batch_set_absent(struct sn_batch *b, enum sn_section section,
-		const struct sn_path *path);
+SN_MUST_USE int sn__batch_set_absent(
+		struct sn_batch *b, enum sn_section section, const struct sn_path *path);
 /** Make every place of the section absent that this batch has not set. @group: all of them before
  * the first monitor is called, and monitors in order of registration. */
 SN_MUST_USE int sn__batch_prune(struct sn_batch *b, enum sn_section section, bool group);

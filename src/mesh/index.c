@@ -34,7 +34,8 @@ static struct sn_index_table *grown(const struct sn_index_table *old /* may be N
 		void *item = atomic_load_explicit(&old->slots[i].item, memory_order_relaxed);
 
 		if (item != NULL)
-			put(t, atomic_load_explicit(&old->slots[i].hash, memory_order_relaxed), item);
+			put(t, atomic_load_explicit(&old->slots[i].hash, memory_order_relaxed),
+					item);
 	}
 	return t;
 }

@@ -37,8 +37,8 @@ struct sn_index {
 typedef bool sn_index_eq_fn(const void *item, const void *key);
 
 /** Inside a read section (or with the writers' lock). Items stay valid as long as the index. */
-static inline void *sn_index_find(const struct sn_index *ix, uint64_t hash, sn_index_eq_fn *eq,
-		const void *key)
+static inline void *sn_index_find(
+		const struct sn_index *ix, uint64_t hash, sn_index_eq_fn *eq, const void *key)
 {
 	const struct sn_index_table *t = sn_rcu_dereference(&ix->shard[hash >> 56]);
 
@@ -57,8 +57,8 @@ static inline void *sn_index_find(const struct sn_index *ix, uint64_t hash, sn_i
 
 /** The item is not in it yet; one writer at a time. An outgrown table goes to @retired. SN_E_NOMEM,
  * SN_E_LIMIT. */
-SN_MUST_USE int sn__index_insert(struct sn_index *ix, uint64_t hash, void *item,
-		struct sn_rcu_batch *retired);
+SN_MUST_USE int sn__index_insert(
+		struct sn_index *ix, uint64_t hash, void *item, struct sn_rcu_batch *retired);
 /** Nobody reads any more. Items stay the owner's. */
 void sn__index_finish(struct sn_index *ix);
 

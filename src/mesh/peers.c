@@ -37,7 +37,8 @@ void sn__peers_unref(const struct sn_peers *p)
 		return;
 	assert((p->flags & SN_PEERS_STATIC) == 0);
 	for (uint32_t i = 0; i < p->n; i++)
-		sn__peer_state_unref(atomic_load_explicit(&p->peers[i].state, memory_order_acquire));
+		sn__peer_state_unref(
+				atomic_load_explicit(&p->peers[i].state, memory_order_acquire));
 	if ((p->flags & SN_PEERS_TEXT) == 0)
 		sn__free(atomic_load_explicit(&w->json, memory_order_acquire));
 	sn__free(w);
@@ -154,8 +155,8 @@ static int read_number(struct sn_json_pull *r, uint16_t otherwise, uint16_t *ret
 static int read_member(struct sn_json_pull *r, struct sn_json_string key, struct sn_arena *arena,
 		struct entry *e)
 {
-	static const struct sn_str port = {"port", 4}, weight = {"weight", 6}, address = {"address", 7},
-				   protocol = {"protocol", 8};
+	static const struct sn_str port = {"port", 4}, weight = {"weight", 6},
+				   address = {"address", 7}, protocol = {"protocol", 8};
 
 	if (!key.escaped) { /* most names differ in length */
 		switch (key.raw.len) {
@@ -181,7 +182,8 @@ static int read_member(struct sn_json_pull *r, struct sn_json_string key, struct
 		return read_text(r, arena, &e->address);
 	if (sn__json_string_is(key, protocol))
 		return read_text(r, arena, &e->protocol);
-	return sn__json_string_is(key, weight) ? read_number(r, 1, &e->weight) : sn__json_skip(r, NULL);
+	return sn__json_string_is(key, weight) ? read_number(r, 1, &e->weight)
+					       : sn__json_skip(r, NULL);
 }
 
 static int read_entry(struct sn_json_pull *r, struct sn_arena *arena, struct entry *e)
@@ -265,8 +267,12 @@ static int read_map(struct sn_str json, struct sn_arena *arena, struct entries *
 
 static struct entry entry_of(const struct sn_peer *p)
 {
-	return (struct entry){.identity = p->identity, .json = p->json, .protocol = p->protocol,
-		.address = p->address, .port = p->port, .weight = p->weight};
+	return (struct entry){.identity = p->identity,
+			.json = p->json,
+			.protocol = p->protocol,
+			.address = p->address,
+			.port = p->port,
+			.weight = p->weight};
 }
 
 /* Index of each new identity in @old, or NULL when they stand at the same places; and how many have
@@ -368,7 +374,8 @@ static const char *well_known(struct sn_str s)
 {
 	static const char *const names[] = {[0] = "", [3] = "tcp", [4] = "http", [5] = "https"};
 
-	if (s.len >= SN_COUNT(names) || names[s.len] == NULL || memcmp(s.ptr, names[s.len], s.len) != 0)
+	if (s.len >= SN_COUNT(names) || names[s.len] == NULL ||
+			memcmp(s.ptr, names[s.len], s.len) != 0)
 		return NULL;
 	return names[s.len];
 }
@@ -486,7 +493,8 @@ int sn__peers_build_text(struct sn_str json, uint64_t hash, bool empty, const st
 
 	if (old != NULL) {
 		bool equal;
-		int rc = sn__json_text_equal(json, sn_str_from(sn__peers_json(old)), scratch, &equal);
+		int rc = sn__json_text_equal(
+				json, sn_str_from(sn__peers_json(old)), scratch, &equal);
 
 		if (rc < 0)
 			return rc;
@@ -524,7 +532,8 @@ void sn__peers_carry(struct sn_peers *to, const struct sn_peers *from, const uin
 			continue;
 		was = &from->peers[j];
 		ps = atomic_load_explicit(&was->state, memory_order_acquire);
-		if (ps == NULL || was->port != is->port || !sn_str_eq(was->identity, is->identity) ||
+		if (ps == NULL || was->port != is->port ||
+				!sn_str_eq(was->identity, is->identity) ||
 				!sn_str_eq(was->address, is->address) ||
 				!sn_str_eq(was->protocol, is->protocol))
 			continue;

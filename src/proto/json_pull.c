@@ -11,8 +11,9 @@ static bool eight_plain(const char *p)
 	uint64_t w;
 
 	memcpy(&w, p, sizeof(w));
-	return (((w - EACH(0x20)) | ((w ^ EACH('"')) - EACH(1)) | ((w ^ EACH('\\')) - EACH(1)) | w) &
-			EACH(0x80)) == 0;
+	return (((w - EACH(0x20)) | ((w ^ EACH('"')) - EACH(1)) | ((w ^ EACH('\\')) - EACH(1)) |
+				w) &
+			       EACH(0x80)) == 0;
 }
 
 static int fail(struct sn_json_pull *r, int code)
@@ -30,8 +31,10 @@ static inline void space(struct sn_json_pull *r)
 
 void sn__json_begin(struct sn_json_pull *r, struct sn_str text)
 {
-	*r = (struct sn_json_pull){
-		.p = text.ptr, .begin = text.ptr, .end = text.ptr + text.len, .trusted = false};
+	*r = (struct sn_json_pull){.p = text.ptr,
+			.begin = text.ptr,
+			.end = text.ptr + text.len,
+			.trusted = false};
 }
 
 void sn__json_begin_checked(struct sn_json_pull *r, struct sn_str text)
@@ -398,8 +401,8 @@ static void skip_trusting(struct sn_json_pull *r)
 	unsigned depth = 0;
 
 	do {
-		while (p < r->end && depth > 0 && *p != '"' && *p != '{' && *p != '[' && *p != '}' &&
-				*p != ']')
+		while (p < r->end && depth > 0 && *p != '"' && *p != '{' && *p != '[' &&
+				*p != '}' && *p != ']')
 			p++;
 		if (p >= r->end)
 			break;
@@ -539,19 +542,15 @@ size_t sn__json_unescape(struct sn_json_string s, char *out)
 	return n;
 }
 
-int sn__json_string_cmp(struct sn_json_string a, struct sn_json_string b)
+bool sn__json_string_eq(struct sn_json_string a, struct sn_json_string b)
 {
 	const char *pa = a.raw.ptr, *ea = pa + a.raw.len;
 	const char *pb = b.raw.ptr, *eb = pb + b.raw.len;
 	char bytes_a[4], bytes_b[4];
 	size_t na = 0, nb = 0, ia = 0, ib = 0;
 
-	if (!a.escaped && !b.escaped) {
-		size_t n = a.raw.len < b.raw.len ? a.raw.len : b.raw.len;
-		int c = n > 0 ? memcmp(pa, pb, n) : 0;
-
-		return c != 0 ? c : (a.raw.len > b.raw.len) - (a.raw.len < b.raw.len);
-	}
+	if (!a.escaped && !b.escaped)
+		return sn_str_eq(a.raw, b.raw);
 	for (;;) {
 		if (ia == na) {
 			ia = 0;
@@ -562,19 +561,10 @@ int sn__json_string_cmp(struct sn_json_string a, struct sn_json_string b)
 			nb = pb < eb ? piece(&pb, eb, bytes_b) : 0;
 		}
 		if (na == 0 || nb == 0)
-			return (na > 0) - (nb > 0);
-		if (bytes_a[ia] != bytes_b[ib])
-			return (unsigned char)bytes_a[ia] < (unsigned char)bytes_b[ib] ? -1 : 1;
-		ia++;
-		ib++;
+			return na == nb;
+		if (bytes_a[ia++] != bytes_b[ib++])
+			return false;
 	}
-}
-
-bool sn__json_string_eq(struct sn_json_string a, struct sn_json_string b)
-{
-	if (!a.escaped && !b.escaped)
-		return sn_str_eq(a.raw, b.raw);
-	return sn__json_string_cmp(a, b) == 0;
 }
 
 bool sn__json_string_is(struct sn_json_string s, struct sn_str text)
@@ -678,8 +668,8 @@ int sn__json_uint(struct sn_str number, uint64_t max, uint64_t *ret_value)
 	uint64_t v = 0;
 	int64_t left;
 
-	if (number.len > 0 && number.len < 20 && digits(number.ptr, number.ptr + number.len) ==
-			number.ptr + number.len)
+	if (number.len > 0 && number.len < 20 &&
+			digits(number.ptr, number.ptr + number.len) == number.ptr + number.len)
 		return sn__parse_u64(number, max, ret_value);
 	d = decimal(number);
 	if (d.negative)

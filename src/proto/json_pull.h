@@ -83,8 +83,6 @@ size_t sn__json_unescape(struct sn_json_string s, char *out);
 bool sn__json_string_is(struct sn_json_string s, struct sn_str text);
 /** Whether both are the same text, however escaped. */
 bool sn__json_string_eq(struct sn_json_string a, struct sn_json_string b);
-/** Order of their UTF-8 texts, as strcmp(). */
-int sn__json_string_cmp(struct sn_json_string a, struct sn_json_string b);
 /** A number that is a whole one from 0 to @max, however written (1, 1.0, 10e-1). SN_E_PARSE,
  * SN_E_LIMIT. */
 SN_MUST_USE int sn__json_uint(struct sn_str number, uint64_t max, uint64_t *ret_value);

@@ -12,10 +12,11 @@ static int check(const char *text)
 
 static void accepts(void **state)
 {
-	static const char *const good[] = {"null", "true", " false ", "0", "-0", "-1.5e+10", "1E5", "\"\"",
-		"[]", "{}", "[1,2]", "{\"a\":1}", "\t[ 1 , { \"a\" : [ ] } ]\r\n", "\"\\u00e9\\ud83d\\ude00\"",
-		"\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"", "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"",
-		"{\"a\":1,\"a\":2}", "\"\x7f\"", "[[[[[[[[]]]]]]]]", "\"12345678\\n901234567\""};
+	static const char *const good[] = {"null", "true", " false ", "0", "-0", "-1.5e+10", "1E5",
+			"\"\"", "[]", "{}", "[1,2]", "{\"a\":1}", "\t[ 1 , { \"a\" : [ ] } ]\r\n",
+			"\"\\u00e9\\ud83d\\ude00\"", "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"",
+			"\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"", "{\"a\":1,\"a\":2}", "\"\x7f\"",
+			"[[[[[[[[]]]]]]]]", "\"12345678\\n901234567\""};
 
 	for (size_t i = 0; i < SN_COUNT(good); i++) {
 		if (check(good[i]) != 0)
@@ -25,14 +26,17 @@ static void accepts(void **state)
 
 static void refuses(void **state)
 {
-	static const char *const bad[] = {"", " ", "nul", "nulll", "tru", "[", "]", "{", "}", "[1", "[1,",
-		"[1,]", "[,1]", "[1 2]", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,}", "{a:1}", "{\"a\" 1}",
-		"{1:2}", "[}", "{]", "[1}", "{\"a\":1]", "1 2", "01", "-", "+1", "1.", ".5", "1e", "1e+", "0x1",
-		"--1", "NaN", "Infinity", "\"", "\"a", "\"\\\"", "\"\\x\"", "\"\\u12\"", "\"\\u12g4\"",
-		"\"\\ud800\"", "\"\\ud800x\"", "\"\\ud800\\u0041\"", "\"\\udc00\"", "\"\\u0000\"", "\"\x01\"",
-		"\"\n\"", "\"\x80\"", "\"\xc0\x80\"", "\"\xc3\"", "\"\xe0\x80\x80\"", "\"\xed\xa0\x80\"",
-		"\"\xf0\x80\x80\x80\"", "\"\xf4\x90\x80\x80\"", "\"\xf5\x80\x80\x80\"", "\"\xe2\x82\"", "'a'",
-		"\xef\xbb\xbf{}", "{\"a\":1}x", "/**/1", "\"a\\", "\"abcdefgh\x1fijklmnop\""};
+	static const char *const bad[] = {"", " ", "nul", "nulll", "tru", "[", "]", "{", "}", "[1",
+			"[1,", "[1,]", "[,1]", "[1 2]", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,}",
+			"{a:1}", "{\"a\" 1}", "{1:2}", "[}", "{]", "[1}", "{\"a\":1]", "1 2", "01",
+			"-", "+1", "1.", ".5", "1e", "1e+", "0x1", "--1", "NaN", "Infinity", "\"",
+			"\"a", "\"\\\"", "\"\\x\"", "\"\\u12\"", "\"\\u12g4\"", "\"\\ud800\"",
+			"\"\\ud800x\"", "\"\\ud800\\u0041\"", "\"\\udc00\"", "\"\\u0000\"",
+			"\"\x01\"", "\"\n\"", "\"\x80\"", "\"\xc0\x80\"", "\"\xc3\"",
+			"\"\xe0\x80\x80\"", "\"\xed\xa0\x80\"", "\"\xf0\x80\x80\x80\"",
+			"\"\xf4\x90\x80\x80\"", "\"\xf5\x80\x80\x80\"", "\"\xe2\x82\"", "'a'",
+			"\xef\xbb\xbf{}", "{\"a\":1}x", "/**/1", "\"a\\",
+			"\"abcdefgh\x1fijklmnop\""};
 
 	for (size_t i = 0; i < SN_COUNT(bad); i++) {
 		if (check(bad[i]) != SN_E_PARSE)
@@ -48,16 +52,20 @@ static void depth(void **state)
 
 	memset(text, '[', SN_JSON_PULL_DEPTH);
 	memset(text + SN_JSON_PULL_DEPTH, ']', SN_JSON_PULL_DEPTH);
-	assert_int_equal(sn__json_check((struct sn_str){text, (size_t)2 * SN_JSON_PULL_DEPTH}, NULL), 0);
+	assert_int_equal(
+			sn__json_check((struct sn_str){text, (size_t)2 * SN_JSON_PULL_DEPTH}, NULL),
+			0);
 	memset(text, '[', SN_JSON_PULL_DEPTH + 1);
-	assert_int_equal(sn__json_check((struct sn_str){text, (size_t)2 * SN_JSON_PULL_DEPTH}, &offset),
+	assert_int_equal(sn__json_check((struct sn_str){text, (size_t)2 * SN_JSON_PULL_DEPTH},
+					 &offset),
 			SN_E_LIMIT);
 	assert_int_equal(offset, SN_JSON_PULL_DEPTH);
 }
 
 static void pulls(void **state)
 {
-	struct sn_str text = SN_STR(" { \"a\" : [ 1, \"x\\ty\", true, null ], \"b\\u0062\":-2.5 , \"c\":{} } ");
+	struct sn_str text = SN_STR(
+			" { \"a\" : [ 1, \"x\\ty\", true, null ], \"b\\u0062\":-2.5 , \"c\":{} } ");
 	struct sn_json_string key, s;
 	struct sn_json_pull r;
 	struct sn_str n, raw;
@@ -106,19 +114,30 @@ static void numbers(void **state)
 		const char *a, *b;
 		bool equal;
 	} pairs[] = {
-		{"1", "1.0", true}, {"1", "10e-1", true}, {"100", "1e2", true}, {"0.001", "1E-3", true},
-		{"-0", "0", true}, {"0", "0.00e5", true}, {"1", "-1", false}, {"1", "1.0000000001", false},
-		{"123456789012345678901234567890", "12345678901234567890123456789e1", true},
-		{"123456789012345678901234567890", "123456789012345678901234567891", false},
-		{"1.50", "15e-1", true}, {"10.01", "1.001e1", true}, {"10.01", "100.1", false},
-		{"1e400", "10e399", true}, {"1e400", "1e401", false}, {"0.5", "5", false},
+			{"1", "1.0", true},
+			{"1", "10e-1", true},
+			{"100", "1e2", true},
+			{"0.001", "1E-3", true},
+			{"-0", "0", true},
+			{"0", "0.00e5", true},
+			{"1", "-1", false},
+			{"1", "1.0000000001", false},
+			{"123456789012345678901234567890", "12345678901234567890123456789e1", true},
+			{"123456789012345678901234567890", "123456789012345678901234567891", false},
+			{"1.50", "15e-1", true},
+			{"10.01", "1.001e1", true},
+			{"10.01", "100.1", false},
+			{"1e400", "10e399", true},
+			{"1e400", "1e401", false},
+			{"0.5", "5", false},
 	};
 	uint64_t v = 7;
 
 	for (size_t i = 0; i < SN_COUNT(pairs); i++) {
 		struct sn_str a = sn_str_from(pairs[i].a), b = sn_str_from(pairs[i].b);
 
-		if (sn__json_number_eq(a, b) != pairs[i].equal || sn__json_number_eq(b, a) != pairs[i].equal)
+		if (sn__json_number_eq(a, b) != pairs[i].equal ||
+				sn__json_number_eq(b, a) != pairs[i].equal)
 			fail_msg("%s and %s", pairs[i].a, pairs[i].b);
 	}
 	assert_int_equal(sn__json_uint(SN_STR("65535"), 65535, &v), 0);
@@ -145,8 +164,11 @@ static void members(void **state)
 	struct sn_buf b;
 
 	sn__arena_init(&arena, 512, 1 << 20);
-	assert_int_equal(sn__json_members(SN_STR("{\"a\":1,\"b\":2,\"\\u0061\":3,\"c\":[],\"b\":{}}"),
-					 &arena, &m), 0);
+	assert_int_equal(
+			sn__json_members(
+					SN_STR("{\"a\":1,\"b\":2,\"\\u0061\":3,\"c\":[],\"b\":{}}"),
+					&arena, &m),
+			0);
 	assert_int_equal(m.n, 3);
 	assert_true(sn_str_eq(m.v[0].key, SN_STR("a")) && sn_str_eq(m.v[0].raw, SN_STR("3")));
 	assert_true(sn_str_eq(m.v[1].key, SN_STR("b")) && m.v[1].type == SN_JSON_OBJECT);
@@ -156,7 +178,8 @@ static void members(void **state)
 	/* Many, with a double far away. */
 	sn__buf_init(&b, 1 << 16);
 	for (int i = 0; i < 300; i++)
-		assert_int_equal(sn__buf_printf(&b, "%s\"k%d\":%d", i == 0 ? "{" : ",", i % 299, i), 0);
+		assert_int_equal(sn__buf_printf(&b, "%s\"k%d\":%d", i == 0 ? "{" : ",", i % 299, i),
+				0);
 	assert_int_equal(sn__buf_puts(&b, "}"), 0);
 	assert_int_equal(sn__json_members(sn__buf_str(&b), &arena, &m), 0);
 	assert_int_equal(m.n, 299);
@@ -172,23 +195,24 @@ static void equality(void **state)
 		const char *a, *b;
 		bool equal;
 	} pairs[] = {
-		{"{\"a\":1,\"b\":2}", "{ \"b\" : 2.0, \"a\" : 1 }", true},
-		{"{\"a\":1}", "{\"a\":1,\"b\":null}", false},
-		{"{\"a\":null}", "{\"a\":null}", true},
-		{"{\"a\":null}", "{\"b\":null}", false},
-		{"[1,2]", "[2,1]", false},
-		{"[1,2]", "[ 1 , 2 ]", true},
-		{"[1,2]", "[1,2,3]", false},
-		{"[]", "{}", false},
-		{"1", "\"1\"", false},
-		{"\"\\u00e9\"", "\"\xc3\xa9\"", true},
-		{"\"a\"", "\"A\"", false},
-		{"{\"a\":1,\"a\":2}", "{\"a\":2}", true},
-		{"{\"a\":2,\"a\":1}", "{\"a\":2}", false},
-		{"true", "false", false},
-		{"{\"x\":{\"y\":[{\"z\":1},{}]}}", "{\"x\":{\"y\":[{\"z\":1e0},{ }]}}", true},
-		{"{\"x\":{\"y\":[{\"z\":1},{}]}}", "{\"x\":{\"y\":[{\"z\":1},[]]}}", false},
-		{"{\"\\u0061\":1,\"b\":2}", "{\"b\":2,\"a\":1}", true},
+			{"{\"a\":1,\"b\":2}", "{ \"b\" : 2.0, \"a\" : 1 }", true},
+			{"{\"a\":1}", "{\"a\":1,\"b\":null}", false},
+			{"{\"a\":null}", "{\"a\":null}", true},
+			{"{\"a\":null}", "{\"b\":null}", false},
+			{"[1,2]", "[2,1]", false},
+			{"[1,2]", "[ 1 , 2 ]", true},
+			{"[1,2]", "[1,2,3]", false},
+			{"[]", "{}", false},
+			{"1", "\"1\"", false},
+			{"\"\\u00e9\"", "\"\xc3\xa9\"", true},
+			{"\"a\"", "\"A\"", false},
+			{"{\"a\":1,\"a\":2}", "{\"a\":2}", true},
+			{"{\"a\":2,\"a\":1}", "{\"a\":2}", false},
+			{"true", "false", false},
+			{"{\"x\":{\"y\":[{\"z\":1},{}]}}", "{\"x\":{\"y\":[{\"z\":1e0},{ }]}}",
+					true},
+			{"{\"x\":{\"y\":[{\"z\":1},{}]}}", "{\"x\":{\"y\":[{\"z\":1},[]]}}", false},
+			{"{\"\\u0061\":1,\"b\":2}", "{\"b\":2,\"a\":1}", true},
 	};
 	struct sn_arena arena;
 
@@ -244,15 +268,15 @@ static void quoting(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(accepts),
-		cmocka_unit_test(refuses),
-		cmocka_unit_test(depth),
-		cmocka_unit_test(pulls),
-		cmocka_unit_test(numbers),
-		cmocka_unit_test(members),
-		cmocka_unit_test(equality),
-		cmocka_unit_test(out_of_memory),
-		cmocka_unit_test(quoting),
+			cmocka_unit_test(accepts),
+			cmocka_unit_test(refuses),
+			cmocka_unit_test(depth),
+			cmocka_unit_test(pulls),
+			cmocka_unit_test(numbers),
+			cmocka_unit_test(members),
+			cmocka_unit_test(equality),
+			cmocka_unit_test(out_of_memory),
+			cmocka_unit_test(quoting),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 
-#include "base/buf.h"
 #include "base/map.h"
 #include "base/mem.h"
 
@@ -124,8 +123,8 @@ static int drop_doubles(struct sn_json_members *m, struct sn_arena *arena)
 	return 0;
 }
 
-int sn__json_read_members(struct sn_json_pull *r, struct sn_arena *arena,
-		struct sn_json_members *ret_members)
+int sn__json_read_members(
+		struct sn_json_pull *r, struct sn_arena *arena, struct sn_json_members *ret_members)
 {
 	struct sn_json_members m = {NULL, 0};
 	struct sn_json_string key;
@@ -150,8 +149,8 @@ int sn__json_read_members(struct sn_json_pull *r, struct sn_arena *arena,
 	return rc;
 }
 
-int sn__json_members(struct sn_str json, struct sn_arena *arena,
-		struct sn_json_members *ret_members)
+int sn__json_members(
+		struct sn_str json, struct sn_arena *arena, struct sn_json_members *ret_members)
 {
 	struct sn_json_pull r;
 
@@ -159,8 +158,8 @@ int sn__json_members(struct sn_str json, struct sn_arena *arena,
 	return sn__json_read_members(&r, arena, ret_members);
 }
 
-const struct sn_json_member *sn__json_members_get(const struct sn_json_members *m,
-		struct sn_str key)
+const struct sn_json_member *sn__json_members_get(
+		const struct sn_json_members *m, struct sn_str key)
 {
 	for (uint32_t i = 0; i < m->n; i++) {
 		if (sn_str_eq(m->v[i].key, key))
@@ -320,14 +319,4 @@ size_t sn__json_quote_to(struct sn_str text, char *out)
 	}
 	out[n++] = '"';
 	return n;
-}
-
-int sn__json_text_quote(struct sn_str text, struct sn_buf *out)
-{
-	char *space;
-	int rc = sn__buf_reserve(out, text.len * 6 + 2, &space);
-
-	if (rc == 0)
-		sn__buf_commit(out, sn__json_quote_to(text, space));
-	return rc;
 }

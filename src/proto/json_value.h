@@ -22,8 +22,8 @@ struct sn_json_members {
 
 /** The members of the object @json in order of first appearance; of several with one name the last
  * value counts. SN_E_NOMEM (or the arena's limit), SN_E_PARSE (no object). */
-SN_MUST_USE int sn__json_members(struct sn_str json, struct sn_arena *arena,
-		struct sn_json_members *ret_members);
+SN_MUST_USE int sn__json_members(
+		struct sn_str json, struct sn_arena *arena, struct sn_json_members *ret_members);
 /** As above, the object at which @r stands; it is checked on the way unless the reader trusts it. */
 SN_MUST_USE int sn__json_read_members(struct sn_json_pull *r, struct sn_arena *arena,
 		struct sn_json_members *ret_members);
@@ -32,21 +32,19 @@ SN_MUST_USE int sn__json_read_members(struct sn_json_pull *r, struct sn_arena *a
 SN_MUST_USE int sn__json_twins(const struct sn_str *keys, size_t stride, uint32_t n,
 		struct sn_arena *arena, uint32_t **ret_twin);
 /** A key or text without escapes, in place or in the arena. SN_E_NOMEM. */
-SN_MUST_USE int sn__json_plain(struct sn_json_string s, struct sn_arena *arena,
-		struct sn_str *ret_text);
+SN_MUST_USE int sn__json_plain(
+		struct sn_json_string s, struct sn_arena *arena, struct sn_str *ret_text);
 /** Member called @key, or NULL; linear. */
-const struct sn_json_member *sn__json_members_get(const struct sn_json_members *m,
-		struct sn_str key);
+const struct sn_json_member *sn__json_members_get(
+		const struct sn_json_members *m, struct sn_str key);
 
 /** Deep equality: order of members irrelevant, order of items relevant, 1 equals 1.0, null differs
  * from absent. SN_E_NOMEM. */
-SN_MUST_USE int sn__json_text_equal(struct sn_str a, struct sn_str b, struct sn_arena *arena,
-		bool *ret_equal);
+SN_MUST_USE int sn__json_text_equal(
+		struct sn_str a, struct sn_str b, struct sn_arena *arena, bool *ret_equal);
 
-/** Append @text as a JSON string with its quotes (to buf.h's buffer). */
-struct sn_buf;
-SN_MUST_USE int sn__json_text_quote(struct sn_str text, struct sn_buf *out);
-/** As above into @out, which has room for 6 * text.len + 2 bytes. Returns the length. */
+/** @text as a JSON string with its quotes into @out, which has room for 6 * text.len + 2 bytes. Returns
+ * the length. */
 size_t sn__json_quote_to(struct sn_str text, char *out);
 
 #endif

@@ -55,7 +55,9 @@ static json_t *parse(const char *text)
 static void note(struct probe *p, const char *json)
 {
 	assert_int_equal(json_array_append_new(p->run->callbacks,
-					 json_pack("{s:s, s:o}", "monitor", p->name, "value", parse(json))), 0);
+					 json_pack("{s:s, s:o}", "monitor", p->name, "value",
+							 parse(json))),
+			0);
 }
 
 static void on_all(struct sn_target_monitor *m, const struct sn_peers *peers)
@@ -121,14 +123,19 @@ static void start_monitor(struct run *run, json_t *step)
 	p->on = true;
 	p->kind = section != SN_SECTION_PEERS ? JSON : first ? FIRST : ALL;
 	if (p->kind == JSON) {
-		assert_int_equal(sn__json_monitor_start(run->md, section, &path, &p->m.json, on_json), 0);
+		assert_int_equal(sn__json_monitor_start(
+						 run->md, section, &path, &p->m.json, on_json),
+				0);
 		return;
 	}
 	if (target != NULL)
 		assert_int_equal(sn__metadata_target(run->md,
 						 json_string_value(json_object_get(target, "kind")),
 						 json_string_value(json_object_get(target, "name")),
-						 json_string_value(json_object_get(target, "endpoint")), true, &t), 0);
+						 json_string_value(json_object_get(
+								 target, "endpoint")),
+						 true, &t),
+				0);
 	else
 		assert_int_equal(sn__metadata_path_target(run->md, section, &path, &t), 0);
 	if (first)
@@ -199,7 +206,8 @@ static void check_registry(struct run *run, json_t *want)
 	char *dump = NULL;
 	size_t i;
 
-	json_array_foreach(want, i, entry) {
+	json_array_foreach(want, i, entry)
+	{
 		const char *section = json_string_value(json_object_get(entry, "section"));
 		char *path = json_dumps(json_object_get(entry, "path"), JSON_COMPACT);
 
@@ -228,8 +236,9 @@ static json_t *pick(struct run *run, const struct sn_peers *p, const char *call)
 		return parse(sn__peers_json(p));
 	if (p->n == 0)
 		return json_null();
-	i = strcmp(call, "getFirstPeer") == 0 ? p->first
-					      : (uint32_t)sn__rng_below(sn__sim_rng(run->sim), p->n);
+	i = strcmp(call, "getFirstPeer") == 0
+			? p->first
+			: (uint32_t)sn__rng_below(sn__sim_rng(run->sim), p->n);
 	return parse(p->peers[i].json.ptr);
 }
 
@@ -291,7 +300,8 @@ static json_t *query_own(struct run *run, const char *call, json_t *args)
 static void check_query(struct run *run, json_t *query)
 {
 	const char *call = json_string_value(json_object_get(query, "call"));
-	json_t *args = json_object_get(query, "args"), *one_of = json_object_get(query, "result_one_of");
+	json_t *args = json_object_get(query, "args"),
+	       *one_of = json_object_get(query, "result_one_of");
 	json_t *got, *want;
 	bool right = false;
 	size_t i;
@@ -304,8 +314,7 @@ static void check_query(struct run *run, json_t *query)
 		got = query_own(run, call, args);
 	else
 		got = query_peers(run, call, args);
-	json_array_foreach(one_of, i, want)
-		right = right || json_equal(got, want);
+	json_array_foreach(one_of, i, want) right = right || json_equal(got, want);
 	if (one_of == NULL)
 		right = json_equal(got, json_object_get(query, "result"));
 	if (!right)
@@ -334,11 +343,9 @@ static void run_case(json_t *c, bool with_place)
 	opts.loop = run.loop;
 	opts.catalog = run.cat;
 	assert_int_equal(sn__metadata_create(&opts, &run.md), 0);
-	json_array_foreach(json_object_get(c, "steps"), i, step)
-		do_step(&run, step);
+	json_array_foreach(json_object_get(c, "steps"), i, step) do_step(&run, step);
 	check_registry(&run, json_object_get(c, "registry"));
-	json_array_foreach(json_object_get(c, "queries"), i, step)
-		check_query(&run, step);
+	json_array_foreach(json_object_get(c, "queries"), i, step) check_query(&run, step);
 	for (i = 0; i < run.n_probes; i++)
 		stop_probe(&run.probes[i]);
 	sn__metadata_destroy(run.md);
@@ -361,7 +368,8 @@ static void all_cases(void **state)
 	file = json_load_file(path, 0, &error);
 	assert_non_null(file);
 	assert_int_equal(json_array_size(json_object_get(file, "cases")), 40);
-	json_array_foreach(json_object_get(file, "cases"), i, c) {
+	json_array_foreach(json_object_get(file, "cases"), i, c)
+	{
 		print_message("%s\n", json_string_value(json_object_get(c, "id")));
 		run_case(c, true);
 		if (wants_no_place(c))

@@ -47,18 +47,22 @@ static void environment(void **state)
 	const char *name;
 	size_t i;
 
-	json_array_foreach(part("environment", 6), i, c) {
+	json_array_foreach(part("environment", 6), i, c)
+	{
 		json_t *env = json_object_get(c, "environment");
 
-		json_object_foreach(env, name, value) {
+		json_object_foreach(env, name, value)
+		{
 			struct sn_buf b;
 
 			sn__buf_init(&b, 4096);
-			assert_int_equal(sn__place_substitute(sn_str_from(json_string_value(value)), from_env,
-							 env, &b), 0);
+			assert_int_equal(sn__place_substitute(sn_str_from(json_string_value(value)),
+							 from_env, env, &b),
+					0);
 			assert_int_equal(sn__buf_append(&b, "", 1), 0);
 			assert_string_equal(sn__buf_data(&b),
-					json_string_value(json_object_get(json_object_get(c, "resolved"), name)));
+					json_string_value(json_object_get(
+							json_object_get(c, "resolved"), name)));
 			sn__buf_finish(&b);
 		}
 	}
@@ -69,11 +73,14 @@ static void identity(void **state)
 	json_t *c;
 	size_t i;
 
-	json_array_foreach(part("identity", 6), i, c) {
+	json_array_foreach(part("identity", 6), i, c)
+	{
 		const char *want = json_string_value(json_object_get(c, "identity"));
 		struct sn_own_place place;
 
-		assert_int_equal(sn__place_init(&place, from_env, json_object_get(c, "environment")), 0);
+		assert_int_equal(
+				sn__place_init(&place, from_env, json_object_get(c, "environment")),
+				0);
 		if (want == NULL)
 			assert_null(place.identity);
 		else
@@ -87,12 +94,16 @@ static void names(void **state)
 	json_t *c;
 	size_t i;
 
-	json_array_foreach(part("names", 5), i, c) {
+	json_array_foreach(part("names", 5), i, c)
+	{
 		struct sn_buf b;
 
 		sn__buf_init(&b, 4096);
 		assert_int_equal(sn__berlioz_remote_name(
-						 sn_str_from(json_string_value(json_object_get(c, "target"))), &b), 0);
+						 sn_str_from(json_string_value(
+								 json_object_get(c, "target"))),
+						 &b),
+				0);
 		assert_int_equal(sn__buf_append(&b, "", 1), 0);
 		assert_string_equal(sn__buf_data(&b),
 				json_string_value(json_object_get(c, "remote_service_name")));
@@ -137,7 +148,8 @@ static void addresses(void **state)
 	json_t *c;
 	size_t i;
 
-	json_array_foreach(part("addresses", 8), i, c) {
+	json_array_foreach(part("addresses", 8), i, c)
+	{
 		struct call call = read_call(json_string_value(json_object_get(c, "call")));
 		const char *flat = json_string_value(json_object_get(c, "flat_id"));
 		const char *id = json_string_value(json_object_get(c, "id"));
@@ -149,7 +161,9 @@ static void addresses(void **state)
 
 		assert_int_equal(sn__place_init(&place, from_env, json_object_get(c, "env")), 0);
 		assert_int_equal(sn__berlioz_paths(&place, sn_str_from(call.kind),
-						 sn_str_from(call.name), sn_str_from(call.endpoint), &paths), 0);
+						 sn_str_from(call.name), sn_str_from(call.endpoint),
+						 &paths),
+				0);
 		is_path(&paths.path[0], flat, NULL, NULL);
 		if (endpoint != NULL) {
 			assert_int_equal(paths.n, 3);
@@ -165,27 +179,35 @@ static void addresses(void **state)
 
 static void refused(void **state)
 {
-	struct sn_own_place place = {.cluster = (char *)(uintptr_t)"shop"};
+	struct sn_own_place place = {.cluster = (char *)(uintptr_t) "shop"};
 	struct sn_paths paths;
 	static char longer[2000];
 
 	memset(longer, 'x', sizeof(longer));
-	assert_int_equal(sn__berlioz_paths(&place, SN_STR("gateway"), SN_STR("a"), SN_STR("b"), &paths),
+	assert_int_equal(sn__berlioz_paths(&place, SN_STR("gateway"), SN_STR("a"), SN_STR("b"),
+					 &paths),
 			SN_E_INVALID);
-	assert_int_equal(sn__berlioz_paths(&place, SN_STR("service"), SN_STR(""), SN_STR("b"), &paths),
+	assert_int_equal(sn__berlioz_paths(&place, SN_STR("service"), SN_STR(""), SN_STR("b"),
+					 &paths),
 			SN_E_INVALID);
-	assert_int_equal(sn__berlioz_paths(&place, SN_STR("service"), SN_STR(".a"), SN_STR("b"), &paths),
+	assert_int_equal(sn__berlioz_paths(&place, SN_STR("service"), SN_STR(".a"), SN_STR("b"),
+					 &paths),
 			SN_E_INVALID);
-	assert_int_equal(sn__berlioz_paths(&place, SN_STR("service"), SN_STR("a."), SN_STR("b"), &paths),
+	assert_int_equal(sn__berlioz_paths(&place, SN_STR("service"), SN_STR("a."), SN_STR("b"),
+					 &paths),
 			SN_E_INVALID);
 	assert_int_equal(sn__berlioz_paths(&place, SN_STR("service"),
-					 (struct sn_str){longer, sizeof(longer)}, SN_STR("b"), &paths), SN_E_INVALID);
+					 (struct sn_str){longer, sizeof(longer)}, SN_STR("b"),
+					 &paths),
+			SN_E_INVALID);
 	/* No sector: services are known by their kind tree only, clusters by their id, too. */
-	assert_int_equal(sn__berlioz_paths(&place, SN_STR("service"), SN_STR("a"), SN_STR("b"), &paths),
+	assert_int_equal(sn__berlioz_paths(&place, SN_STR("service"), SN_STR("a"), SN_STR("b"),
+					 &paths),
 			0);
 	assert_int_equal(paths.n, 1);
 	is_path(&paths.path[0], "service", "a", "b");
-	assert_int_equal(sn__berlioz_paths(&place, SN_STR("cluster"), SN_STR("a"), SN_STR("b"), &paths),
+	assert_int_equal(sn__berlioz_paths(&place, SN_STR("cluster"), SN_STR("a"), SN_STR("b"),
+					 &paths),
 			0);
 	assert_int_equal(paths.n, 3);
 	is_path(&paths.path[0], "cluster://a-b", NULL, NULL);
@@ -193,8 +215,9 @@ static void refused(void **state)
 
 static void place_without_memory(void **state)
 {
-	json_t *env = json_pack("{s:s, s:s, s:s, s:s}", "BERLIOZ_CLUSTER", "${X}a", "BERLIOZ_SECTOR", "s",
-			"BERLIOZ_IDENTITY", "p-7", "BERLIOZ_IDENTITY_PREFIX", "P-");
+	json_t *env = json_pack("{s:s, s:s, s:s, s:s}", "BERLIOZ_CLUSTER", "${X}a",
+			"BERLIOZ_SECTOR", "s", "BERLIOZ_IDENTITY", "p-7", "BERLIOZ_IDENTITY_PREFIX",
+			"P-");
 	int64_t live = sn__mem_live();
 	struct sn_own_place place;
 	int rc = SN_E_NOMEM;
@@ -217,12 +240,12 @@ static void place_without_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(environment),
-		cmocka_unit_test(identity),
-		cmocka_unit_test(names),
-		cmocka_unit_test(addresses),
-		cmocka_unit_test(refused),
-		cmocka_unit_test(place_without_memory),
+			cmocka_unit_test(environment),
+			cmocka_unit_test(identity),
+			cmocka_unit_test(names),
+			cmocka_unit_test(addresses),
+			cmocka_unit_test(refused),
+			cmocka_unit_test(place_without_memory),
 	};
 
 	return cmocka_run_group_tests(tests, load, unload);

@@ -17,7 +17,8 @@ static const char *from_process(const char *name, void *arg)
 
 static bool is_name(char c)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+			c == '_';
 }
 
 /* The value named by the reference at @ref ("${NAME}"), or NULL. @ret_len: of the reference; 0 when
@@ -48,7 +49,8 @@ int sn__place_substitute(struct sn_str value, sn_getenv_fn *fn, void *arg, struc
 
 	while (i < value.len) {
 		size_t len;
-		const char *known = reference((struct sn_str){value.ptr + i, value.len - i}, fn, arg, &len);
+		const char *known = reference(
+				(struct sn_str){value.ptr + i, value.len - i}, fn, arg, &len);
 		int rc;
 
 		if (known == NULL) {
@@ -129,15 +131,15 @@ int sn__place_init(struct sn_own_place *p, sn_getenv_fn *fn, void *arg)
 		char **value;
 		size_t max;
 	} vars[] = {
-		{"BERLIOZ_CLUSTER", &p->cluster, VALUE_MAX},
-		{"BERLIOZ_SECTOR", &p->sector, VALUE_MAX},
-		{"BERLIOZ_SERVICE", &p->service, VALUE_MAX},
-		{"BERLIOZ_AGENT_PATH", &p->agent_path, VALUE_MAX},
-		{"BERLIOZ_IDENTITY", &p->identity, VALUE_MAX},
-		{"BERLIOZ_IDENTITY_PREFIX", &prefix, VALUE_MAX},
-		{"BERLIOZ_IDENTITY_PROCESS", &process, VALUE_MAX},
-		{"BERLIOZ_METADATA_SOURCE", &source, VALUE_MAX},
-		{"BERLIOZ_METADATA_OVERRIDE", &p->override_text, OVERRIDE_MAX},
+			{"BERLIOZ_CLUSTER", &p->cluster, VALUE_MAX},
+			{"BERLIOZ_SECTOR", &p->sector, VALUE_MAX},
+			{"BERLIOZ_SERVICE", &p->service, VALUE_MAX},
+			{"BERLIOZ_AGENT_PATH", &p->agent_path, VALUE_MAX},
+			{"BERLIOZ_IDENTITY", &p->identity, VALUE_MAX},
+			{"BERLIOZ_IDENTITY_PREFIX", &prefix, VALUE_MAX},
+			{"BERLIOZ_IDENTITY_PROCESS", &process, VALUE_MAX},
+			{"BERLIOZ_METADATA_SOURCE", &source, VALUE_MAX},
+			{"BERLIOZ_METADATA_OVERRIDE", &p->override_text, OVERRIDE_MAX},
 	};
 	int rc = 0;
 
@@ -193,8 +195,8 @@ static struct sn_str put(struct text *t, const struct sn_str *parts, size_t n)
 	}
 	return (struct sn_str){begin, (size_t)(t->at - begin)};
 }
-#define PUT(t, ...)                                                              \
-	put((t), (const struct sn_str[]){__VA_ARGS__},                           \
+#define PUT(t, ...) \
+	put((t), (const struct sn_str[]){__VA_ARGS__}, \
 			sizeof((const struct sn_str[]){__VA_ARGS__}) / sizeof(struct sn_str))
 
 static bool is_one_of(struct sn_str s, const char *const *names)
@@ -222,18 +224,21 @@ static int split_name(struct sn_str *name, struct sn_str *sector)
 
 static void add_path(struct sn_paths *p, struct sn_str a, struct sn_str b, struct sn_str c)
 {
-	p->path[p->n++] = (struct sn_path){
-		.n = c.ptr != NULL ? 3 : b.ptr != NULL ? 2 : 1, .part = {a, b, c}};
+	p->path[p->n++] = (struct sn_path){.n = c.ptr != NULL ? 3
+					: b.ptr != NULL       ? 2
+							      : 1,
+			.part = {a, b, c}};
 }
 
 int sn__berlioz_paths(void *arg, struct sn_str kind, struct sn_str name, struct sn_str endpoint,
 		struct sn_paths *ret)
 {
-	static const char *const resources[] = {"database", "queue", "secret_public_key",
-		"secret_private_key", NULL};
+	static const char *const resources[] = {
+			"database", "queue", "secret_public_key", "secret_private_key", NULL};
 	const struct sn_own_place *place = arg;
 	const struct sn_str dash = SN_STR("-"), none = {NULL, 0};
-	struct sn_str cluster = sn_str_from(place->cluster), sector = sn_str_from(place->sector), id;
+	struct sn_str cluster = sn_str_from(place->cluster), sector = sn_str_from(place->sector),
+		      id;
 	struct text t = {ret->text, ret->text + sizeof(ret->text), false};
 	bool resource = is_one_of(kind, resources);
 	bool is_cluster = sn_str_eq(kind, SN_STR("cluster"));

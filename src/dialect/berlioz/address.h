@@ -24,11 +24,12 @@ typedef const char *sn_getenv_fn(const char *name, void *arg);
 
 /** Read the variables. @fn NULL: the process environment (no other thread may change it
  * meanwhile). SN_E_NOMEM, SN_E_LIMIT (a value over 64 KiB; the override may have 16 MiB). */
-SN_MUST_USE int sn__place_init(struct sn_own_place *p, sn_getenv_fn *fn /* may be NULL */, void *arg);
+SN_MUST_USE int sn__place_init(
+		struct sn_own_place *p, sn_getenv_fn *fn /* may be NULL */, void *arg);
 void sn__place_finish(struct sn_own_place *p);
 /** ${NAME} replaced by raw values, one pass; unknown names stay. Appends. SN_E_NOMEM, SN_E_LIMIT. */
-SN_MUST_USE int sn__place_substitute(struct sn_str value, sn_getenv_fn *fn, void *arg,
-		struct sn_buf *out);
+SN_MUST_USE int sn__place_substitute(
+		struct sn_str value, sn_getenv_fn *fn, void *arg, struct sn_buf *out);
 
 /**
  * The registry paths of a target, best first (sn_paths_fn; @arg: struct sn_own_place). @kind: service,

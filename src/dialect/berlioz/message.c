@@ -9,10 +9,10 @@
 #include "proto/json_value.h"
 
 const char *const sn__section_names[SN_SECTIONS] = {
-	[SN_SECTION_PEERS] = "peers",
-	[SN_SECTION_ENDPOINTS] = "endpoints",
-	[SN_SECTION_POLICIES] = "policies",
-	[SN_SECTION_CONSUMES] = "consumes",
+		[SN_SECTION_PEERS] = "peers",
+		[SN_SECTION_ENDPOINTS] = "endpoints",
+		[SN_SECTION_POLICIES] = "policies",
+		[SN_SECTION_CONSUMES] = "consumes",
 };
 
 static const struct sn_path root; /* [] */
@@ -104,7 +104,8 @@ static bool has_endpoints(struct sn_str id, const struct sn_json_member *m)
 	struct sn_json_pull r;
 
 	if (m->type != SN_JSON_OBJECT ||
-			(!begins_with(id, SN_STR("service://")) && !begins_with(id, SN_STR("cluster://"))))
+			(!begins_with(id, SN_STR("service://")) &&
+					!begins_with(id, SN_STR("cluster://"))))
 		return false;
 	sn__json_begin_checked(&r, m->raw);
 	if (sn__json_enter_object(&r) < 0 || sn__json_member(&r, &key) <= 0)
@@ -124,12 +125,12 @@ static int read_peers(struct reader *rd, const struct sn_json_members *m)
 		struct sn_str kind;
 		unsigned levels;
 	} trees[] = {
-		{{"service", 7}, 2},
-		{{"cluster", 7}, 2},
-		{{"database", 8}, 1},
-		{{"queue", 5}, 1},
-		{{"secret_public_key", 17}, 1},
-		{{"secret_private_key", 18}, 1},
+			{{"service", 7}, 2},
+			{{"cluster", 7}, 2},
+			{{"database", 8}, 1},
+			{{"queue", 5}, 1},
+			{{"secret_public_key", 17}, 1},
+			{{"secret_private_key", 18}, 1},
 	};
 	int rc = 0;
 
@@ -152,7 +153,8 @@ static int read_peers(struct reader *rd, const struct sn_json_members *m)
 /* ---- sections ---- */
 
 static int section_peers(struct reader *rd, const struct sn_json_member *m,
-		const struct sn_json_members *targets, bool prune_absent, struct sn_message_memory *mem)
+		const struct sn_json_members *targets, bool prune_absent,
+		struct sn_message_memory *mem)
 {
 	uint64_t hash;
 	int rc;
@@ -198,7 +200,8 @@ static int section_endpoints(struct reader *rd, const struct sn_json_member *m)
 		struct sn_path path = {.n = 1, .part = {own.v[i].key}};
 
 		if (own.v[i].type != SN_JSON_NULL)
-			rc = sn__batch_set(rd->batch, SN_SECTION_ENDPOINTS, &path, own.v[i].raw, false);
+			rc = sn__batch_set(rd->batch, SN_SECTION_ENDPOINTS, &path, own.v[i].raw,
+					false);
 	}
 	return rc < 0 ? rc : sn__batch_prune(rd->batch, SN_SECTION_ENDPOINTS, false);
 }

@@ -13,7 +13,7 @@
 struct sn_message_memory {
 	uint64_t peers_hash; /* of the peers section applied last, as it came */
 	bool peers_known;
-	bool from_state;     /* the registry holds what a file said, until peers come */
+	bool from_state; /* the registry holds what a file said, until peers come */
 };
 
 /* The first thing in a message that was not used; "" when there is none. */

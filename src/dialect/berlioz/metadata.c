@@ -6,6 +6,7 @@
  */
 #include <unistd.h>
 
+#include "base/json.h"
 #include "base/mem.h"
 #include "dialect/berlioz/message.h"
 #include "dialect/berlioz/metadata_impl.h"
@@ -74,7 +75,7 @@ static int write_state(struct sn_metadata *md, struct sn_error *err)
 	sn__buf_init(&b, DUMP_MAX);
 	rc = sn__buf_puts(&b, "{\"of\":");
 	if (rc == 0)
-		rc = sn__json_text_quote(sn_str_from(md->state_tag), &b);
+		rc = sn__json_quote(sn_str_from(md->state_tag), &b);
 	if (rc == 0)
 		rc = sn__buf_puts(&b, ",\"registry\":");
 	if (rc == 0)
@@ -144,7 +145,8 @@ static int read_state(struct message *m, struct sn_batch *batch)
 		memcpy(m->note.text, err.text, sizeof(m->note.text) - 1);
 		return rc;
 	}
-	rc = sn__message_read_state((struct sn_str){m->text, m->len}, md->state_tag, batch, &m->note);
+	rc = sn__message_read_state(
+			(struct sn_str){m->text, m->len}, md->state_tag, batch, &m->note);
 	if (rc == 0)
 		md->memory.from_state = true;
 	return rc;

@@ -27,8 +27,8 @@ struct sn_metadata_options {
 };
 /** The catalog's policies are target monitors of sn__metadata_path_target(SN_SECTION_POLICIES).
  * SN_E_NOMEM. */
-SN_MUST_USE int sn__metadata_create(const struct sn_metadata_options *opts,
-		struct sn_metadata **ret_md);
+SN_MUST_USE int sn__metadata_create(
+		const struct sn_metadata_options *opts, struct sn_metadata **ret_md);
 /** Before the catalog's. What is under way is dropped; no callback afterwards. */
 void sn__metadata_destroy(struct sn_metadata *md /* may be NULL */);
 
@@ -53,8 +53,8 @@ SN_MUST_USE int sn__metadata_endpoint(struct sn_metadata *md, const char *name, 
 SN_MUST_USE int sn__metadata_consumes(struct sn_metadata *md, char **ret_json);
 /** {"tableName" | "streamName": ..., "config": {...}} of the first entry, or "null". @kind:
  * "database" or "queue". SN_E_INVALID. */
-SN_MUST_USE int sn__metadata_info(struct sn_metadata *md, const char *kind, const char *name,
-		char **ret_json);
+SN_MUST_USE int sn__metadata_info(
+		struct sn_metadata *md, const char *kind, const char *name, char **ret_json);
 /** {"section": {"path as JSON text": value}}. Secrets are not masked. */
 SN_MUST_USE int sn__metadata_dump(struct sn_metadata *md, char **ret_json);
 
@@ -86,8 +86,8 @@ struct sn_first_monitor {
 	const struct sn_peers *last; /* delivered last; NULL: none */
 	sn_first_monitor_fn *fn;
 };
-void sn__first_monitor_start(struct sn_target *t, struct sn_first_monitor *m,
-		sn_first_monitor_fn *fn);
+void sn__first_monitor_start(
+		struct sn_target *t, struct sn_first_monitor *m, sn_first_monitor_fn *fn);
 void sn__first_monitor_stop(struct sn_first_monitor *m);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Look-ups and monitors of the metadata. */
+#include "base/json.h"
 #include "base/mem.h"
 #include "dialect/berlioz/message.h"
 #include "dialect/berlioz/metadata_impl.h"
@@ -61,7 +62,7 @@ static int write_info(const struct sn_json_members *m, struct sn_str name_key, s
 		name = sn__json_members_get(m, SN_STR("name"));
 	rc = sn__buf_puts(out, "{");
 	if (rc == 0)
-		rc = sn__json_text_quote(name_key, out);
+		rc = sn__json_quote(name_key, out);
 	if (rc == 0)
 		rc = sn__buf_puts(out, ":");
 	if (rc == 0)
@@ -82,7 +83,7 @@ static int write_info(const struct sn_json_members *m, struct sn_str name_key, s
 			continue;
 		rc = sn__buf_puts(out, comma);
 		if (rc == 0)
-			rc = sn__json_text_quote(inner[i], out);
+			rc = sn__json_quote(inner[i], out);
 		if (rc == 0)
 			rc = sn__buf_puts(out, ":");
 		if (rc == 0)
@@ -161,7 +162,7 @@ static int dump_value(const struct sn_peers *p, struct sn_buf *b)
 	for (uint32_t i = 0; i < p->n; i++) {
 		rc = sn__buf_puts(b, i == 0 ? "{" : ",");
 		if (rc == 0)
-			rc = sn__json_text_quote(p->peers[i].identity, b);
+			rc = sn__json_quote(p->peers[i].identity, b);
 		if (rc == 0)
 			rc = sn__buf_puts(b, ":");
 		if (rc == 0)
@@ -178,7 +179,7 @@ static int dump_path(struct sn_str path, const struct sn_peers *value, void *arg
 	int rc = sn__buf_puts(&d->b, d->comma);
 
 	if (rc == 0)
-		rc = sn__json_text_quote(path, &d->b);
+		rc = sn__json_quote(path, &d->b);
 	if (rc == 0)
 		rc = sn__buf_puts(&d->b, ":");
 	if (rc == 0)
@@ -196,7 +197,7 @@ static int is_there(struct sn_str path, const struct sn_peers *value, void *arg)
 int sn__metadata_dump(struct sn_metadata *md, char **ret_json)
 {
 	static const enum sn_section order[] = {SN_SECTION_ENDPOINTS, SN_SECTION_POLICIES,
-		SN_SECTION_PEERS, SN_SECTION_CONSUMES};
+			SN_SECTION_PEERS, SN_SECTION_CONSUMES};
 	struct dump d = {.comma = ""};
 	const char *comma = "";
 	int rc;
@@ -212,7 +213,8 @@ int sn__metadata_dump(struct sn_metadata *md, char **ret_json)
 		rc = sn__buf_printf(&d.b, "%s\"%s\":{", comma, sn__section_names[order[i]]);
 		d.comma = "";
 		if (rc == 0)
-			rc = sn__catalog_each_path(sn__metadata_catalog(md), order[i], dump_path, &d);
+			rc = sn__catalog_each_path(
+					sn__metadata_catalog(md), order[i], dump_path, &d);
 		if (rc == 0)
 			rc = sn__buf_puts(&d.b, "}");
 		comma = ",";
@@ -292,8 +294,8 @@ static void first_changed(struct sn_target_monitor *base, const struct sn_peers 
 	m->fn(m, peers, now);
 }
 
-void sn__first_monitor_start(struct sn_target *t, struct sn_first_monitor *m,
-		sn_first_monitor_fn *fn)
+void sn__first_monitor_start(
+		struct sn_target *t, struct sn_first_monitor *m, sn_first_monitor_fn *fn)
 {
 	m->last = NULL;
 	m->fn = fn;

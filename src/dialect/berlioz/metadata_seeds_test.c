@@ -64,8 +64,9 @@ static uint64_t upto(struct run *run, uint64_t n)
 
 static const char *own_place(const char *name, void *arg)
 {
-	return strcmp(name, "BERLIOZ_CLUSTER") == 0 ? "shop"
-		: strcmp(name, "BERLIOZ_SECTOR") == 0 ? "core" : NULL;
+	return strcmp(name, "BERLIOZ_CLUSTER") == 0           ? "shop"
+			: strcmp(name, "BERLIOZ_SECTOR") == 0 ? "core"
+							      : NULL;
 }
 
 /* ---- random messages ---- */
@@ -79,9 +80,11 @@ static json_t *random_peer(struct run *run)
 	for (unsigned i = 0, turn = (unsigned)upto(run, 2); i < 2; i++) {
 		if ((i ^ turn) == 0)
 			json_object_set_new(p, "port",
-					real ? json_real((double)port) : json_integer((json_int_t)port));
+					real ? json_real((double)port)
+					     : json_integer((json_int_t)port));
 		else
-			json_object_set_new(p, "address", json_string(upto(run, 9) == 0 ? "b" : "a"));
+			json_object_set_new(
+					p, "address", json_string(upto(run, 9) == 0 ? "b" : "a"));
 	}
 	return p;
 }
@@ -97,7 +100,8 @@ static json_t *random_map(struct run *run)
 	map = json_object();
 	for (unsigned i = 0; i < SN_COUNT(names); i++) {
 		if (upto(run, 2) == 0)
-			json_object_set_new(map, names[(start + i) % SN_COUNT(names)], random_peer(run));
+			json_object_set_new(map, names[(start + i) % SN_COUNT(names)],
+					random_peer(run));
 	}
 	return map;
 }
@@ -112,11 +116,13 @@ static void random_peers(struct run *run, json_t *peers)
 			json_object_set_new(peers, "service://shop-core-a-rest", map);
 			break;
 		case 1:
-			json_object_set_new(peers, "service://shop-core-a", json_pack("{s:o}", "rest", map));
+			json_object_set_new(peers, "service://shop-core-a",
+					json_pack("{s:o}", "rest", map));
 			break;
 		case 2:
-			json_object_set_new(peers, "service", json_pack("{s:{s:o}, s:{s:O}}", "a", "rest", map, "b",
-								     "rest", map));
+			json_object_set_new(peers, "service",
+					json_pack("{s:{s:o}, s:{s:O}}", "a", "rest", map, "b",
+							"rest", map));
 			break;
 		case 3:
 			json_object_set_new(peers, "cluster://far-web", map);
@@ -187,7 +193,8 @@ static void on_all(struct sn_target_monitor *m, const struct sn_peers *peers)
 static void on_first(struct sn_first_monitor *m, const struct sn_peers *peers,
 		const struct sn_peer *peer)
 {
-	called(SN_CONTAINER_OF(m, struct probe, one), parse(peer != NULL ? peer->json.ptr : "null"));
+	called(SN_CONTAINER_OF(m, struct probe, one),
+			parse(peer != NULL ? peer->json.ptr : "null"));
 }
 
 static void on_tap(struct sn_target_monitor *m, const struct sn_peers *peers)
@@ -224,8 +231,9 @@ static void check_heard(struct probe *p)
 			json_t *value = json_array_get(tap, k + i);
 			json_t *got = json_array_get(p->heard, i);
 
-			same = json_is_null(value) ? json_object_size(got) == 0 && json_is_object(got)
-						   : sn__json_equal(value, got);
+			same = json_is_null(value)
+					? json_object_size(got) == 0 && json_is_object(got)
+					: sn__json_equal(value, got);
 		}
 		if (same)
 			return;
@@ -255,7 +263,9 @@ static json_t *effective(struct run *run, const struct watched *w, char *ret_pat
 
 	if (w->kind != NULL)
 		assert_int_equal(sn__berlioz_paths(&run->place, sn_str_from(w->kind),
-						 sn_str_from(w->name), sn_str_from(w->endpoint), &paths), 0);
+						 sn_str_from(w->name), sn_str_from(w->endpoint),
+						 &paths),
+				0);
 	for (unsigned i = 0; i < paths.n; i++) {
 		char text[300];
 		size_t n = 0;
@@ -263,8 +273,9 @@ static json_t *effective(struct run *run, const struct watched *w, char *ret_pat
 
 		text[n++] = '[';
 		for (unsigned k = 0; k < paths.path[i].n; k++) {
-			n += (size_t)snprintf(text + n, sizeof(text) - n, "%s\"%.*s\"", k > 0 ? "," : "",
-					(int)paths.path[i].part[k].len, paths.path[i].part[k].ptr);
+			n += (size_t)snprintf(text + n, sizeof(text) - n, "%s\"%.*s\"",
+					k > 0 ? "," : "", (int)paths.path[i].part[k].len,
+					paths.path[i].part[k].ptr);
 		}
 		(void)snprintf(text + n, sizeof(text) - n, "]");
 		v = json_object_get(run->published, text);
@@ -289,7 +300,8 @@ static json_t *first_peer(json_t *map)
 	json_t *first = NULL, *value;
 	const char *key;
 
-	json_object_foreach(map, key, value) {
+	json_object_foreach(map, key, value)
+	{
 		if (decimal(key, &v) && v < best) {
 			best = v;
 			first = value;
@@ -328,8 +340,9 @@ static void model_call(struct run *run, struct probe *p)
 	if (p->first) {
 		json_t *now = first_peer(value);
 
-		if (now == p->model_last || (now != NULL && p->model_last != NULL &&
-							    sn__json_equal(now, p->model_last)))
+		if (now == p->model_last ||
+				(now != NULL && p->model_last != NULL &&
+						sn__json_equal(now, p->model_last)))
 			return;
 		json_decref(p->model_last);
 		p->model_last = json_incref(now);
@@ -385,9 +398,11 @@ static void model_publish(struct run *run, size_t from, size_t to)
 		change = json_array_get(run->model.changes, c);
 		value = json_object_get(change, "new");
 		if (json_is_object(value))
-			json_object_set(run->published, json_string_value(json_object_get(change, "path")), value);
+			json_object_set(run->published,
+					json_string_value(json_object_get(change, "path")), value);
 		else
-			json_object_del(run->published, json_string_value(json_object_get(change, "path")));
+			json_object_del(run->published,
+					json_string_value(json_object_get(change, "path")));
 	}
 	for (unsigned i = 0; i < TARGETS; i++) {
 		json_t *after = effective(run, &run->watched[i], path, sizeof(path));
@@ -419,13 +434,13 @@ static void model_message(struct run *run, json_t *message)
 static void open_run(struct run *run, uint64_t seed)
 {
 	static const struct watched watched[TARGETS] = {
-		{.kind = "service", .name = "a", .endpoint = "rest"},
-		{.path = {.n = 1, .part = {{"service://shop-core-a-rest", 26}}}},
-		{.path = {.n = 2, .part = {{"service://shop-core-a", 21}, {"rest", 4}}}},
-		{.path = {.n = 3, .part = {{"service", 7}, {"a", 1}, {"rest", 4}}}},
-		{.kind = "service", .name = "b", .endpoint = "rest"},
-		{.kind = "cluster", .name = "far", .endpoint = "web"},
-		{.kind = "database", .name = "x", .endpoint = ""},
+			{.kind = "service", .name = "a", .endpoint = "rest"},
+			{.path = {.n = 1, .part = {{"service://shop-core-a-rest", 26}}}},
+			{.path = {.n = 2, .part = {{"service://shop-core-a", 21}, {"rest", 4}}}},
+			{.path = {.n = 3, .part = {{"service", 7}, {"a", 1}, {"rest", 4}}}},
+			{.kind = "service", .name = "b", .endpoint = "rest"},
+			{.kind = "cluster", .name = "far", .endpoint = "web"},
+			{.kind = "database", .name = "x", .endpoint = ""},
 	};
 	const struct sn_sim_options sim = {.seed = seed};
 	struct sn_metadata_options opts = {NULL};
@@ -435,7 +450,8 @@ static void open_run(struct run *run, uint64_t seed)
 	assert_int_equal(sn__sim_create(&sim, &run->sim), 0);
 	assert_int_equal(sn__sim_loop(run->sim, &run->loop), 0);
 	assert_int_equal(sn__place_init(&run->place, own_place, NULL), 0);
-	assert_int_equal(sn__catalog_create(run->loop, sn__berlioz_paths, &run->place, &run->cat), 0);
+	assert_int_equal(sn__catalog_create(run->loop, sn__berlioz_paths, &run->place, &run->cat),
+			0);
 	opts.loop = run->loop;
 	opts.catalog = run->cat;
 	assert_int_equal(sn__metadata_create(&opts, &run->md), 0);
@@ -449,11 +465,13 @@ static void open_run(struct run *run, uint64_t seed)
 		*w = watched[i];
 		w->heard = json_array();
 		if (w->kind != NULL)
-			assert_int_equal(sn__metadata_target(run->md, w->kind, w->name, w->endpoint, true,
-							 &w->target), 0);
+			assert_int_equal(sn__metadata_target(run->md, w->kind, w->name, w->endpoint,
+							 true, &w->target),
+					0);
 		else
-			assert_int_equal(sn__metadata_path_target(run->md, SN_SECTION_PEERS, &w->path,
-							 &w->target), 0);
+			assert_int_equal(sn__metadata_path_target(run->md, SN_SECTION_PEERS,
+							 &w->path, &w->target),
+					0);
 		sn__target_monitor_start(w->target, &w->tap, on_tap);
 	}
 	for (unsigned i = 0; i < MONITORS; i++)
@@ -500,7 +518,8 @@ static void say(struct run *run, bool single)
 
 	if (single && strlen(text != NULL ? text : "") < 1000)
 		print_message("say %s\n", text != NULL ? text : "(broken)");
-	assert_int_equal(sn__metadata_message(run->md, sn_str_from(text != NULL ? text : "{\"peers\":")),
+	assert_int_equal(sn__metadata_message(
+					 run->md, sn_str_from(text != NULL ? text : "{\"peers\":")),
 			0);
 	model_message(run, message);
 	free(text);
@@ -530,7 +549,10 @@ static void step(struct run *run, bool single)
 	if (single)
 		print_message("start %u on %u%s, in call %u %s %u\n", p->index, p->at,
 				p->first ? " first" : "", p->when,
-				p->action == STOP ? "stop" : p->action == START ? "start" : "nothing", p->other);
+				p->action == STOP                    ? "stop"
+						: p->action == START ? "start"
+								     : "nothing",
+				p->other);
 	start(run, p);
 	model_start(run, p);
 	model_deliver(run, true);
@@ -550,7 +572,8 @@ static void one(uint64_t seed, bool single)
 		else
 			(void)sn__sim_run(run.sim, sn__sim_now_ns(run.sim) + upto(&run, 30) * 1000);
 		if (run.exact && !json_equal(run.calls, run.want))
-			fail_msg("calls %s, want %s", json_dumps(run.calls, 0), json_dumps(run.want, 0));
+			fail_msg("calls %s, want %s", json_dumps(run.calls, 0),
+					json_dumps(run.want, 0));
 		if (run.exact)
 			check_registry(&run);
 		json_decref(run.calls);

@@ -27,8 +27,9 @@ struct world {
 
 static const char *own_place(const char *name, void *arg)
 {
-	return strcmp(name, "BERLIOZ_CLUSTER") == 0 ? "shop"
-		: strcmp(name, "BERLIOZ_SECTOR") == 0 ? "core" : NULL;
+	return strcmp(name, "BERLIOZ_CLUSTER") == 0           ? "shop"
+			: strcmp(name, "BERLIOZ_SECTOR") == 0 ? "core"
+							      : NULL;
 }
 
 static void on_problem(struct sn_metadata *md, const struct sn_error *err, void *arg)
@@ -46,8 +47,12 @@ static void on_applied(struct sn_metadata *md, uint32_t changes, void *arg)
 
 static void open_metadata(struct world *w, const char *tag)
 {
-	struct sn_metadata_options opts = {.loop = w->loop, .state_dir = w->dir, .state_tag = tag,
-		.problem = on_problem, .applied = on_applied, .arg = w};
+	struct sn_metadata_options opts = {.loop = w->loop,
+			.state_dir = w->dir,
+			.state_tag = tag,
+			.problem = on_problem,
+			.applied = on_applied,
+			.arg = w};
 
 	assert_int_equal(sn__catalog_create(w->loop, sn__berlioz_paths, &w->place, &w->cat), 0);
 	opts.catalog = w->cat;
@@ -124,15 +129,16 @@ static void problems(void **state)
 		const char *text, *problem;
 		bool applied;
 	} cases[] = {
-		{"{\"peers\": {", "message ignored: malformed JSON at byte 11", false},
-		{"[1,2]", "message ignored: not a JSON object", false},
-		{"", "message ignored: malformed JSON at byte 0", false},
-		{"{\"peers\":[]}", "section peers ignored: not an object", true},
-		{"{\"consumes\":{}}", "section consumes ignored: not an array", true},
-		{"{\"policies\":3}", "section policies ignored: not an object", true},
-		{"{\"endpoints\":\"x\"}", "section endpoints ignored: not an object", true},
-		{"{\"peers\":{\"service://shop-core-b-rest\":7}}",
-			"peers of service://shop-core-b-rest ignored: not an object", true},
+			{"{\"peers\": {", "message ignored: malformed JSON at byte 11", false},
+			{"[1,2]", "message ignored: not a JSON object", false},
+			{"", "message ignored: malformed JSON at byte 0", false},
+			{"{\"peers\":[]}", "section peers ignored: not an object", true},
+			{"{\"consumes\":{}}", "section consumes ignored: not an array", true},
+			{"{\"policies\":3}", "section policies ignored: not an object", true},
+			{"{\"endpoints\":\"x\"}", "section endpoints ignored: not an object", true},
+			{"{\"peers\":{\"service://shop-core-b-rest\":7}}",
+					"peers of service://shop-core-b-rest ignored: not an object",
+					true},
 	};
 	struct world *w = *state;
 	unsigned applied = 1;
@@ -178,8 +184,9 @@ static void look_ups(void **state)
 	assert_int_equal(sn__metadata_endpoint(w->md, NULL, &json), 0);
 	assert_string_equal(json, "{}");
 	sn__free(json);
-	say(w, "{\"peers\":{\"queue\":{\"q\":{\"0\":\"odd\"},\"e\":{}},\"service\":null,\"cluster\":"
-	       "{\"c\":{\"default\":{\"1\":{}}}}}}");
+	say(w,
+			"{\"peers\":{\"queue\":{\"q\":{\"0\":\"odd\"},\"e\":{}},\"service\":null,\"cluster\":"
+			"{\"c\":{\"default\":{\"1\":{}}}}}}");
 	assert_int_equal(sn__metadata_info(w->md, "queue", "q", &json), 0);
 	assert_string_equal(json, "null");
 	sn__free(json);
@@ -206,9 +213,9 @@ static void prunes(void **state)
 
 /* ---- state file ---- */
 
-#define A_AND_B                                                                          \
-	"{\"endpoints\":{\"[]\":{\"rest\":{\"port\":1}},\"[\\\"rest\\\"]\":{\"port\":1}},"    \
-	"\"policies\":{\"[]\":{\"values\":{}}},"                                           \
+#define A_AND_B \
+	"{\"endpoints\":{\"[]\":{\"rest\":{\"port\":1}},\"[\\\"rest\\\"]\":{\"port\":1}}," \
+	"\"policies\":{\"[]\":{\"values\":{}}}," \
 	"\"peers\":{\"[\\\"service\\\",\\\"a\\\",\\\"rest\\\"]\":{\"1\":{\"x\":\"\\\"\\u00e9\"}}," \
 	"\"[\\\"service://shop-core-b-rest\\\"]\":{\"1\":{\"y\":2},\"2\":{}}}}"
 
@@ -219,15 +226,17 @@ static void state_survives(void **state)
 	char path[100];
 
 	open_metadata(w, "ws://agent/task");
-	say(w, "{\"peers\":{\"service\":{\"a\":{\"rest\":{\"1\":{\"x\":\"\\\"\\u00e9\"}}}},"
-	       "\"service://shop-core-b-rest\":{\"1\":{\"y\":1},\"2\":{}}},"
-	       "\"endpoints\":{\"rest\":{\"port\":1}},\"policies\":{\"values\":{}}}");
+	say(w,
+			"{\"peers\":{\"service\":{\"a\":{\"rest\":{\"1\":{\"x\":\"\\\"\\u00e9\"}}}},"
+			"\"service://shop-core-b-rest\":{\"1\":{\"y\":1},\"2\":{}}},"
+			"\"endpoints\":{\"rest\":{\"port\":1}},\"policies\":{\"values\":{}}}");
 	(void)snprintf(path, sizeof(path), "%s/%s", w->dir, SN_STATE_FILE);
 	assert_int_equal(stat(path, &st), 0); /* the loop ran dry, timers too */
 	assert_int_equal(st.st_mode & 0777, 0600);
 	/* A change that no timer has written yet is written at the end. */
-	assert_int_equal(sn__metadata_message(w->md,
-					 SN_STR("{\"peers\":{\"service://shop-core-b-rest\":{\"1\":{\"y\":2},\"2\":{}}}}")),
+	assert_int_equal(
+			sn__metadata_message(w->md,
+					SN_STR("{\"peers\":{\"service://shop-core-b-rest\":{\"1\":{\"y\":2},\"2\":{}}}}")),
 			0);
 	(void)sn__sim_run(w->sim, sn__sim_now_ns(w->sim) + 100 * SN_NS_PER_MS);
 	close_metadata(w);
@@ -262,10 +271,11 @@ static void state_of_another_agent(void **state)
 
 static void broken_state(void **state)
 {
-	static const char *const texts[] = {"{\"of\":\"t\",\"registry\":{\"peers\":", "[]", "{}", "null",
-		"{\"of\":1,\"registry\":{}}", "{\"of\":\"t\",\"registry\":[]}",
-		"{\"of\":\"t\",\"registry\":{\"peers\":{\"x\":{}}}}",
-		"{\"of\":\"t\",\"registry\":{\"peers\":{\"[]\":{\"1\":{}},\"[\\\"a\\\"]\":5}}}", "\xff\xfe"};
+	static const char *const texts[] = {"{\"of\":\"t\",\"registry\":{\"peers\":", "[]", "{}",
+			"null", "{\"of\":1,\"registry\":{}}", "{\"of\":\"t\",\"registry\":[]}",
+			"{\"of\":\"t\",\"registry\":{\"peers\":{\"x\":{}}}}",
+			"{\"of\":\"t\",\"registry\":{\"peers\":{\"[]\":{\"1\":{}},\"[\\\"a\\\"]\":5}}}",
+			"\xff\xfe"};
 	struct world *w = *state;
 
 	for (size_t i = 0; i < SN_COUNT(texts); i++) {
@@ -310,9 +320,10 @@ static void out_of_memory(void **state)
 		int rc;
 
 		sn__mem_fail_nth(n);
-		rc = sn__metadata_message(w->md, SN_STR("{\"endpoints\":{\"rest\":{}},\"peers\":{"
-			"\"service\":{\"a\":{\"rest\":{\"2\":{},\"3\":{}}}},\"service://shop-core-b\":{"
-			"\"r\\u0065st\":{\"1\":{\"port\":5}}}},\"policies\":{}}"));
+		rc = sn__metadata_message(w->md,
+				SN_STR("{\"endpoints\":{\"rest\":{}},\"peers\":{"
+				       "\"service\":{\"a\":{\"rest\":{\"2\":{},\"3\":{}}}},\"service://shop-core-b\":{"
+				       "\"r\\u0065st\":{\"1\":{\"port\":5}}}},\"policies\":{}}"));
 		if (rc == 0)
 			(void)sn__sim_run(w->sim, sn__sim_now_ns(w->sim) + SN_NS_PER_MS);
 		sn__mem_fail_nth(0);
@@ -395,14 +406,17 @@ static void *reader(void *arg)
 
 		(void)snprintf(name, sizeof(name), "s%u", t);
 		assert_int_equal(sn__metadata_target(r->md, "service", name, "rest",
-						 sn__rng_below(&rng, 50) == 0, &target), 0);
+						 sn__rng_below(&rng, 50) == 0, &target),
+				0);
 		p = target != NULL ? sn__target_peers_get(target) : NULL;
 		if (p != NULL) {
 			check_version(p, &last[t]);
 			atomic_fetch_add(&r->seen, 1);
 		}
 		if (sn__rng_below(&rng, 20) == 0)
-			assert_int_equal(sn__catalog_each_path(r->cat, SN_SECTION_PEERS, count_paths, &paths), 0);
+			assert_int_equal(sn__catalog_each_path(r->cat, SN_SECTION_PEERS,
+							 count_paths, &paths),
+					0);
 		sn__peers_unref(p);
 	}
 	return NULL;
@@ -418,11 +432,14 @@ static void write_round(struct world *w, unsigned round)
 	for (unsigned t = 0; t < TARGETS; t++) {
 		if (!large && t % 7 != round % 7)
 			continue;
-		assert_int_equal(sn__buf_printf(&b, "%s\"service://shop-core-s%u-rest\":{", b.len > 11 ? "," : "",
-						 t), 0);
+		assert_int_equal(sn__buf_printf(&b, "%s\"service://shop-core-s%u-rest\":{",
+						 b.len > 11 ? "," : "", t),
+				0);
 		for (unsigned i = 0; i < 5; i++)
-			assert_int_equal(sn__buf_printf(&b, "%s\"%u\":{\"port\":%u,\"address\":\"a\"}",
-							 i > 0 ? "," : "", i, round + 1), 0);
+			assert_int_equal(sn__buf_printf(&b,
+							 "%s\"%u\":{\"port\":%u,\"address\":\"a\"}",
+							 i > 0 ? "," : "", i, round + 1),
+					0);
 		assert_int_equal(sn__buf_puts(&b, "}"), 0);
 	}
 	assert_int_equal(sn__buf_printf(&b, "},\"pad\":\"%0*d\"}", large ? 70000 : 1, 0), 0);
@@ -462,17 +479,17 @@ int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(problems),
-		T(deep),
-		T(look_ups),
-		T(prunes),
-		T(state_survives),
-		T(state_of_another_agent),
-		T(broken_state),
-		T(unwritable_state),
-		T(out_of_memory),
-		T(creation_without_memory),
-		T(threads),
+			T(problems),
+			T(deep),
+			T(look_ups),
+			T(prunes),
+			T(state_survives),
+			T(state_of_another_agent),
+			T(broken_state),
+			T(unwritable_state),
+			T(out_of_memory),
+			T(creation_without_memory),
+			T(threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -74,7 +74,8 @@ size_t sn__state_size(const char *dir)
 	return path != NULL && stat(path, &st) == 0 && S_ISREG(st.st_mode) ? (size_t)st.st_size : 0;
 }
 
-static int read_all(int fd, const char *path, char **ret_text, size_t *ret_len, struct sn_error *err)
+static int read_all(
+		int fd, const char *path, char **ret_text, size_t *ret_len, struct sn_error *err)
 {
 	struct stat st;
 	size_t n = 0;

@@ -15,8 +15,8 @@
 SN_MUST_USE int sn__state_write(const char *dir, struct sn_str text, struct sn_error *err);
 /** The whole file with a NUL behind, from sn__malloc(). SN_E_NOT_FOUND, SN_E_LIMIT, SN_E_IO,
  * SN_E_NOMEM. */
-SN_MUST_USE int sn__state_read(const char *dir, char **ret_text, size_t *ret_len,
-		struct sn_error *err);
+SN_MUST_USE int sn__state_read(
+		const char *dir, char **ret_text, size_t *ret_len, struct sn_error *err);
 /** Its size; 0 when there is none. */
 size_t sn__state_size(const char *dir);
 
