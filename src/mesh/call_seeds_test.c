@@ -43,7 +43,7 @@ struct seed {
 	struct seed_call calls[MAX_CALLS];
 	unsigned n_calls, retries;
 	uint64_t queue_no, granted_no;
-	bool tcp;
+	bool tcp, forces;
 };
 
 static uint64_t below(struct seed *s, uint64_t n)
@@ -292,9 +292,10 @@ static void something_happens(struct seed *s)
 			random_policies(s);
 		break;
 	case 2:
-		(void)!sn__mesh_breaker_force(s->w.mesh, mw_target(&s->w),
-				chance(s, 50) ? identity : NULL,
-				(enum sn_breaker_force)below(s, 3));
+		if (s->forces)
+			(void)!sn__mesh_breaker_force(s->w.mesh, mw_target(&s->w),
+					chance(s, 50) ? identity : NULL,
+					(enum sn_breaker_force)below(s, 3));
 		break;
 	case 3:
 	case 4:
@@ -342,7 +343,8 @@ static void recovers(struct seed *s)
 		set_mood(s, i, WELL);
 	mw_policies(&s->w, "{\"values\":{\"breaker-max-open\":2000,\"balance\":\"round-robin\"}}");
 	mw_peers(&s->w, MAX_PEERS);
-	(void)!sn__mesh_breaker_force(s->w.mesh, mw_target(&s->w), NULL, SN_BREAKER_AUTO);
+	if (s->forces) /* which begins anew: breakers of other seeds find their own way */
+		(void)!sn__mesh_breaker_force(s->w.mesh, mw_target(&s->w), NULL, SN_BREAKER_AUTO);
 	for (int i = 0; i < 400 && !closed; i++) {
 		struct seed_call *c = &s->calls[0];
 
@@ -364,6 +366,7 @@ static void run_seed(uint64_t number)
 	mw_open(&s->w, number);
 	sn__rng_seed(&s->rng, number * 2654435761u + 1);
 	s->tcp = chance(s, 50);
+	s->forces = chance(s, 20);
 	for (unsigned i = 1; i <= MAX_PEERS; i++) {
 		struct sn_addr addr = addr_of(i);
 
