@@ -87,7 +87,8 @@ struct sn_http_req {
 	/* filled by the caller; slices must stay valid until on_done */
 	const struct sn_http_req_ops *ops;
 	struct sn_str method, target;
-	const struct sn_http_header *headers; /* Host, Content-Length, Connection are ours */
+	const struct sn_http_header *headers; /* Host, Content-Length, Connection and
+	                                       * Transfer-Encoding are ours: refused here */
 	unsigned n_headers;
 	const struct sn_http_header *headers2; /* a second list, after the first (trace headers) */
 	unsigned n_headers2;

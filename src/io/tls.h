@@ -6,6 +6,9 @@
  * Internal. TLS 1.2 and up by OpenSSL, as a stream over a stream. Contexts are made lazily (the
  * first connection pays), shared by all connections with equal options, and re-read their files
  * when these change (certificate reload). Loop thread.
+ *
+ * A stream that ends without close_notify was cut off: its read fails with SN_E_EOF. A peer that
+ * refuses us says so by an alert, which a read returns as SN_E_TLS (in TLS 1.3 after CONNECTED).
  */
 
 #include "io/stream.h"
@@ -34,7 +37,7 @@ SN_MUST_USE int sn__tls_load(struct sn_tls *tls, struct sn_error *err);
 void sn__tls_on_warning(
 		struct sn_tls *tls, void (*warn)(const struct sn_error *, void *), void *arg);
 
-/** Wrap @inner (taken on success). Client: @server_name as in the options when these have none.
+/** Wrap @inner, which is connected (taken on success). Client: @server_name as in the options when these have none.
  * CONNECTED or FAILED follows; sessions are resumed per (context, server_name). */
 SN_MUST_USE int sn__tls_client(struct sn_tls *tls, struct sn_stream *inner,
 		const char *server_name /* may be NULL */, sn_stream_fn *fn, void *arg,
