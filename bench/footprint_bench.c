@@ -58,8 +58,10 @@ static int child(const char *port)
 	char config[256];
 	uint64_t ready_us;
 
-	snprintf(config, sizeof(config), "tls: {verify: false}\npeers: {service: {app: {web: {'1': "
-			"{protocol: https, address: 127.0.0.1, port: %s}}}}}\n", port);
+	snprintf(config, sizeof(config),
+			"tls: {verify: false}\npeers: {service: {app: {web: {'1': "
+			"{protocol: https, address: 127.0.0.1, port: %s}}}}}\n",
+			port);
 	opts.config_text = config;
 	opts.agent = "";
 	if (sn_open(&opts, &rt, &err) < 0 || sn_wait_ready(rt, 5000) < 0)
@@ -96,9 +98,11 @@ static struct sn_runtime *serve(char *dir, uint16_t *ret_port)
 
 	snprintf(cert, sizeof(cert), "%s/cert", dir);
 	snprintf(key, sizeof(key), "%s/key", dir);
-	snprintf(command, sizeof(command), "openssl req -x509 -newkey ec -pkeyopt "
+	snprintf(command, sizeof(command),
+			"openssl req -x509 -newkey ec -pkeyopt "
 			"ec_paramgen_curve:prime256v1 -nodes -subj /CN=bench -days 2 -keyout %s -out %s "
-			"2>/dev/null", key, cert);
+			"2>/dev/null",
+			key, cert);
 	http.tls_cert = cert;
 	http.tls_key = key;
 	opts.agent = "";
@@ -136,7 +140,7 @@ static int run(char *self, char *port, unsigned ret_values[5])
 	if (waitpid(pid, &status, 0) != pid || status != 0 || n <= 0)
 		return -1;
 	if (sscanf(line, "%" SCNu64 " %u %u %u %u", &ready_us, &ret_values[1], &ret_values[2],
-			&ret_values[3], &ret_values[4]) != 5)
+			    &ret_values[3], &ret_values[4]) != 5)
 		return -1;
 	ret_values[0] = (unsigned)(ready_us - start_us);
 	return 0;
@@ -161,9 +165,11 @@ int main(int argc, char **argv)
 		const char *name, *unit, *want;
 		double scale;
 	} rows[] = {
-		{"ready", "ms", "<= 15", 1000}, {"rss", "MB", "<= 5", 1024},
-		{"private-dirty", "MB", "<= 1", 1024}, {"tls.rss", "MB", "<= 10", 1024},
-		{"tls.private-dirty", "MB", "<= 3", 1024},
+			{"ready", "ms", "<= 15", 1000},
+			{"rss", "MB", "<= 5", 1024},
+			{"private-dirty", "MB", "<= 1", 1024},
+			{"tls.rss", "MB", "<= 10", 1024},
+			{"tls.private-dirty", "MB", "<= 3", 1024},
 	};
 	unsigned values[5][RUNS], one[5];
 	char dir[] = "/tmp/sinew-footprint-XXXXXX", port[16], path[64];
@@ -184,7 +190,8 @@ int main(int argc, char **argv)
 	}
 	for (int k = 0; k < 5; k++) {
 		qsort(values[k], RUNS, sizeof(unsigned), by_value);
-		print(rows[k].name, values[k][RUNS / 2] / rows[k].scale, rows[k].unit, rows[k].want);
+		print(rows[k].name, values[k][RUNS / 2] / rows[k].scale, rows[k].unit,
+				rows[k].want);
 	}
 	snprintf(path, sizeof(path), "%s/cert", dir);
 	remove(path);

@@ -35,7 +35,8 @@ int main(int argc, char **argv)
 		sn_error_destroy(err);
 		return 2;
 	}
-	if (sn_monitor_peers(rt, "service", argv[1], argv[2], peers_changed, argv[1], &monitor) == 0)
+	if (sn_monitor_peers(rt, "service", argv[1], argv[2], peers_changed, argv[1], &monitor) ==
+			0)
 		getchar();
 	return sn_close(rt, NULL, NULL) < 0; /* stops the monitor as well */
 }

@@ -47,7 +47,8 @@ int main(int argc, char **argv)
 	setvbuf(stdin, NULL, _IONBF, 0);
 	opts.mode = SN_MODE_FOREIGN;
 	if (argc < 3 || sn_open(&opts, &rt, &err) < 0) {
-		fprintf(stderr, "%s\n", err != NULL ? sn_error_text(err) : "poll_loop NAME ENDPOINT");
+		fprintf(stderr, "%s\n",
+				err != NULL ? sn_error_text(err) : "poll_loop NAME ENDPOINT");
 		sn_error_destroy(err);
 		return 2;
 	}

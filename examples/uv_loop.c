@@ -56,7 +56,7 @@ static void peers_changed(struct sn_peers *peers, void *arg)
 		return;
 	sn_monitor_stop(p->monitor);
 	if (sn_request(p->rt, "service", p->name, p->endpoint, &p->request, answered, p, NULL,
-			NULL) < 0)
+			    NULL) < 0)
 		finish(p);
 }
 
@@ -70,8 +70,8 @@ int main(int argc, char **argv)
 	opts.mode = SN_MODE_UV;
 	opts.uv_loop = loop;
 	if (argc < 4 || sn_open(&opts, &p.rt, &err) < 0) {
-		fprintf(stderr, "%s\n", err != NULL ? sn_error_text(err) :
-				"uv_loop NAME ENDPOINT URL");
+		fprintf(stderr, "%s\n",
+				err != NULL ? sn_error_text(err) : "uv_loop NAME ENDPOINT URL");
 		sn_error_destroy(err);
 		return 2;
 	}
@@ -80,8 +80,8 @@ int main(int argc, char **argv)
 	p.request.url = argv[3];
 	uv_timer_init(loop, &p.ticks);
 	uv_timer_start(&p.ticks, tick, 0, 1000);
-	if (sn_monitor_peers(p.rt, "service", p.name, p.endpoint, peers_changed, &p,
-			&p.monitor) < 0)
+	if (sn_monitor_peers(p.rt, "service", p.name, p.endpoint, peers_changed, &p, &p.monitor) <
+			0)
 		finish(&p);
 	uv_run(loop, UV_RUN_DEFAULT);
 	return uv_loop_close(loop) != 0 || p.status;

@@ -25,7 +25,10 @@ struct sn_context {
 	bool sampled;
 	bool debug;
 };
-#define SN_CONTEXT_INIT {.size = sizeof(struct sn_context)}
+#define SN_CONTEXT_INIT \
+	{ \
+		.size = sizeof(struct sn_context) \
+	}
 
 #ifdef __cplusplus
 }

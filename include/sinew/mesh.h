@@ -37,7 +37,7 @@ struct sn_peer_info {
 	const char *protocol;
 	const char *address;
 	uint16_t port;
-	const char *json;  /* the peer as it came, unknown members too */
+	const char *json; /* the peer as it came, unknown members too */
 };
 
 /**
@@ -50,11 +50,11 @@ SN_API SN_MUST_USE int sn_get_peers(struct sn_runtime *rt, const char *kind, con
 SN_API size_t sn_peers_count(const struct sn_peers *peers);
 /** Peer @index (below the count, in order of appearance). Texts live as long as @peers.
  * SN_E_INVALID. */
-SN_API SN_MUST_USE int sn_peers_at(const struct sn_peers *peers, size_t index,
-		struct sn_peer_info *ret_info);
+SN_API SN_MUST_USE int sn_peers_at(
+		const struct sn_peers *peers, size_t index, struct sn_peer_info *ret_info);
 /** Peer by identity. SN_E_NOT_FOUND. */
-SN_API SN_MUST_USE int sn_peers_find(const struct sn_peers *peers, const char *identity,
-		struct sn_peer_info *ret_info);
+SN_API SN_MUST_USE int sn_peers_find(
+		const struct sn_peers *peers, const char *identity, struct sn_peer_info *ret_info);
 /** The whole map as JSON: {"1": {...}, ...}. Lives as long as @peers. */
 SN_API const char *sn_peers_json(const struct sn_peers *peers);
 SN_API struct sn_peers *sn_peers_ref(struct sn_peers *peers);
@@ -75,7 +75,8 @@ SN_API SN_MUST_USE int sn_get_first_peer(struct sn_runtime *rt, const char *kind
 /** Block until the target has at least one peer, at most @timeout_ms; then as sn_get_peers().
  * SN_E_TIMEOUT, SN_E_DEADLK, SN_E_CLOSED. */
 SN_API SN_MUST_USE int sn_get_peers_wait(struct sn_runtime *rt, const char *kind, const char *name,
-		const char *endpoint /* may be NULL */, uint32_t timeout_ms, struct sn_peers **ret_peers);
+		const char *endpoint /* may be NULL */, uint32_t timeout_ms,
+		struct sn_peers **ret_peers);
 
 /**
  * monitorPeers: @fn is told the present peers (when the target is known) in a later turn, and then
@@ -90,8 +91,8 @@ SN_API SN_MUST_USE int sn_monitor_peers(struct sn_runtime *rt, const char *kind,
 /** As above for the first peer only: @peer NULL when the last one is gone. */
 typedef void sn_first_peer_fn(const struct sn_peer_info *peer /* may be NULL */, void *arg);
 SN_API SN_MUST_USE int sn_monitor_first_peer(struct sn_runtime *rt, const char *kind,
-		const char *name, const char *endpoint /* may be NULL */, sn_first_peer_fn *fn, void *arg,
-		struct sn_monitor **ret_monitor);
+		const char *name, const char *endpoint /* may be NULL */, sn_first_peer_fn *fn,
+		void *arg, struct sn_monitor **ret_monitor);
 /** No call of the monitor begins after this returns on the loop thread; from another thread one may
  * still be running when it returns. Any monitor (peers, endpoints, policies). */
 SN_API void sn_monitor_stop(struct sn_monitor *monitor /* may be NULL */);
@@ -106,22 +107,25 @@ enum sn_retry {
 };
 
 struct sn_request_options {
-	size_t size;            /* sizeof(struct sn_request_options) */
-	const char *method;     /* NULL: GET */
-	const char *url;        /* relative, begins with '/' (added when missing); NULL: "/" */
+	size_t size;        /* sizeof(struct sn_request_options) */
+	const char *method; /* NULL: GET */
+	const char *url;    /* relative, begins with '/' (added when missing); NULL: "/" */
 	const struct sn_header *headers;
 	size_t n_headers;
-	const void *body;       /* copied; NULL: none */
+	const void *body; /* copied; NULL: none */
 	size_t body_size;
-	const char *json;       /* instead of body: JSON text, sent with Content-Type:
+	const char *json; /* instead of body: JSON text, sent with Content-Type:
 	                         * application/json unless a header says otherwise */
 	enum sn_retry retry;
-	const char *idempotency_key; /* sent as Idempotency-Key; makes any method retryable */
-	uint32_t timeout_ms;    /* of one attempt; 0: policy */
-	uint32_t deadline_ms;   /* of the whole call; 0: policy */
+	const char *idempotency_key;      /* sent as Idempotency-Key; makes any method retryable */
+	uint32_t timeout_ms;              /* of one attempt; 0: policy */
+	uint32_t deadline_ms;             /* of the whole call; 0: policy */
 	const struct sn_context *context; /* may be NULL */
 };
-#define SN_REQUEST_INIT {.size = sizeof(struct sn_request_options)}
+#define SN_REQUEST_INIT \
+	{ \
+		.size = sizeof(struct sn_request_options) \
+	}
 
 /** An answer; immutable. */
 struct sn_response;
@@ -130,8 +134,8 @@ SN_API unsigned sn_response_status(const struct sn_response *res);
 SN_API const char *sn_response_header(const struct sn_response *res, const char *name);
 SN_API size_t sn_response_headers(const struct sn_response *res);
 /** Header @index, below the count. SN_E_INVALID. */
-SN_API SN_MUST_USE int sn_response_header_at(const struct sn_response *res, size_t index,
-		struct sn_header *ret_header);
+SN_API SN_MUST_USE int sn_response_header_at(
+		const struct sn_response *res, size_t index, struct sn_header *ret_header);
 /** The body with a NUL behind it; *ret_size may be NULL. */
 SN_API const char *sn_response_body(const struct sn_response *res, size_t *ret_size);
 SN_API const char *sn_response_identity(const struct sn_response *res); /* of the peer */
@@ -175,8 +179,8 @@ SN_API SN_MUST_USE int sn_request_wait(struct sn_runtime *rt, const char *kind, 
 
 /** Own endpoints as JSON ("null" when unknown); @name NULL: all of them. The caller frees the text
  * with sn_free(). */
-SN_API SN_MUST_USE int sn_get_endpoint(struct sn_runtime *rt, const char *name /* may be NULL */,
-		char **ret_json);
+SN_API SN_MUST_USE int sn_get_endpoint(
+		struct sn_runtime *rt, const char *name /* may be NULL */, char **ret_json);
 SN_API SN_MUST_USE int sn_get_consumes(struct sn_runtime *rt, char **ret_json);
 /** The whole registry, {"section": {"path": value}}; secrets are not masked. */
 SN_API SN_MUST_USE int sn_get_registry(struct sn_runtime *rt, char **ret_json);
@@ -188,10 +192,11 @@ SN_API void sn_free(void *p /* may be NULL */);
 
 /** @json: the value; borrowed for the call. */
 typedef void sn_value_fn(const char *json, void *arg);
-SN_API SN_MUST_USE int sn_monitor_endpoint(struct sn_runtime *rt, const char *name /* may be NULL */,
-		sn_value_fn *fn, void *arg, struct sn_monitor **ret_monitor);
-SN_API SN_MUST_USE int sn_monitor_consumes(struct sn_runtime *rt, sn_value_fn *fn, void *arg,
+SN_API SN_MUST_USE int sn_monitor_endpoint(struct sn_runtime *rt,
+		const char *name /* may be NULL */, sn_value_fn *fn, void *arg,
 		struct sn_monitor **ret_monitor);
+SN_API SN_MUST_USE int sn_monitor_consumes(
+		struct sn_runtime *rt, sn_value_fn *fn, void *arg, struct sn_monitor **ret_monitor);
 SN_API SN_MUST_USE int sn_monitor_policy(struct sn_runtime *rt, const char *policy,
 		const char *kind /* may be NULL */, const char *name /* may be NULL */,
 		const char *endpoint /* may be NULL */, sn_value_fn *fn, void *arg,

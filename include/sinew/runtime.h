@@ -31,8 +31,8 @@ struct sn_runtime;
 struct uv_loop_s;
 
 enum sn_mode {
-	SN_MODE_THREAD = 0,  /* the library's own thread runs the loop; _wait calls work */
-	SN_MODE_UV = 1,      /* inside the host's libuv loop (options.uv_loop), which the host runs */
+	SN_MODE_THREAD = 0, /* the library's own thread runs the loop; _wait calls work */
+	SN_MODE_UV = 1, /* inside the host's libuv loop (options.uv_loop), which the host runs */
 	SN_MODE_FOREIGN = 2, /* any other loop: sn_runtime_fd(), sn_runtime_timeout(),
 	                      * sn_runtime_step() */
 };
@@ -42,23 +42,26 @@ enum sn_log_level { SN_LOG_ERROR, SN_LOG_WARNING, SN_LOG_INFO, SN_LOG_DEBUG };
 typedef void sn_log_fn(enum sn_log_level level, const char *line, void *arg);
 
 struct sn_options {
-	size_t size;               /* sizeof(struct sn_options) */
+	size_t size; /* sizeof(struct sn_options) */
 	enum sn_mode mode;
 	struct uv_loop_s *uv_loop; /* SN_MODE_UV */
-	const char *config;        /* path of a YAML file (sections agent, peers, policies, ...); NULL:
+	const char *config; /* path of a YAML file (sections agent, peers, policies, ...); NULL:
 	                            * none */
-	const char *config_text;   /* the same as text; NULL: none */
-	const char *agent;         /* agent URL, ws://host:port/TASK; NULL: from config, else from
+	const char *config_text; /* the same as text; NULL: none */
+	const char *agent;       /* agent URL, ws://host:port/TASK; NULL: from config, else from
 	                            * BERLIOZ_AGENT_PATH; "" : none */
-	const char *state_dir;     /* keeps the last good metadata across restarts; NULL: none */
-	sn_log_fn *log;            /* NULL: silent */
+	const char *state_dir;   /* keeps the last good metadata across restarts; NULL: none */
+	sn_log_fn *log;          /* NULL: silent */
 	void *log_arg;
 	enum sn_log_level log_level; /* least important level that is passed on */
-	uint64_t seed;             /* of the runtime's random numbers; 0: from the kernel */
-	const char *record_dir;    /* existing directory for the flight recorder's file, which `sinew
+	uint64_t seed;               /* of the runtime's random numbers; 0: from the kernel */
+	const char *record_dir; /* existing directory for the flight recorder's file, which `sinew
 	                            * why` reads; NULL: state_dir */
 };
-#define SN_OPTIONS_INIT {.size = sizeof(struct sn_options), .log_level = SN_LOG_INFO}
+#define SN_OPTIONS_INIT \
+	{ \
+		.size = sizeof(struct sn_options), .log_level = SN_LOG_INFO \
+	}
 
 /**
  * Open a runtime. @opts may be NULL (all defaults: own thread, agent from the environment). Returns
@@ -85,8 +88,8 @@ SN_API int sn_runtime_timeout(struct sn_runtime *rt);
 SN_API int sn_runtime_step(struct sn_runtime *rt);
 
 /** Run @fn on the loop thread, in a later turn. Any thread. SN_E_NOMEM, SN_E_CLOSED, SN_E_FORKED. */
-SN_API SN_MUST_USE int sn_post(struct sn_runtime *rt, void (*fn)(struct sn_runtime *rt, void *arg),
-		void *arg);
+SN_API SN_MUST_USE int sn_post(
+		struct sn_runtime *rt, void (*fn)(struct sn_runtime *rt, void *arg), void *arg);
 /** Run @fn once after @delay_ms, on the loop thread. Any thread. Errors as sn_post(). */
 SN_API SN_MUST_USE int sn_after(struct sn_runtime *rt, uint32_t delay_ms,
 		void (*fn)(struct sn_runtime *rt, void *arg), void *arg);

@@ -9,8 +9,8 @@
 #include "mesh/policy.h"
 #include "mesh/runtime.h"
 
-static int options_copy(const struct sn_options *opts, struct sn_options *ret_opts,
-		struct sn_error *err)
+static int options_copy(
+		const struct sn_options *opts, struct sn_options *ret_opts, struct sn_error *err)
 {
 	*ret_opts = (struct sn_options)SN_OPTIONS_INIT;
 	if (opts == NULL)
@@ -20,18 +20,18 @@ static int options_copy(const struct sn_options *opts, struct sn_options *ret_op
 				opts->size);
 	memcpy(ret_opts, opts, opts->size);
 	if (opts->mode > SN_MODE_FOREIGN)
-		return sn__error_set(err, SN_E_INVALID, "options.mode has no value %d",
-				(int)opts->mode);
+		return sn__error_set(
+				err, SN_E_INVALID, "options.mode has no value %d", (int)opts->mode);
 	if ((opts->mode == SN_MODE_UV) != (opts->uv_loop != NULL))
-		return sn__error_set(err, SN_E_INVALID,
-				"options.uv_loop and SN_MODE_UV go together");
+		return sn__error_set(
+				err, SN_E_INVALID, "options.uv_loop and SN_MODE_UV go together");
 	return 0;
 }
 
 /* ---- the file ---- */
 
-static int config_read(const struct sn_options *o, struct sn_config **ret_config,
-		struct sn_error *err)
+static int config_read(
+		const struct sn_options *o, struct sn_config **ret_config, struct sn_error *err)
 {
 	*ret_config = NULL;
 	if (o->config != NULL && o->config_text != NULL)
@@ -91,7 +91,8 @@ static json_t *policy_tree(const struct sn_config *config)
 	return tree;
 }
 
-static int policies_open(struct sn_runtime *rt, const struct sn_config *config, struct sn_error *err)
+static int policies_open(
+		struct sn_runtime *rt, const struct sn_config *config, struct sn_error *err)
 {
 	json_t *tree = policy_tree(config);
 	int r;
@@ -103,14 +104,15 @@ static int policies_open(struct sn_runtime *rt, const struct sn_config *config, 
 	return r;
 }
 
-static int agent_tls(struct sn_runtime *rt, const struct sn_config_tls *from, struct sn_tls **ret_tls)
+static int agent_tls(
+		struct sn_runtime *rt, const struct sn_config_tls *from, struct sn_tls **ret_tls)
 {
 	struct sn_tls_options tls = {
-		.ca = from->ca,
-		.cert = from->cert,
-		.key = from->key,
-		.server_name = from->server_name,
-		.no_verify = !from->verify,
+			.ca = from->ca,
+			.cert = from->cert,
+			.key = from->key,
+			.server_name = from->server_name,
+			.no_verify = !from->verify,
 	};
 
 	return sn__tls_create(rt->loop, &tls, false, ret_tls);
@@ -134,8 +136,9 @@ static int berlioz_open(struct sn_runtime *rt, struct sn_berlioz *berlioz,
 			b.state_dir = config->state;
 		if (config->message != NULL)
 			b.peers = peers = sn__json_text(config->message);
-		r = config->message != NULL && peers == NULL ? SN_E_NOMEM :
-				agent_tls(rt, &config->agent.tls, &b.agent_tls);
+		r = config->message != NULL && peers == NULL
+				? SN_E_NOMEM
+				: agent_tls(rt, &config->agent.tls, &b.agent_tls);
 		if (r < 0)
 			sn__error_set(err, r, "out of memory");
 	}

@@ -27,7 +27,7 @@ static pthread_t server_thread;
 static void *serve(void *arg)
 {
 	static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b\r\n"
-			"Connection: close\r\n\r\nhello";
+				     "Connection: close\r\n\r\nhello";
 	char block[4096];
 
 	for (;;) {
@@ -141,8 +141,10 @@ static bool host_open(struct host *h)
 	char config[400];
 	int r;
 
-	snprintf(config, sizeof(config), "peers: {service: {a: {web: {'1': {protocol: http, address: "
-			"127.0.0.1, port: %u}}}}}\npolicies: {retry-count: 1, timeout: 2000}\n", port);
+	snprintf(config, sizeof(config),
+			"peers: {service: {a: {web: {'1': {protocol: http, address: "
+			"127.0.0.1, port: %u}}}}}\npolicies: {retry-count: 1, timeout: 2000}\n",
+			port);
 	opts.mode = SN_MODE_FOREIGN;
 	opts.agent = "";
 	opts.config_text = config;
@@ -184,7 +186,8 @@ static void host_look_ups(struct host *h)
 	(void)fine(sn_get_endpoint(h->rt, "x", &texts[0]), texts[0], NULL);
 	(void)fine(sn_get_consumes(h->rt, &texts[1]), texts[1], NULL);
 	(void)fine(sn_get_registry(h->rt, &texts[2]), texts[2], NULL);
-	(void)fine(sn_get_policy(h->rt, "timeout", "service", "a", "web", &texts[3]), texts[3], NULL);
+	(void)fine(sn_get_policy(h->rt, "timeout", "service", "a", "web", &texts[3]), texts[3],
+			NULL);
 	for (int i = 0; i < 4; i++)
 		sn_free(texts[i]);
 }
@@ -354,7 +357,8 @@ static void test_file(void **state)
 	struct sn_runtime *rt;
 
 	opts.agent = "";
-	opts.config_text = "tls: {verify: false, server-name: x.example}\n"
+	opts.config_text =
+			"tls: {verify: false, server-name: x.example}\n"
 			"policies: {timeout: 5s, service: {a: {retry-count: 9, web: {timeout: 10}}}}\n"
 			"peers: {service: {a: {web: {'1': {protocol: http, address: 127.0.0.1, "
 			"port: 80}}}}}\n";
@@ -401,8 +405,10 @@ static void test_threads(void **state)
 	char config[200];
 	void *well;
 
-	snprintf(config, sizeof(config), "peers: {service: {a: {web: {'1': {protocol: http, address: "
-			"127.0.0.1, port: %u}}}}}\n", port);
+	snprintf(config, sizeof(config),
+			"peers: {service: {a: {web: {'1': {protocol: http, address: "
+			"127.0.0.1, port: %u}}}}}\n",
+			port);
 	opts.agent = "";
 	opts.config_text = config;
 	assert_int_equal(sn_open(&opts, &rt, NULL), 0);
@@ -494,7 +500,8 @@ static void test_cancel(void **state)
 	assert_int_equal(sn_open(&opts, &rt, NULL), 0);
 	for (unsigned i = 1; i <= 100; i++) {
 		assert_int_equal(sn_request(rt, "service", "nobody", "x", NULL, end, &ended, &id,
-				NULL), 0);
+						 NULL),
+				0);
 		if (i > 1)
 			assert_int_not_equal(id.value, old.value);
 		sn_request_cancel(rt, id);
@@ -515,14 +522,14 @@ static void test_cancel(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_memory_sweep),
-		cmocka_unit_test(test_options),
-		cmocka_unit_test(test_override_needs_its_text),
-		cmocka_unit_test(test_file),
-		cmocka_unit_test(test_threads),
-		cmocka_unit_test(test_close_wakes_who_waits),
-		cmocka_unit_test(test_wait_times_out),
-		cmocka_unit_test(test_cancel),
+			cmocka_unit_test(test_memory_sweep),
+			cmocka_unit_test(test_options),
+			cmocka_unit_test(test_override_needs_its_text),
+			cmocka_unit_test(test_file),
+			cmocka_unit_test(test_threads),
+			cmocka_unit_test(test_close_wakes_who_waits),
+			cmocka_unit_test(test_wait_times_out),
+			cmocka_unit_test(test_cancel),
 	};
 
 	return cmocka_run_group_tests(tests, service_open, service_close);

@@ -24,8 +24,10 @@ int sn__api_target(const char *kind, const char *name, const char *endpoint,
 		if (strcmp(kind, kinds[i]) == 0)
 			t.kind = sn_str_from(kinds[i]);
 	if (t.kind.ptr == NULL)
-		return sn__error_set(err, SN_E_INVALID, "unknown kind \"%.40s\": it must be service, "
-				"cluster, database or queue", kind != NULL ? kind : "");
+		return sn__error_set(err, SN_E_INVALID,
+				"unknown kind \"%.40s\": it must be service, "
+				"cluster, database or queue",
+				kind != NULL ? kind : "");
 	r = part_check("name", t.name, err);
 	if (r < 0)
 		return r;
@@ -83,8 +85,8 @@ static void delayed_run(struct sn_task *task)
 	}
 }
 
-int sn_after(struct sn_runtime *rt, uint32_t delay_ms,
-		void (*fn)(struct sn_runtime *rt, void *arg), void *arg)
+int sn_after(struct sn_runtime *rt, uint32_t delay_ms, void (*fn)(struct sn_runtime *rt, void *arg),
+		void *arg)
 {
 	struct delayed *d;
 	int r = sn__enter(rt);
@@ -186,7 +188,7 @@ void sn_monitor_stop(struct sn_monitor *m)
 
 void sn__api_close(struct sn_runtime *rt)
 {
-	SN_LIST_FOREACH(pos, &rt->monitors)
+	SN_LIST_FOREACH (pos, &rt->monitors)
 		monitor_halt(SN_CONTAINER_OF(pos, struct sn_monitor, link));
 	while (!sn_list_empty(&rt->delayed)) {
 		struct delayed *d = SN_CONTAINER_OF(rt->delayed.next, struct delayed, link);

@@ -29,13 +29,14 @@ struct sn_monitor_ops {
 struct sn_monitor {
 	const struct sn_monitor_ops *ops;
 	struct sn_runtime *rt;
-	struct sn_list link;   /* in rt->monitors from start to end */
+	struct sn_list link; /* in rt->monitors from start to end */
 	struct sn_task start_task, stop_task;
-	atomic_bool stopped;   /* by the host: nothing may be told */
+	atomic_bool stopped; /* by the host: nothing may be told */
 	bool running;
 };
 /** Start @m on the loop thread, at once when this is it. Any thread; between enter and leave. */
-void sn__monitor_open(struct sn_monitor *m, struct sn_runtime *rt, const struct sn_monitor_ops *ops);
+void sn__monitor_open(
+		struct sn_monitor *m, struct sn_runtime *rt, const struct sn_monitor_ops *ops);
 static inline bool sn_monitor_silent(const struct sn_monitor *m)
 {
 	return atomic_load_explicit(&m->stopped, memory_order_acquire);

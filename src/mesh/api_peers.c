@@ -16,11 +16,11 @@ static struct sn_peers *peers_public(const struct sn_peers *peers)
 void sn__peer_info(const struct sn_peer *peer, struct sn_peer_info *ret_info)
 {
 	*ret_info = (struct sn_peer_info){
-		.identity = peer->identity.ptr,
-		.protocol = peer->protocol.ptr,
-		.address = peer->address.ptr,
-		.port = peer->port,
-		.json = peer->json.ptr,
+			.identity = peer->identity.ptr,
+			.protocol = peer->protocol.ptr,
+			.address = peer->address.ptr,
+			.port = peer->port,
+			.json = peer->json.ptr,
 	};
 }
 
@@ -37,8 +37,7 @@ int sn_peers_at(const struct sn_peers *peers, size_t index, struct sn_peer_info 
 	return 0;
 }
 
-int sn_peers_find(const struct sn_peers *peers, const char *identity,
-		struct sn_peer_info *ret_info)
+int sn_peers_find(const struct sn_peers *peers, const char *identity, struct sn_peer_info *ret_info)
 {
 	uint32_t i = sn__peers_find(peers, sn_str_from(identity));
 
@@ -222,8 +221,8 @@ static int peers_wait_init(struct peers_wait *w, struct sn_runtime *rt)
 	return r;
 }
 
-static int get_peers_wait(struct sn_runtime *rt, const struct sn_api_target *t,
-		uint32_t timeout_ms, struct sn_peers **ret_peers)
+static int get_peers_wait(struct sn_runtime *rt, const struct sn_api_target *t, uint32_t timeout_ms,
+		struct sn_peers **ret_peers)
 {
 	struct peers_wait w = {.status = 0};
 	int r = peers_wait_init(&w, rt);
@@ -294,8 +293,8 @@ static void peers_monitor_stop(struct sn_monitor *head)
 }
 
 static const struct sn_monitor_ops peers_monitor_ops = {
-	.start = peers_monitor_start,
-	.stop = peers_monitor_stop,
+		.start = peers_monitor_start,
+		.stop = peers_monitor_stop,
 };
 
 static int monitor_create(struct sn_runtime *rt, const struct sn_api_target *t,

@@ -22,7 +22,7 @@ struct request_wait {
 	struct sn_response *response; /* made beforehand: the answer moves into it */
 	struct sn_error *error;
 	bool answered;
-	bool called;                  /* it went out: `error` is all there is to say */
+	bool called; /* it went out: `error` is all there is to say */
 	int code;
 };
 
@@ -35,7 +35,7 @@ struct listener {
 
 struct request {
 	struct sn_fetch fetch;
-	struct sn_list link;         /* in one of the free lists */
+	struct sn_list link; /* in one of the free lists */
 	struct sn_runtime *rt;
 	uint32_t index;
 	bool elsewhere;              /* belongs to the list of other threads */
@@ -47,13 +47,13 @@ struct request {
 	struct sn_response response;
 	struct sn_context context;
 	struct listener listener;
-	bool running;                /* the fetch has been started */
+	bool running; /* the fetch has been started */
 };
 
 struct sn_requests {
 	struct sn_runtime *rt;
-	struct sn_list free;         /* loop thread only */
-	pthread_mutex_t lock;        /* the rest */
+	struct sn_list free;  /* loop thread only */
+	pthread_mutex_t lock; /* the rest */
 	struct sn_list free_elsewhere;
 	struct request **all;
 	uint32_t n, cap;
@@ -243,9 +243,9 @@ static void on_done(struct sn_fetch *f, const struct sn_error *err)
 }
 
 static const struct sn_fetch_ops fetch_ops = {
-	.on_head = on_head,
-	.on_data = on_data,
-	.on_done = on_done,
+		.on_head = on_head,
+		.on_data = on_data,
+		.on_done = on_done,
 };
 
 /* ---- submission ---- */
@@ -274,31 +274,33 @@ static int target_find(struct sn_runtime *rt, const char *kind, const char *name
 	if (r < 0)
 		return r;
 	if (t.endpoint.len == 0)
-		return sn__error_set(err, SN_E_INVALID, "a request goes to a service or a cluster, "
-				"not to a %s", kind);
+		return sn__error_set(err, SN_E_INVALID,
+				"a request goes to a service or a cluster, "
+				"not to a %s",
+				kind);
 	r = sn__catalog_target(rt->catalog, t.kind, t.name, t.endpoint, ret_target);
 	if (r < 0)
-		return sn__error_set(err, r, "%s %s/%s: %s", kind, name, t.endpoint.ptr,
-				sn_strerror(r));
+		return sn__error_set(
+				err, r, "%s %s/%s: %s", kind, name, t.endpoint.ptr, sn_strerror(r));
 	return 0;
 }
 
-static void fetch_fill(struct request *req, struct sn_target *target,
-		const struct sn_request_options *o)
+static void fetch_fill(
+		struct request *req, struct sn_target *target, const struct sn_request_options *o)
 {
 	req->fetch = (struct sn_fetch){
-		.ops = &fetch_ops,
-		.target = target,
-		.method = req->text.method,
-		.url = req->text.url,
-		.headers = req->text.headers,
-		.n_headers = req->text.n_headers,
-		.body = req->text.body,
-		.retry = o->retry,
-		.keyed = req->text.keyed,
-		.whole = true,
-		.timeout_ms = o->timeout_ms,
-		.deadline_ms = o->deadline_ms,
+			.ops = &fetch_ops,
+			.target = target,
+			.method = req->text.method,
+			.url = req->text.url,
+			.headers = req->text.headers,
+			.n_headers = req->text.n_headers,
+			.body = req->text.body,
+			.retry = o->retry,
+			.keyed = req->text.keyed,
+			.whole = true,
+			.timeout_ms = o->timeout_ms,
+			.deadline_ms = o->deadline_ms,
 	};
 	if (o->context != NULL) {
 		req->context = *o->context;
@@ -447,11 +449,11 @@ static int wait_response(struct request_wait *w)
 }
 
 static int request_wait(struct sn_runtime *rt, const char *kind, const char *name,
-		const char *endpoint, const struct sn_request_options *opts,
-		struct request_wait *w, struct sn_error *err)
+		const char *endpoint, const struct sn_request_options *opts, struct request_wait *w,
+		struct sn_error *err)
 {
-	int r = request_enter(rt, kind, name, endpoint, opts, &(struct listener){.waiter = w}, NULL,
-			err);
+	int r = request_enter(
+			rt, kind, name, endpoint, opts, &(struct listener){.waiter = w}, NULL, err);
 
 	if (r < 0)
 		return r;

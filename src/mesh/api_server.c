@@ -80,11 +80,11 @@ static int tls_open(struct sn_runtime *rt, const struct sn_http_server_options *
 		struct sn_tls **ret_tls, struct sn_error *err)
 {
 	struct sn_tls_options tls = {
-		.ca = opts->tls_ca,
-		.cert = opts->tls_cert,
-		.key = opts->tls_key,
-		.alpn = "http/1.1",
-		.require_client_cert = opts->tls_ca != NULL,
+			.ca = opts->tls_ca,
+			.cert = opts->tls_cert,
+			.key = opts->tls_key,
+			.alpn = "http/1.1",
+			.require_client_cert = opts->tls_ca != NULL,
 	};
 	struct sn_tls *made;
 	int r;
@@ -200,7 +200,7 @@ void sn_http_server_close(struct sn_http_server *server, uint32_t grace_ms)
 /* Servers that are already closing are waited for like the others. */
 void sn__api_servers_close(struct sn_runtime *rt)
 {
-	SN_LIST_FOREACH_SAFE(pos, &rt->servers) {
+	SN_LIST_FOREACH_SAFE (pos, &rt->servers) {
 		struct hosted *h = SN_CONTAINER_OF(pos, struct hosted, link);
 
 		sn__runtime_part_opened(rt);

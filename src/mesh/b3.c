@@ -25,7 +25,8 @@ static bool trace_id_read(struct sn_str text, uint64_t ret_id[2])
 	if (text.len <= 16)
 		return id_read(text, &ret_id[1]);
 	return text.len == 32 &&
-			sn__parse_hex_u64((struct sn_str){text.ptr, 16}, UINT64_MAX, &ret_id[0]) == 0 &&
+			sn__parse_hex_u64((struct sn_str){text.ptr, 16}, UINT64_MAX, &ret_id[0]) ==
+			0 &&
 			id_read((struct sn_str){text.ptr + 16, 16}, &ret_id[1]);
 }
 
@@ -44,10 +45,10 @@ void sn__b3_root(struct sn_rng *rng, struct sn_context *ret_ctx)
 	uint64_t id = id_new(rng);
 
 	*ret_ctx = (struct sn_context){
-		.size = sizeof(*ret_ctx),
-		.trace_id = {0, id},
-		.span_id = id,
-		.sampled = true,
+			.size = sizeof(*ret_ctx),
+			.trace_id = {0, id},
+			.span_id = id,
+			.sampled = true,
 	};
 }
 

@@ -18,7 +18,8 @@ static json_t *vectors(void)
 	char path[1024];
 	json_t *doc;
 
-	snprintf(path, sizeof(path), "%s/tests/vectors/berlioz-spans.json", root != NULL ? root : ".");
+	snprintf(path, sizeof(path), "%s/tests/vectors/berlioz-spans.json",
+			root != NULL ? root : ".");
 	doc = json_load_file(path, 0, NULL);
 	assert_non_null(doc);
 	return doc;
@@ -30,9 +31,8 @@ static unsigned headers_of(json_t *object, struct sn_http_header *headers)
 	json_t *value;
 	unsigned n = 0;
 
-	json_object_foreach(object, name, value)
-		headers[n++] = (struct sn_http_header){sn_str_from(name),
-				sn_str_from(json_string_value(value))};
+	json_object_foreach(object, name, value) headers[n++] = (struct sn_http_header){
+			sn_str_from(name), sn_str_from(json_string_value(value))};
 	return n;
 }
 
@@ -74,8 +74,8 @@ static void check_context(const char *id, json_t *want, const struct sn_context 
 	json_t *parent = json_object_get(want, "parentId");
 	char text[33];
 
-	check_id(id, json_object_get(want, "traceId"), hex(ctx->trace_id[0], ctx->trace_id[1], text),
-			fresh);
+	check_id(id, json_object_get(want, "traceId"),
+			hex(ctx->trace_id[0], ctx->trace_id[1], text), fresh);
 	check_id(id, json_object_get(want, "spanId"), hex(0, ctx->span_id, text), fresh);
 	if (json_is_null(parent))
 		assert_int_equal(ctx->parent_span_id, 0);
@@ -103,7 +103,8 @@ static void check_case(json_t *c, struct sn_rng *rng)
 	sn__b3_write(&ctx, span_id, &out);
 	snprintf(other, sizeof(other), "%016" PRIx64, span_id);
 	assert_int_equal(out.n, json_object_size(json_object_get(c, "outgoing")));
-	json_object_foreach(json_object_get(c, "outgoing"), name, want) {
+	json_object_foreach(json_object_get(c, "outgoing"), name, want)
+	{
 		if (strcmp(json_string_value(want), "$id64") == 0)
 			assert_string_equal(found(&out, name).ptr, other);
 		else
@@ -119,8 +120,7 @@ static void test_vectors(void **state)
 
 	sn__rng_seed(&rng, 7);
 	assert_int_equal(json_array_size(cases), 10);
-	json_array_foreach(cases, i, c)
-		check_case(c, &rng);
+	json_array_foreach(cases, i, c) check_case(c, &rng);
 	json_decref(doc);
 }
 
@@ -138,8 +138,8 @@ static void test_root_of_its_own(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_vectors),
-		cmocka_unit_test(test_root_of_its_own),
+			cmocka_unit_test(test_vectors),
+			cmocka_unit_test(test_root_of_its_own),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,11 +20,11 @@ struct sn_tls_cache {
 /* What hangs in a peer state's slot. */
 struct way {
 	struct sn_http_dest *dest;
-	uint64_t version;       /* of the policies when last compared */
+	uint64_t version; /* of the policies when last compared */
 	unsigned max_connections, idle_ms;
-	struct sn_tls *tls;     /* NULL: plain */
+	struct sn_tls *tls; /* NULL: plain */
 	char *host_header;
-	char *url;              /* up to the path */
+	char *url; /* up to the path */
 };
 
 /* ---- TLS contexts ---- */
@@ -44,8 +44,8 @@ void sn__tls_cache_destroy(struct sn_tls_cache *cache)
 	if (cache == NULL)
 		return;
 	while (!sn_list_empty(&cache->entries))
-		entry_free(SN_CONTAINER_OF(sn_list_pop_front(&cache->entries), struct tls_entry,
-				link));
+		entry_free(SN_CONTAINER_OF(
+				sn_list_pop_front(&cache->entries), struct tls_entry, link));
 	sn__free(cache);
 }
 
@@ -64,11 +64,11 @@ static const char *set_or_null(const char *text)
 static int entry_create(struct sn_loop *loop, const struct sn_policy *p, struct tls_entry **ret_e)
 {
 	struct sn_tls_options opts = {
-		.ca = set_or_null(p->tls_ca),
-		.cert = set_or_null(p->tls_cert),
-		.key = set_or_null(p->tls_key),
-		.server_name = set_or_null(p->tls_server_name),
-		.no_verify = !p->tls_verify,
+			.ca = set_or_null(p->tls_ca),
+			.cert = set_or_null(p->tls_cert),
+			.key = set_or_null(p->tls_key),
+			.server_name = set_or_null(p->tls_server_name),
+			.no_verify = !p->tls_verify,
 	};
 	struct tls_entry *e = sn__calloc(1, sizeof(*e));
 	int r;
@@ -106,7 +106,7 @@ static int tls_of(struct sn_runtime *rt, const struct sn_policy *p, struct sn_tl
 		sn_list_init(&cache->entries);
 		rt->tls_cache = cache;
 	}
-	SN_LIST_FOREACH(pos, &cache->entries) {
+	SN_LIST_FOREACH (pos, &cache->entries) {
 		e = SN_CONTAINER_OF(pos, struct tls_entry, link);
 		if (entry_fits(e, p)) {
 			*ret_tls = sn__tls_ref(e->tls);
@@ -118,8 +118,8 @@ static int tls_of(struct sn_runtime *rt, const struct sn_policy *p, struct sn_tl
 		return r;
 	*ret_tls = sn__tls_ref(e->tls);
 	if (cache->n >= TLS_CACHE_MAX) /* the oldest goes; its peers keep their references */
-		entry_free(SN_CONTAINER_OF(sn_list_pop_front(&cache->entries), struct tls_entry,
-				link));
+		entry_free(SN_CONTAINER_OF(
+				sn_list_pop_front(&cache->entries), struct tls_entry, link));
 	else
 		cache->n++;
 	sn_list_push_back(&cache->entries, &e->link);
@@ -165,23 +165,23 @@ static int way_fill(struct sn_runtime *rt, struct way *way, const struct sn_peer
 		const struct sn_policy *p)
 {
 	struct sn_http_dest_options opts = {
-		.host = ps->address,
-		.port = ps->port,
-		.server_name = set_or_null(p->tls_server_name),
-		.host_header = set_or_null(p->host_header),
-		.max_connections = p->pool_max,
-		.idle_ms = p->pool_idle,
+			.host = ps->address,
+			.port = ps->port,
+			.server_name = set_or_null(p->tls_server_name),
+			.host_header = set_or_null(p->host_header),
+			.max_connections = p->pool_max,
+			.idle_ms = p->pool_idle,
 	};
 	int r = 0;
 
 	way->max_connections = p->pool_max;
 	way->idle_ms = p->pool_idle;
 	way->host_header = sn__strdup(p->host_header);
-	way->url = strchr(ps->address, ':') != NULL ?
-			sn__asprintf("%s://[%s]:%u", is_tls(ps) ? "https" : "http", ps->address,
-					ps->port) :
-			sn__asprintf("%s://%s:%u", is_tls(ps) ? "https" : "http", ps->address,
-					ps->port);
+	way->url = strchr(ps->address, ':') != NULL
+			? sn__asprintf("%s://[%s]:%u", is_tls(ps) ? "https" : "http", ps->address,
+					  ps->port)
+			: sn__asprintf("%s://%s:%u", is_tls(ps) ? "https" : "http", ps->address,
+					  ps->port);
 	if (way->host_header == NULL || way->url == NULL)
 		return SN_E_NOMEM;
 	if (is_tls(ps))

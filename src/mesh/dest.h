@@ -16,7 +16,8 @@ struct sn_tls_cache;
 /** Borrowed; take a reference to keep it beyond the turn. SN_E_NOTSUP (protocol), SN_E_NOMEM, what
  * the client says about the address. */
 SN_MUST_USE int sn__dest_of(struct sn_runtime *rt, struct sn_peer_state *ps,
-		const struct sn_policy *policy, struct sn_http_dest **ret_dest, struct sn_error *err);
+		const struct sn_policy *policy, struct sn_http_dest **ret_dest,
+		struct sn_error *err);
 /** "http://10.0.0.23:4000", after sn__dest_of(); lives until the policies change. */
 struct sn_str sn__dest_url(const struct sn_peer_state *ps);
 void sn__tls_cache_destroy(struct sn_tls_cache *cache /* may be NULL */);

@@ -49,8 +49,9 @@ static void outcome_of_status(unsigned status, int64_t retry_after_ms, struct sn
 	out->sent = SN_SENT_YES;
 	if (status < 500 && status != 429)
 		return;
-	out->class = status == 429 ? SN_OUTCOME_THROTTLED :
-			status == 503 ? SN_OUTCOME_UNAVAILABLE : SN_OUTCOME_FAILED;
+	out->class = status == 429      ? SN_OUTCOME_THROTTLED
+			: status == 503 ? SN_OUTCOME_UNAVAILABLE
+					: SN_OUTCOME_FAILED;
 	out->phase = SN_PHASE_READ;
 	out->code = SN_E_STATUS;
 	out->foreign = (int)status;
@@ -180,8 +181,8 @@ static void extra_headers(struct sn_fetch *f)
 	}
 	if (left_ns != SN_NEVER_NS) {
 		snprintf(f->left_text, sizeof(f->left_text), "%" PRIu64, sn_ns_to_ms(left_ns));
-		f->extra[n++] = (struct sn_http_header){SN_STR("sinew-timeout-ms"),
-				sn_str_from(f->left_text)};
+		f->extra[n++] = (struct sn_http_header){
+				SN_STR("sinew-timeout-ms"), sn_str_from(f->left_text)};
 	}
 	f->req.headers2 = f->extra;
 	f->req.n_headers2 = n;
@@ -286,8 +287,9 @@ static void on_head(struct sn_http_req *req, const struct sn_http1_head *head)
 
 	f->status = head->status;
 	f->head_ns = sn__loop_now_ns(f->rt->loop);
-	f->retry_after_ms = after != NULL ?
-			sn__retry_after_ms(*after, sn__loop_wall_ns(f->rt->loop)) : -1;
+	f->retry_after_ms = after != NULL
+			? sn__retry_after_ms(*after, sn__loop_wall_ns(f->rt->loop))
+			: -1;
 	if (f->whole || head_is_final(head->status)) {
 		f->given = true;
 		f->ops->on_head(f, head);
@@ -397,9 +399,9 @@ static void on_done(struct sn_http_req *req)
 }
 
 static const struct sn_http_req_ops req_ops = {
-	.on_head = on_head,
-	.on_data = on_data,
-	.on_done = on_done,
+		.on_head = on_head,
+		.on_data = on_data,
+		.on_done = on_done,
 };
 
 /* ---- attempts ---- */
@@ -416,15 +418,15 @@ static int attempt_start(struct sn_fetch *f, struct sn_error *err)
 	if (r < 0)
 		return sn__error_set(err, r, "the body cannot be sent again");
 	f->req = (struct sn_http_req){
-		.ops = &req_ops,
-		.method = f->method,
-		.target = f->url,
-		.headers = f->headers,
-		.n_headers = f->n_headers,
-		.body = f->body,
-		.source = f->source != NULL ? &f->pull.source : NULL,
-		.connect_timeout_ms = policy->connect_timeout,
-		.idle_timeout_ms = policy->idle_timeout,
+			.ops = &req_ops,
+			.method = f->method,
+			.target = f->url,
+			.headers = f->headers,
+			.n_headers = f->n_headers,
+			.body = f->body,
+			.source = f->source != NULL ? &f->pull.source : NULL,
+			.connect_timeout_ms = policy->connect_timeout,
+			.idle_timeout_ms = policy->idle_timeout,
 	};
 	extra_headers(f);
 	return sn__http_start(dest, &f->req, err);
@@ -503,10 +505,10 @@ static void call_done(struct sn_call *call, const struct sn_error *err)
 }
 
 static const struct sn_call_ops call_ops = {
-	.attempt = attempt,
-	.abort = attempt_abort,
-	.done = call_done,
-	.tcp = true,
+		.attempt = attempt,
+		.abort = attempt_abort,
+		.done = call_done,
+		.tcp = true,
 };
 
 /* ---- the whole ---- */
@@ -543,7 +545,8 @@ static size_t put(char *out, size_t at, size_t size, struct sn_str s)
 static struct sn_str what_of(struct sn_fetch *f)
 {
 	const char *query = memchr(f->url.ptr, '?', f->url.len);
-	struct sn_str path = {f->url.ptr, query != NULL ? (size_t)(query - f->url.ptr) : f->url.len};
+	struct sn_str path = {
+			f->url.ptr, query != NULL ? (size_t)(query - f->url.ptr) : f->url.len};
 	size_t n = put(f->what, 0, sizeof(f->what), f->method);
 
 	n = put(f->what, n, sizeof(f->what), SN_STR(" "));
@@ -553,8 +556,8 @@ static struct sn_str what_of(struct sn_fetch *f)
 
 static void trace_begin(struct sn_fetch *f)
 {
-	const struct sn_policy *policy = sn__mesh_policy(f->rt->mesh, f->target,
-			SN_DIALECT_BERLIOZ);
+	const struct sn_policy *policy = sn__mesh_policy(
+			f->rt->mesh, f->target, SN_DIALECT_BERLIOZ);
 
 	f->zipkin = policy->enable_zipkin;
 	if (!f->zipkin)
@@ -571,7 +574,8 @@ static int fetch_check(const struct sn_fetch *f, struct sn_error *err)
 		return sn__error_set(err, SN_E_INVALID, "method \"%.*s\" is not valid",
 				(int)SN_MIN(f->method.len, 32u), f->method.ptr);
 	if (!sn__http1_target_valid(f->url))
-		return sn__error_set(err, SN_E_INVALID, "url \"%.*s\" is not valid: it must begin "
+		return sn__error_set(err, SN_E_INVALID,
+				"url \"%.*s\" is not valid: it must begin "
 				"with / and hold no space, control character or #",
 				(int)SN_MIN(f->url.len, 80u), f->url.ptr);
 	return 0;
@@ -586,12 +590,14 @@ int sn__fetch_start(struct sn_runtime *rt, struct sn_fetch *f, struct sn_error *
 	f->rt = rt;
 	sn__buf_init(&f->held, HELD_BODY_MAX);
 	trace_begin(f);
-	sn__buf_init(&f->pull.kept, SN_MAX(1, sn__mesh_policy(rt->mesh, f->target,
-			SN_DIALECT_BERLIOZ)->retry_buffer));
+	sn__buf_init(&f->pull.kept,
+			SN_MAX(1,
+					sn__mesh_policy(rt->mesh, f->target, SN_DIALECT_BERLIOZ)
+							->retry_buffer));
 	if (f->source != NULL) {
 		f->pull.inner = f->source;
-		f->pull.source = (struct sn_body_source){.read = body_read,
-				.length = f->source->length};
+		f->pull.source = (struct sn_body_source){
+				.read = body_read, .length = f->source->length};
 	}
 	f->call.ops = &call_ops;
 	f->call.target = f->target;

@@ -36,8 +36,8 @@ struct sn_fetch_body {
 	struct sn_body_source source; /* what the HTTP client pulls from */
 	struct sn_body_source *inner; /* the caller's */
 	struct sn_buf kept;
-	size_t given;                 /* bytes of `kept` given to the present attempt */
-	bool lost;                    /* more was read than may be kept */
+	size_t given; /* bytes of `kept` given to the present attempt */
+	bool lost;    /* more was read than may be kept */
 };
 
 #define SN_FETCH_EXTRA (SN_B3_HEADERS + 1)
@@ -52,31 +52,31 @@ struct sn_fetch {
 	struct sn_str body;
 	struct sn_body_source *source; /* instead of body; may be NULL */
 	enum sn_retry retry;
-	bool keyed;                /* carries an idempotency key */
-	bool whole;                /* the answer is wanted whole: see on_head; the time-out of an
+	bool keyed; /* carries an idempotency key */
+	bool whole; /* the answer is wanted whole: see on_head; the time-out of an
 	                            * attempt and retries cover its body too */
-	uint32_t timeout_ms, deadline_ms;     /* 0: policy */
-	const struct sn_context *context;     /* read by sn__fetch_start() only; may be NULL */
+	uint32_t timeout_ms, deadline_ms; /* 0: policy */
+	const struct sn_context *context; /* read by sn__fetch_start() only; may be NULL */
 
 	/* ---- for the owner to read ---- */
-	struct sn_call call;       /* id, attempt, permit.state (the peer) */
-	unsigned status;           /* of the last answer; 0: none */
+	struct sn_call call; /* id, attempt, permit.state (the peer) */
+	unsigned status;     /* of the last answer; 0: none */
 
 	/* ---- private ---- */
 	struct sn_runtime *rt;
 	struct sn_http_req req;
 	struct sn_http_header extra[SN_FETCH_EXTRA];
 	struct sn_b3_headers b3;
-	struct sn_context parent;  /* of the spans; trace_id 0: none */
+	struct sn_context parent; /* of the spans; trace_id 0: none */
 	struct sn_fetch_body pull;
 	struct sn_task task;
 	struct sn_http1_head *held_head; /* copy of one that may not be final */
-	struct sn_buf held;        /* body behind it */
-	struct sn_error *last_error; /* of the call, while an unwanted answer is cut off */
-	char left_text[24];        /* sinew-timeout-ms */
+	struct sn_buf held;              /* body behind it */
+	struct sn_error *last_error;     /* of the call, while an unwanted answer is cut off */
+	char left_text[24];              /* sinew-timeout-ms */
 	uint64_t head_ns;
 	int64_t retry_after_ms;
-	int data_error;            /* why we ended the attempt ourselves; 0: we did not */
+	int data_error; /* why we ended the attempt ourselves; 0: we did not */
 	bool zipkin, in_flight, given, reported, restart, call_over, cancelled, paused;
 	char start_detail[96];
 	char what[96];

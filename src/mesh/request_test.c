@@ -20,25 +20,30 @@ struct site {
 	bool pool_closed;
 };
 
-static void site_open(struct site *s, const struct step *steps, unsigned n, const struct step *steps2,
-		unsigned n2)
+static void site_open(struct site *s, const struct step *steps, unsigned n,
+		const struct step *steps2, unsigned n2)
 {
 	char json[400];
 	int len;
 
 	memset(s, 0, sizeof(*s));
 	mw_open(&s->w, 1);
-	s->rt = (struct sn_runtime){.loop = s->w.loop, .catalog = s->w.cat,
-			.policies = s->w.policies, .mesh = s->w.mesh};
+	s->rt = (struct sn_runtime){.loop = s->w.loop,
+			.catalog = s->w.cat,
+			.policies = s->w.policies,
+			.mesh = s->w.mesh};
 	assert_int_equal(sn__http_pool_create(s->w.loop, NULL, &s->rt.pool), 0);
 	script_open(&s->servers[0], s->w.loop, steps, n);
 	s->n_servers = 1;
-	len = snprintf(json, sizeof(json), "{\"1\": {\"protocol\": \"http\", \"port\": %u, "
-			"\"address\": \"127.0.0.1\"}", sn__addr_port(&s->servers[0].addr));
+	len = snprintf(json, sizeof(json),
+			"{\"1\": {\"protocol\": \"http\", \"port\": %u, "
+			"\"address\": \"127.0.0.1\"}",
+			sn__addr_port(&s->servers[0].addr));
 	if (steps2 != NULL) {
 		script_open(&s->servers[1], s->w.loop, steps2, n2);
 		s->n_servers = 2;
-		len += snprintf(json + len, sizeof(json) - (size_t)len, ", \"2\": {\"protocol\": "
+		len += snprintf(json + len, sizeof(json) - (size_t)len,
+				", \"2\": {\"protocol\": "
 				"\"http\", \"port\": %u, \"address\": \"127.0.0.1\"}",
 				sn__addr_port(&s->servers[1].addr));
 	}
@@ -111,9 +116,9 @@ static void owner_done(struct sn_fetch *f, const struct sn_error *err)
 }
 
 static const struct sn_fetch_ops owner_ops = {
-	.on_head = owner_head,
-	.on_data = owner_data,
-	.on_done = owner_done,
+		.on_head = owner_head,
+		.on_data = owner_data,
+		.on_done = owner_done,
 };
 
 static void owner_start(struct owner *o, struct site *s)
@@ -121,8 +126,9 @@ static void owner_start(struct owner *o, struct site *s)
 	o->site = s;
 	sn__buf_init(&o->body, 64 << 20);
 	o->f.ops = &owner_ops;
-	assert_int_equal(sn__catalog_target(s->w.cat, SN_STR("service"), SN_STR("a"), SN_STR("default"),
-			&o->f.target), 0);
+	assert_int_equal(sn__catalog_target(s->w.cat, SN_STR("service"), SN_STR("a"),
+					 SN_STR("default"), &o->f.target),
+			0);
 	if (o->f.method.len == 0)
 		o->f.method = SN_STR("GET");
 	if (o->f.url.len == 0)
@@ -208,8 +214,8 @@ static void test_long_held_answer_is_cut_off(void **state)
 {
 	/* A failure whose body would never end: the next attempt does not wait for it. */
 	static const struct step steps[] = {
-		{"HTTP/1.1 500 No\r\nContent-Length: 1000\r\n\r\nonly a part", THEN_STALL},
-		{OK_5, THEN_KEEP},
+			{"HTTP/1.1 500 No\r\nContent-Length: 1000\r\n\r\nonly a part", THEN_STALL},
+			{OK_5, THEN_KEEP},
 	};
 	struct owner o = {.n_done = 0};
 	struct site s;
@@ -226,8 +232,8 @@ static void test_long_held_answer_is_cut_off(void **state)
 static void test_broken_body_is_final(void **state)
 {
 	static const struct step steps[] = {
-		{"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", THEN_CLOSE},
-		{OK_5, THEN_KEEP},
+			{"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", THEN_CLOSE},
+			{OK_5, THEN_KEEP},
 	};
 	struct owner o = {.n_done = 0};
 	struct site s;
@@ -244,8 +250,8 @@ static void test_broken_body_is_final(void **state)
 static void test_broken_body_is_retried_when_whole(void **state)
 {
 	static const struct step steps[] = {
-		{"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", THEN_CLOSE},
-		{OK_5, THEN_KEEP},
+			{"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", THEN_CLOSE},
+			{OK_5, THEN_KEEP},
 	};
 	struct owner o = {.f = {.whole = true}};
 	struct site s;
@@ -301,7 +307,7 @@ static void test_cancel(void **state)
 	static const struct step stalls[] = {{NULL, THEN_STALL}};
 	static const struct step bad[] = {{BAD_4, THEN_KEEP}};
 	static const struct step half[] = {
-		{"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", THEN_STALL}};
+			{"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", THEN_STALL}};
 	static const struct {
 		const struct step *steps;
 		uint64_t after_ms; /* waiting for the head, in a back-off, inside the body */
@@ -415,8 +421,9 @@ static void test_deadline_ends_it(void **state)
 static void test_throttled(void **state)
 {
 	static const struct step steps[] = {
-		{"HTTP/1.1 429 Slow\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n", THEN_KEEP},
-		{OK_5, THEN_KEEP},
+			{"HTTP/1.1 429 Slow\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n",
+					THEN_KEEP},
+			{OK_5, THEN_KEEP},
 	};
 	struct owner o = {.n_done = 0};
 	struct site s;
@@ -440,7 +447,8 @@ static void test_not_http(void **state)
 	struct site s;
 
 	site_open(&s, steps, 1, NULL, 0);
-	mw_peers_of(&s.w, "service", "a", "{\"9\": {\"protocol\": \"gopher\", \"port\": 70, "
+	mw_peers_of(&s.w, "service", "a",
+			"{\"9\": {\"protocol\": \"gopher\", \"port\": 70, "
 			"\"address\": \"127.0.0.1\"}}");
 	owner_run(&o, &s);
 	assert_int_equal(o.code, SN_E_NOTSUP);
@@ -456,6 +464,7 @@ struct text_source {
 	const char *text;
 	size_t at, piece;
 	unsigned n_rewinds;
+	bool ready;
 };
 
 static ssize_t text_read(struct sn_body_source *source, void *out, size_t n)
@@ -466,6 +475,14 @@ static ssize_t text_read(struct sn_body_source *source, void *out, size_t n)
 	memcpy(out, t->text + t->at, n);
 	t->at += n;
 	return (ssize_t)n;
+}
+
+/* Nothing until `ready`. */
+static ssize_t late_read(struct sn_body_source *source, void *out, size_t n)
+{
+	struct text_source *t = SN_CONTAINER_OF(source, struct text_source, source);
+
+	return t->ready ? text_read(source, out, n) : SN_E_AGAIN;
 }
 
 static int text_rewind(struct sn_body_source *source)
@@ -496,9 +513,11 @@ static void test_body_is_sent_again(void **state)
 	static const struct step steps[] = {{BAD_4, THEN_KEEP}, {OK_5, THEN_KEEP}};
 
 	for (int rewinds = 0; rewinds < 2; rewinds++) {
-		struct text_source t = {.source = {.read = text_read, .length = -1,
-				.rewind = rewinds ? text_rewind : NULL},
-				.text = "the body in pieces", .piece = 5};
+		struct text_source t = {.source = {.read = text_read,
+							.length = -1,
+							.rewind = rewinds ? text_rewind : NULL},
+				.text = "the body in pieces",
+				.piece = 5};
 		struct owner o = {.f = {.method = SN_STR("PUT"), .source = &t.source}};
 		struct site s;
 
@@ -514,11 +533,35 @@ static void test_body_is_sent_again(void **state)
 	}
 }
 
+static void test_body_that_comes_late(void **state)
+{
+	static const struct step steps[] = {{OK_5, THEN_KEEP}};
+	struct text_source t = {
+			.source = {.read = late_read, .length = 4}, .text = "late", .piece = 4};
+	struct owner o = {.f = {.method = SN_STR("PUT"), .source = &t.source}};
+	struct site s;
+
+	site_open(&s, steps, 1, NULL, 0);
+	owner_start(&o, &s);
+	mw_run(&s.w, 500);
+	assert_int_equal(o.n_done, 0);
+	assert_int_equal(count(&s.servers[0].seen, "late"), 0);
+	t.ready = true;
+	sn__fetch_body_ready(&o.f);
+	mw_run(&s.w, 50);
+	assert_int_equal(o.n_done, 1);
+	assert_int_equal(o.code, 0);
+	assert_int_equal(count(&s.servers[0].seen, "late"), 1);
+	owner_finish(&o);
+	site_close(&s);
+}
+
 static void test_body_larger_than_the_buffer_is_final(void **state)
 {
 	static const struct step steps[] = {{BAD_4, THEN_KEEP}, {OK_5, THEN_KEEP}};
 	struct text_source t = {.source = {.read = text_read, .length = -1},
-			.text = "the body in pieces", .piece = 5};
+			.text = "the body in pieces",
+			.piece = 5};
 	struct owner o = {.f = {.method = SN_STR("PUT"), .source = &t.source}};
 	struct site s;
 
@@ -551,8 +594,11 @@ static void test_no_trace_headers_unless_asked(void **state)
 static void test_trace_headers(void **state)
 {
 	static const struct step steps[] = {{BAD_4, THEN_KEEP}, {OK_5, THEN_KEEP}};
-	struct sn_context ctx = {.size = sizeof(ctx), .trace_id = {0, 0x6e0a2b4c8d1f3057},
-			.span_id = 0x1d2c3b4a59687766, .sampled = true, .deadline_ms = 9000};
+	struct sn_context ctx = {.size = sizeof(ctx),
+			.trace_id = {0, 0x6e0a2b4c8d1f3057},
+			.span_id = 0x1d2c3b4a59687766,
+			.sampled = true,
+			.deadline_ms = 9000};
 	struct owner o = {.f = {.context = &ctx}};
 	struct site s;
 
@@ -598,11 +644,20 @@ static void test_retry_after(void **state)
 		const char *value;
 		int64_t ms;
 	} cases[] = {
-		{"0", 0}, {"2", 2000}, {"", -1}, {"-1", -1}, {"1.5", -1}, {"soon", -1},
-		{"Sun, 06 Nov 1994 08:49:37 GMT", 0}, {"Sun, 06 Nov 1994 08:50:37 GMT", 60000},
-		{"Sun, 06 Nov 1994 08:00:00 GMT", 0}, {"Tue, 29 Feb 2000 00:00:00 GMT", 167670623000},
-		{"Sun, 06 Nov 1994 08:49:37 UTC", -1}, {"Sun, 06 Foo 1994 08:49:37 GMT", -1},
-		{"Sun, 41 Nov 1994 08:49:37 GMT", -1}, {"Sun, 06 Nov 1994 24:49:37 GMT", -1},
+			{"0", 0},
+			{"2", 2000},
+			{"", -1},
+			{"-1", -1},
+			{"1.5", -1},
+			{"soon", -1},
+			{"Sun, 06 Nov 1994 08:49:37 GMT", 0},
+			{"Sun, 06 Nov 1994 08:50:37 GMT", 60000},
+			{"Sun, 06 Nov 1994 08:00:00 GMT", 0},
+			{"Tue, 29 Feb 2000 00:00:00 GMT", 167670623000},
+			{"Sun, 06 Nov 1994 08:49:37 UTC", -1},
+			{"Sun, 06 Foo 1994 08:49:37 GMT", -1},
+			{"Sun, 41 Nov 1994 08:49:37 GMT", -1},
+			{"Sun, 06 Nov 1994 24:49:37 GMT", -1},
 	};
 
 	for (size_t i = 0; i < SN_COUNT(cases); i++)
@@ -617,26 +672,31 @@ static void test_outcomes(void **state)
 		enum sn_outcome_class class;
 		unsigned retry_on;
 	} cases[] = {
-		{{.status = 200}, SN_OUTCOME_OK, 0},
-		{{.status = 404}, SN_OUTCOME_OK, 0},
-		{{.status = 429}, SN_OUTCOME_THROTTLED, 0},
-		{{.status = 500}, SN_OUTCOME_FAILED, SN_RETRY_5XX},
-		{{.status = 502}, SN_OUTCOME_FAILED, SN_RETRY_502 | SN_RETRY_5XX},
-		{{.status = 503}, SN_OUTCOME_UNAVAILABLE, SN_RETRY_503 | SN_RETRY_5XX},
-		{{.status = 504}, SN_OUTCOME_FAILED, SN_RETRY_504 | SN_RETRY_5XX},
-		{{.code = SN_E_CONNECT, .phase = SN_PHASE_CONNECT}, SN_OUTCOME_FAILED,
-				SN_RETRY_CONNECT},
-		{{.code = SN_E_RESOLVE, .phase = SN_PHASE_RESOLVE}, SN_OUTCOME_FAILED,
-				SN_RETRY_CONNECT},
-		{{.code = SN_E_TIMEOUT, .phase = SN_PHASE_CONNECT}, SN_OUTCOME_FAILED,
-				SN_RETRY_CONNECT},
-		{{.code = SN_E_TLS, .phase = SN_PHASE_TLS}, SN_OUTCOME_FAILED, SN_RETRY_CONNECT},
-		{{.code = SN_E_RESET, .phase = SN_PHASE_WAIT}, SN_OUTCOME_FAILED, SN_RETRY_RESET},
-		{{.code = SN_E_EOF, .phase = SN_PHASE_READ}, SN_OUTCOME_FAILED, SN_RETRY_RESET},
-		{{.code = SN_E_PROTOCOL, .phase = SN_PHASE_READ}, SN_OUTCOME_FAILED, SN_RETRY_RESET},
-		{{.code = SN_E_TIMEOUT, .phase = SN_PHASE_READ}, SN_OUTCOME_FAILED, SN_RETRY_TIMEOUT},
-		{{.code = SN_E_LIMIT, .phase = SN_PHASE_READ}, SN_OUTCOME_REJECTED, 0},
-		{{.code = SN_E_CANCELLED, .phase = SN_PHASE_WAIT}, SN_OUTCOME_REJECTED, 0},
+			{{.status = 200}, SN_OUTCOME_OK, 0},
+			{{.status = 404}, SN_OUTCOME_OK, 0},
+			{{.status = 429}, SN_OUTCOME_THROTTLED, 0},
+			{{.status = 500}, SN_OUTCOME_FAILED, SN_RETRY_5XX},
+			{{.status = 502}, SN_OUTCOME_FAILED, SN_RETRY_502 | SN_RETRY_5XX},
+			{{.status = 503}, SN_OUTCOME_UNAVAILABLE, SN_RETRY_503 | SN_RETRY_5XX},
+			{{.status = 504}, SN_OUTCOME_FAILED, SN_RETRY_504 | SN_RETRY_5XX},
+			{{.code = SN_E_CONNECT, .phase = SN_PHASE_CONNECT}, SN_OUTCOME_FAILED,
+					SN_RETRY_CONNECT},
+			{{.code = SN_E_RESOLVE, .phase = SN_PHASE_RESOLVE}, SN_OUTCOME_FAILED,
+					SN_RETRY_CONNECT},
+			{{.code = SN_E_TIMEOUT, .phase = SN_PHASE_CONNECT}, SN_OUTCOME_FAILED,
+					SN_RETRY_CONNECT},
+			{{.code = SN_E_TLS, .phase = SN_PHASE_TLS}, SN_OUTCOME_FAILED,
+					SN_RETRY_CONNECT},
+			{{.code = SN_E_RESET, .phase = SN_PHASE_WAIT}, SN_OUTCOME_FAILED,
+					SN_RETRY_RESET},
+			{{.code = SN_E_EOF, .phase = SN_PHASE_READ}, SN_OUTCOME_FAILED,
+					SN_RETRY_RESET},
+			{{.code = SN_E_PROTOCOL, .phase = SN_PHASE_READ}, SN_OUTCOME_FAILED,
+					SN_RETRY_RESET},
+			{{.code = SN_E_TIMEOUT, .phase = SN_PHASE_READ}, SN_OUTCOME_FAILED,
+					SN_RETRY_TIMEOUT},
+			{{.code = SN_E_LIMIT, .phase = SN_PHASE_READ}, SN_OUTCOME_REJECTED, 0},
+			{{.code = SN_E_CANCELLED, .phase = SN_PHASE_WAIT}, SN_OUTCOME_REJECTED, 0},
 	};
 
 	for (size_t i = 0; i < SN_COUNT(cases); i++) {
@@ -645,37 +705,39 @@ static void test_outcomes(void **state)
 		sn__fetch_outcome(&cases[i].res, 1234, &out);
 		assert_int_equal(out.class, cases[i].class);
 		assert_int_equal(out.retry_on, cases[i].retry_on);
-		assert_int_equal(out.retry_after_ms, cases[i].res.status == 429 ||
-				cases[i].res.status >= 500 ? 1234 : -1);
+		assert_int_equal(out.retry_after_ms,
+				cases[i].res.status == 429 || cases[i].res.status >= 500 ? 1234
+											 : -1);
 	}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_streamed_answer),
-		cmocka_unit_test(test_held_head_is_dropped_for_a_better_one),
-		cmocka_unit_test(test_last_held_head_is_given),
-		cmocka_unit_test(test_long_held_answer_is_cut_off),
-		cmocka_unit_test(test_broken_body_is_final),
-		cmocka_unit_test(test_broken_body_is_retried_when_whole),
-		cmocka_unit_test(test_whole_answer_stands_with_the_error),
-		cmocka_unit_test(test_pause_and_resume),
-		cmocka_unit_test(test_cancel),
-		cmocka_unit_test(test_cancel_inside_the_head),
-		cmocka_unit_test(test_owner_refuses_the_body),
-		cmocka_unit_test(test_close_with_calls_in_flight),
-		cmocka_unit_test(test_other_peer_after_a_timeout),
-		cmocka_unit_test(test_deadline_ends_it),
-		cmocka_unit_test(test_throttled),
-		cmocka_unit_test(test_not_http),
-		cmocka_unit_test(test_body_is_sent_again),
-		cmocka_unit_test(test_body_larger_than_the_buffer_is_final),
-		cmocka_unit_test(test_no_trace_headers_unless_asked),
-		cmocka_unit_test(test_trace_headers),
-		cmocka_unit_test(test_host_header_by_policy),
-		cmocka_unit_test(test_retry_after),
-		cmocka_unit_test(test_outcomes),
+			cmocka_unit_test(test_streamed_answer),
+			cmocka_unit_test(test_held_head_is_dropped_for_a_better_one),
+			cmocka_unit_test(test_last_held_head_is_given),
+			cmocka_unit_test(test_long_held_answer_is_cut_off),
+			cmocka_unit_test(test_broken_body_is_final),
+			cmocka_unit_test(test_broken_body_is_retried_when_whole),
+			cmocka_unit_test(test_whole_answer_stands_with_the_error),
+			cmocka_unit_test(test_pause_and_resume),
+			cmocka_unit_test(test_cancel),
+			cmocka_unit_test(test_cancel_inside_the_head),
+			cmocka_unit_test(test_owner_refuses_the_body),
+			cmocka_unit_test(test_close_with_calls_in_flight),
+			cmocka_unit_test(test_other_peer_after_a_timeout),
+			cmocka_unit_test(test_deadline_ends_it),
+			cmocka_unit_test(test_throttled),
+			cmocka_unit_test(test_not_http),
+			cmocka_unit_test(test_body_is_sent_again),
+			cmocka_unit_test(test_body_that_comes_late),
+			cmocka_unit_test(test_body_larger_than_the_buffer_is_final),
+			cmocka_unit_test(test_no_trace_headers_unless_asked),
+			cmocka_unit_test(test_trace_headers),
+			cmocka_unit_test(test_host_header_by_policy),
+			cmocka_unit_test(test_retry_after),
+			cmocka_unit_test(test_outcomes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

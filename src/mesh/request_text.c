@@ -21,8 +21,10 @@ static int url_check(const char *url, struct sn_error *err)
 		return sn__error_set(err, SN_E_INVALID, "url must be relative: begin it with /");
 	for (const char *p = url; *p != '\0'; p++)
 		if ((unsigned char)*p <= ' ' || *p == 0x7f || *p == '#')
-			return sn__error_set(err, SN_E_INVALID, "url holds a space, a control "
-					"character or # at byte %zu: encode it", (size_t)(p - url));
+			return sn__error_set(err, SN_E_INVALID,
+					"url holds a space, a control "
+					"character or # at byte %zu: encode it",
+					(size_t)(p - url));
 	if (strlen(url) >= SN_HTTP_TARGET_MAX)
 		return sn__error_set(err, SN_E_INVALID, "url is longer than %d bytes",
 				SN_HTTP_TARGET_MAX - 1);
@@ -31,8 +33,8 @@ static int url_check(const char *url, struct sn_error *err)
 
 static int header_check(const struct sn_header *h, struct sn_error *err)
 {
-	static const char *const ours[] = {"Host", "Content-Length", "Connection",
-			"Transfer-Encoding", NULL};
+	static const char *const ours[] = {
+			"Host", "Content-Length", "Connection", "Transfer-Encoding", NULL};
 
 	if (h->name == NULL || h->value == NULL ||
 			!sn__http1_header_valid(sn_str_from(h->name), sn_str_from(h->value)))
@@ -40,8 +42,10 @@ static int header_check(const struct sn_header *h, struct sn_error *err)
 				h->name != NULL ? h->name : "");
 	for (unsigned i = 0; ours[i] != NULL; i++)
 		if (sn__str_ieq(sn_str_from(h->name), sn_str_from(ours[i])))
-			return sn__error_set(err, SN_E_INVALID, "header \"%s\" is set by the "
-					"library%s", ours[i], i == 0 ? " (policy host-header)" : "");
+			return sn__error_set(err, SN_E_INVALID,
+					"header \"%s\" is set by the "
+					"library%s",
+					ours[i], i == 0 ? " (policy host-header)" : "");
 	return 0;
 }
 
@@ -60,15 +64,16 @@ static int options_check(const struct sn_request_options *o, struct sn_error *er
 	if (o->retry > SN_RETRY_NONE)
 		return sn__error_set(err, SN_E_INVALID, "retry has no value %d", (int)o->retry);
 	if (o->n_headers > SN_REQUEST_HEADERS_MAX)
-		return sn__error_set(err, SN_E_INVALID, "more than %d headers",
-				SN_REQUEST_HEADERS_MAX);
+		return sn__error_set(
+				err, SN_E_INVALID, "more than %d headers", SN_REQUEST_HEADERS_MAX);
 	for (size_t i = 0; i < o->n_headers; i++) {
 		r = header_check(&o->headers[i], err);
 		if (r < 0)
 			return r;
 	}
-	if (o->idempotency_key != NULL && !sn__http1_header_valid(SN_STR("Idempotency-Key"),
-			sn_str_from(o->idempotency_key)))
+	if (o->idempotency_key != NULL &&
+			!sn__http1_header_valid(
+					SN_STR("Idempotency-Key"), sn_str_from(o->idempotency_key)))
 		return sn__error_set(err, SN_E_INVALID, "idempotency_key is not a header value");
 	return 0;
 }
@@ -175,8 +180,8 @@ int sn__request_text_fill(struct sn_request_text *text, const struct sn_request_
 		put_header(&f, "Idempotency-Key", o->idempotency_key);
 	text->headers = f.headers;
 	text->n_headers = f.n;
-	text->body = o->json != NULL ? put(&f, o->json, strlen(o->json)) :
-			put(&f, o->body, o->body_size);
+	text->body = o->json != NULL ? put(&f, o->json, strlen(o->json))
+				     : put(&f, o->body, o->body_size);
 	return 0;
 }
 

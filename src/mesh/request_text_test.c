@@ -34,8 +34,12 @@ static void test_defaults(void **state)
 static void test_copies_all(void **state)
 {
 	struct sn_header headers[] = {{"X-A", "1"}, {"Idempotency-Key", "k"}};
-	struct sn_request_options o = {.size = sizeof(o), .method = "POST", .url = "contact",
-			.headers = headers, .n_headers = 2, .json = "{\"a\": 1}",
+	struct sn_request_options o = {.size = sizeof(o),
+			.method = "POST",
+			.url = "contact",
+			.headers = headers,
+			.n_headers = 2,
+			.json = "{\"a\": 1}",
 			.idempotency_key = "unused"};
 	struct sn_request_text t = {.cap = 0};
 
@@ -52,8 +56,8 @@ static void test_copies_all(void **state)
 static void test_content_type_of_the_caller(void **state)
 {
 	struct sn_header headers[] = {{"content-type", "application/merge-patch+json"}};
-	struct sn_request_options o = {.size = sizeof(o), .headers = headers, .n_headers = 1,
-			.json = "{}"};
+	struct sn_request_options o = {
+			.size = sizeof(o), .headers = headers, .n_headers = 1, .json = "{}"};
 	struct sn_request_text t = {.cap = 0};
 
 	assert_int_equal(sn__request_text_fill(&t, &o, NULL), 0);
@@ -65,25 +69,26 @@ static void test_content_type_of_the_caller(void **state)
 static void test_refused(void **state)
 {
 	static const struct sn_header bad = {"A b", "1"}, split = {"A", "1\r\nB: 2"},
-			host = {"host", "x"}, length = {"Content-Length", "3"};
+				      host = {"host", "x"}, length = {"Content-Length", "3"};
 	struct {
 		struct sn_request_options o;
 		const char *sentence;
 	} cases[] = {
-		{{.url = "http://10.0.0.1/x"}, "url must be relative: begin it with /"},
-		{{.url = "//10.0.0.1/x"}, "url must be relative: begin it with /"},
-		{{.url = "x-y+z.1://h"}, "url must be relative: begin it with /"},
-		{{.url = "/a b"}, "url holds a space"},
-		{{.url = "/a#b"}, "url holds a space"},
-		{{.method = "G T"}, "method \"G T\" is not valid"},
-		{{.headers = &bad, .n_headers = 1}, "header \"A b\" is not valid"},
-		{{.headers = &split, .n_headers = 1}, "header \"A\" is not valid"},
-		{{.headers = &host, .n_headers = 1}, "header \"Host\" is set by the library"},
-		{{.headers = &length, .n_headers = 1}, "header \"Content-Length\" is set"},
-		{{.json = "{}", .body = "x", .body_size = 1}, "a body or json"},
-		{{.body_size = 1}, "body_size without body"},
-		{{.retry = (enum sn_retry)9}, "retry has no value 9"},
-		{{.idempotency_key = "a\nb"}, "idempotency_key"},
+			{{.url = "http://10.0.0.1/x"}, "url must be relative: begin it with /"},
+			{{.url = "//10.0.0.1/x"}, "url must be relative: begin it with /"},
+			{{.url = "x-y+z.1://h"}, "url must be relative: begin it with /"},
+			{{.url = "/a b"}, "url holds a space"},
+			{{.url = "/a#b"}, "url holds a space"},
+			{{.method = "G T"}, "method \"G T\" is not valid"},
+			{{.headers = &bad, .n_headers = 1}, "header \"A b\" is not valid"},
+			{{.headers = &split, .n_headers = 1}, "header \"A\" is not valid"},
+			{{.headers = &host, .n_headers = 1},
+					"header \"Host\" is set by the library"},
+			{{.headers = &length, .n_headers = 1}, "header \"Content-Length\" is set"},
+			{{.json = "{}", .body = "x", .body_size = 1}, "a body or json"},
+			{{.body_size = 1}, "body_size without body"},
+			{{.retry = (enum sn_retry)9}, "retry has no value 9"},
+			{{.idempotency_key = "a\nb"}, "idempotency_key"},
 	};
 	struct sn_request_text t = {.cap = 0};
 
@@ -100,8 +105,12 @@ static void test_refused(void **state)
 static void test_urls_that_are_relative(void **state)
 {
 	static const char *const urls[][2] = {
-		{"", "/"}, {"/", "/"}, {"x", "/x"}, {"?a=b", "/?a=b"}, {"/a?u=http://b/", "/a?u=http://b/"},
-		{"a:b", "/a:b"},
+			{"", "/"},
+			{"/", "/"},
+			{"x", "/x"},
+			{"?a=b", "/?a=b"},
+			{"/a?u=http://b/", "/a?u=http://b/"},
+			{"a:b", "/a:b"},
 	};
 	struct sn_request_text t = {.cap = 0};
 
@@ -116,7 +125,8 @@ static void test_urls_that_are_relative(void **state)
 
 static void test_memory_is_used_again(void **state)
 {
-	struct sn_request_options o = {.size = sizeof(o), .url = "/x", .body = "hello", .body_size = 5};
+	struct sn_request_options o = {
+			.size = sizeof(o), .url = "/x", .body = "hello", .body_size = 5};
 	struct sn_request_text t = {.cap = 0};
 	uint64_t before;
 
@@ -192,14 +202,14 @@ static void test_response_length_over_the_limit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_defaults),
-		cmocka_unit_test(test_copies_all),
-		cmocka_unit_test(test_content_type_of_the_caller),
-		cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_urls_that_are_relative),
-		cmocka_unit_test(test_memory_is_used_again),
-		cmocka_unit_test(test_response),
-		cmocka_unit_test(test_response_length_over_the_limit),
+			cmocka_unit_test(test_defaults),
+			cmocka_unit_test(test_copies_all),
+			cmocka_unit_test(test_content_type_of_the_caller),
+			cmocka_unit_test(test_refused),
+			cmocka_unit_test(test_urls_that_are_relative),
+			cmocka_unit_test(test_memory_is_used_again),
+			cmocka_unit_test(test_response),
+			cmocka_unit_test(test_response_length_over_the_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,10 +12,10 @@ struct sn_response {
 	unsigned status;
 	unsigned attempts;
 	unsigned n_headers;
-	bool lone;            /* of a _wait call: the caller frees it */
+	bool lone; /* of a _wait call: the caller frees it */
 	char call_id[24];
-	struct sn_buf texts;  /* identity, url, headers: each with a NUL behind it */
-	struct sn_buf body;   /* a NUL behind it, not counted */
+	struct sn_buf texts;    /* identity, url, headers: each with a NUL behind it */
+	struct sn_buf body;     /* a NUL behind it, not counted */
 	uint32_t identity, url; /* offsets in texts */
 	struct {
 		uint32_t name, value;
@@ -30,10 +30,11 @@ void sn__response_finish(struct sn_response *res);
 /** Forget the answer; memory stays for the next. */
 void sn__response_reset(struct sn_response *res);
 /** Start with a head. @max_body: limit of the body. SN_E_NOMEM, SN_E_LIMIT. */
-SN_MUST_USE int sn__response_head(struct sn_response *res, const struct sn_http1_head *head,
-		uint64_t max_body);
+SN_MUST_USE int sn__response_head(
+		struct sn_response *res, const struct sn_http1_head *head, uint64_t max_body);
 /** One more text; its offset. */
-SN_MUST_USE int sn__response_text(struct sn_response *res, struct sn_str text, uint32_t *ret_offset);
+SN_MUST_USE int sn__response_text(
+		struct sn_response *res, struct sn_str text, uint32_t *ret_offset);
 SN_MUST_USE int sn__response_data(struct sn_response *res, struct sn_str data);
 
 #endif

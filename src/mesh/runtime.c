@@ -47,7 +47,7 @@ static void fork_register(void)
 	fork_registered = pthread_atfork(NULL, NULL, fork_in_child);
 }
 
-bool sn__runtime_forked(const struct sn_runtime *rt)
+static bool is_forked(const struct sn_runtime *rt)
 {
 	return rt->fork_generation != atomic_load_explicit(&fork_generation, memory_order_relaxed);
 }
@@ -56,7 +56,7 @@ bool sn__runtime_forked(const struct sn_runtime *rt)
 
 int sn__enter(struct sn_runtime *rt)
 {
-	if (sn__runtime_forked(rt))
+	if (is_forked(rt))
 		return SN_E_FORKED;
 	/* The order matters: first be counted, then look. Closing does it the other way round. */
 	atomic_fetch_add(&rt->users, 1);
@@ -108,17 +108,17 @@ static void policy_warn(const char *text, void *arg)
 	sn__log(&rt->log, SN_LOG_WARNING, "policies", "%s", text);
 }
 
-static int mesh_open(struct sn_runtime *rt, const struct sn_options *opts, sn_paths_fn *paths,
-		void *arg)
+static int mesh_open(
+		struct sn_runtime *rt, const struct sn_options *opts, sn_paths_fn *paths, void *arg)
 {
 	struct sn_recorder_options recorder = {.loop = rt->loop,
 			.dir = opts->record_dir != NULL ? opts->record_dir : opts->state_dir};
 	struct sn_policies_options policies = {
-		.loop = rt->loop,
-		.paths = paths, /* policies are looked up along the registry's own paths */
-		.paths_arg = arg,
-		.warn = policy_warn,
-		.warn_arg = rt,
+			.loop = rt->loop,
+			.paths = paths, /* policies are looked up along the registry's own paths */
+			.paths_arg = arg,
+			.warn = policy_warn,
+			.warn_arg = rt,
 	};
 	struct sn_mesh_options mesh = {.loop = rt->loop, .catalog = rt->catalog};
 	struct sn_error warning = {.code = 0};
@@ -199,7 +199,8 @@ static void core_free(struct sn_runtime *rt)
 {
 	while (!sn_list_empty(&rt->dialects)) {
 		struct sn_list *last = rt->dialects.prev;
-		struct sn_dialect_part *dialect = SN_CONTAINER_OF(last, struct sn_dialect_part, link);
+		struct sn_dialect_part *dialect = SN_CONTAINER_OF(
+				last, struct sn_dialect_part, link);
 
 		sn_list_remove(last);
 		dialect->ops->destroy(dialect);
@@ -233,8 +234,9 @@ void sn__runtime_attach(struct sn_runtime *rt, struct sn_dialect_part *dialect,
 
 struct sn_dialect_part *sn__runtime_dialect(const struct sn_runtime *rt, const char *name)
 {
-	SN_LIST_FOREACH(pos, &rt->dialects) {
-		struct sn_dialect_part *dialect = SN_CONTAINER_OF(pos, struct sn_dialect_part, link);
+	SN_LIST_FOREACH (pos, &rt->dialects) {
+		struct sn_dialect_part *dialect = SN_CONTAINER_OF(
+				pos, struct sn_dialect_part, link);
 
 		if (strcmp(dialect->ops->name, name) == 0)
 			return dialect;
@@ -271,7 +273,8 @@ static int thread_start(struct sn_runtime *rt, struct sn_error *err)
 	r = pthread_create(&rt->thread, NULL, thread_main, rt);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (r != 0)
-		return sn__error_set(err, SN_E_LIMIT, "cannot start the loop's thread: errno %d", r);
+		return sn__error_set(
+				err, SN_E_LIMIT, "cannot start the loop's thread: errno %d", r);
 	pthread_setname_np(rt->thread, "sinew-loop");
 	/* From here on it is the loop's thread, not we: nobody may still take us for it. */
 	pthread_mutex_lock(&rt->lock);
@@ -403,8 +406,9 @@ static void close_run(struct sn_task *task)
 	struct sn_runtime *rt = SN_CONTAINER_OF(task, struct sn_runtime, close_task);
 
 	sn__runtime_part_opened(rt);
-	SN_LIST_FOREACH(pos, &rt->dialects) {
-		struct sn_dialect_part *dialect = SN_CONTAINER_OF(pos, struct sn_dialect_part, link);
+	SN_LIST_FOREACH (pos, &rt->dialects) {
+		struct sn_dialect_part *dialect = SN_CONTAINER_OF(
+				pos, struct sn_dialect_part, link);
 
 		sn__runtime_part_opened(rt);
 		dialect->ops->close(dialect);
@@ -436,7 +440,7 @@ int sn_close(struct sn_runtime *rt, void (*done)(void *arg), void *arg)
 {
 	int open = SN_RUNTIME_OPEN;
 
-	if (sn__runtime_forked(rt))
+	if (is_forked(rt))
 		return close_forked(rt);
 	if (rt->mode == SN_MODE_THREAD ? sn__loop_is_here(rt->loop) : rt->stepping)
 		return SN_E_DEADLK;
@@ -465,7 +469,7 @@ int sn_close(struct sn_runtime *rt, void (*done)(void *arg), void *arg)
 
 int sn_runtime_fd(struct sn_runtime *rt)
 {
-	if (sn__runtime_forked(rt))
+	if (is_forked(rt))
 		return SN_E_FORKED;
 	if (rt->mode != SN_MODE_FOREIGN)
 		return SN_E_STATE;
@@ -474,7 +478,7 @@ int sn_runtime_fd(struct sn_runtime *rt)
 
 int sn_runtime_timeout(struct sn_runtime *rt)
 {
-	if (sn__runtime_forked(rt))
+	if (is_forked(rt))
 		return SN_E_FORKED;
 	if (rt->mode != SN_MODE_FOREIGN)
 		return SN_E_STATE;
@@ -483,7 +487,7 @@ int sn_runtime_timeout(struct sn_runtime *rt)
 
 int sn_runtime_step(struct sn_runtime *rt)
 {
-	if (sn__runtime_forked(rt))
+	if (is_forked(rt))
 		return SN_E_FORKED;
 	if (rt->mode != SN_MODE_FOREIGN || rt->stepping)
 		return SN_E_STATE;

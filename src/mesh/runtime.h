@@ -51,9 +51,9 @@ enum sn_runtime_state { SN_RUNTIME_OPENING, SN_RUNTIME_OPEN, SN_RUNTIME_CLOSING 
 
 struct sn_runtime {
 	/* any thread */
-	atomic_int state;          /* enum sn_runtime_state */
-	atomic_uint users;         /* public calls of other threads inside right now */
-	unsigned fork_generation;  /* differs from the process's: we are in a child */
+	atomic_int state;         /* enum sn_runtime_state */
+	atomic_uint users;        /* public calls of other threads inside right now */
+	unsigned fork_generation; /* differs from the process's: we are in a child */
 	enum sn_mode mode;
 	struct sn_loop *loop;
 	struct sn_catalog *catalog;
@@ -66,24 +66,24 @@ struct sn_runtime {
 	struct sn_tls_cache *tls_cache; /* mesh/dest.c; loop thread; NULL at first */
 	uint64_t seed;
 	pthread_t thread;
-	pthread_mutex_t lock;      /* ready, adopted */
-	pthread_cond_t changed;    /* these and state */
+	pthread_mutex_t lock;   /* ready, adopted */
+	pthread_cond_t changed; /* these and state */
 	bool ready, adopted;
 	struct sn_log log;
 
 	/* loop thread */
-	struct sn_list dialects;   /* sn_dialect_part.link, in order of opening */
-	struct sn_list monitors;   /* sn_monitor.link */
-	struct sn_list waiters;    /* threads in sn_get_peers_wait() */
-	struct sn_list servers;    /* of sn_http_server_open() */
-	struct sn_list delayed;    /* of sn_after() */
-	unsigned parts_open;       /* of the present stage of closing */
+	struct sn_list dialects;              /* sn_dialect_part.link, in order of opening */
+	struct sn_list monitors;              /* sn_monitor.link */
+	struct sn_list waiters;               /* threads in sn_get_peers_wait() */
+	struct sn_list servers;               /* of sn_http_server_open() */
+	struct sn_list delayed;               /* of sn_after() */
+	unsigned parts_open;                  /* of the present stage of closing */
 	void (*stage)(struct sn_runtime *rt); /* what follows when they are closed */
 	struct sn_task stage_task, close_task;
-	bool finished;             /* the loop may stop for good */
-	bool stepping;             /* inside sn_runtime_step() */
+	bool finished; /* the loop may stop for good */
+	bool stepping; /* inside sn_runtime_step() */
 	struct sn_timer users_timer;
-	unsigned unready;          /* dialects that have not had their first message */
+	unsigned unready; /* dialects that have not had their first message */
 	void (*done)(void *arg);
 	void *done_arg;
 };
@@ -114,7 +114,6 @@ void sn__runtime_part_closed(struct sn_runtime *rt);
  */
 SN_MUST_USE int sn__enter(struct sn_runtime *rt);
 void sn__leave(struct sn_runtime *rt);
-bool sn__runtime_forked(const struct sn_runtime *rt);
 
 /* ---- blocking twins ---- */
 

@@ -62,8 +62,8 @@ static void test_internals_are_hidden(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_load_unload_load),
-		cmocka_unit_test(test_internals_are_hidden),
+			cmocka_unit_test(test_load_unload_load),
+			cmocka_unit_test(test_internals_are_hidden),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -65,9 +65,9 @@ static void no_run(struct sn_runtime *rt, void *arg)
 {
 }
 
-#define CHECK(condition)             \
-	do {                         \
-		if (!(condition))    \
+#define CHECK(condition) \
+	do { \
+		if (!(condition)) \
 			return __LINE__; \
 	} while (0)
 
@@ -148,7 +148,8 @@ static void test_in_the_middle_of_work(void **state)
 	for (int i = 0; i < 20; i++) {
 		for (int k = 0; k < 50; k++)
 			assert_int_equal(sn_request(rt, "service", "site", "web", NULL, nothing,
-					NULL, NULL, NULL), 0);
+							 NULL, NULL, NULL),
+					0);
 		run_child(rt, descriptors);
 	}
 	assert_int_equal(client_call(rt), 200);
@@ -172,8 +173,7 @@ static void test_foreign_mode(void **state)
 	pid = fork();
 	if (pid == 0)
 		_exit(sn_runtime_step(rt) != SN_E_FORKED || sn_runtime_fd(rt) != SN_E_FORKED ||
-				sn_close(rt, NULL, NULL) != 0 ||
-				count_descriptors() > descriptors);
+				sn_close(rt, NULL, NULL) != 0 || count_descriptors() > descriptors);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	assert_int_equal(sn_close(rt, NULL, NULL), 0);
@@ -212,10 +212,10 @@ static int warm_up(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_thread_mode),
-		cmocka_unit_test(test_in_the_middle_of_work),
-		cmocka_unit_test(test_foreign_mode),
-		cmocka_unit_test(test_a_new_one_in_the_child),
+			cmocka_unit_test(test_thread_mode),
+			cmocka_unit_test(test_in_the_middle_of_work),
+			cmocka_unit_test(test_foreign_mode),
+			cmocka_unit_test(test_a_new_one_in_the_child),
 	};
 
 	return cmocka_run_group_tests(tests, warm_up, NULL);

@@ -61,9 +61,11 @@ static inline void peers_in_environment(uint16_t port)
 {
 	char text[256];
 
-	snprintf(text, sizeof(text), "{\"peers\": {\"service\": {\"site\": {\"web\": {\"1\": "
+	snprintf(text, sizeof(text),
+			"{\"peers\": {\"service\": {\"site\": {\"web\": {\"1\": "
 			"{\"protocol\": \"http\", \"networkProtocol\": \"tcp\", \"port\": %u, "
-			"\"address\": \"127.0.0.1\"}}}}}}", port);
+			"\"address\": \"127.0.0.1\"}}}}}}",
+			port);
 	setenv("BERLIOZ_METADATA_SOURCE", "override", 1);
 	setenv("BERLIOZ_METADATA_OVERRIDE", text, 1);
 }

@@ -161,9 +161,9 @@ static void test_children_are_the_hosts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_dispositions_untouched),
-		cmocka_unit_test(test_broken_pipes_raise_nothing),
-		cmocka_unit_test(test_children_are_the_hosts),
+			cmocka_unit_test(test_dispositions_untouched),
+			cmocka_unit_test(test_broken_pipes_raise_nothing),
+			cmocka_unit_test(test_children_are_the_hosts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -66,8 +66,7 @@ int sn_get_registry(struct sn_runtime *rt, char **ret_json)
 
 /* *ret_paths NULL: the root. */
 static int policy_paths(struct sn_runtime *rt, const char *kind, const char *name,
-		const char *endpoint, struct sn_paths *paths,
-		struct sn_paths **ret_paths)
+		const char *endpoint, struct sn_paths *paths, struct sn_paths **ret_paths)
 {
 	struct sn_api_target t;
 	int r;
@@ -140,7 +139,8 @@ static void value_start(struct sn_monitor *head)
 	struct value_monitor *m = SN_CONTAINER_OF(head, struct value_monitor, head);
 
 	if (sn__json_monitor_start(m->md, m->section, &m->path, &m->monitor, value_told) < 0)
-		sn__log(&head->rt->log, SN_LOG_ERROR, "monitor", "a monitor could not start: out of memory");
+		sn__log(&head->rt->log, SN_LOG_ERROR, "monitor",
+				"a monitor could not start: out of memory");
 }
 
 static void value_stop(struct sn_monitor *head)
@@ -151,8 +151,8 @@ static void value_stop(struct sn_monitor *head)
 }
 
 static const struct sn_monitor_ops value_ops = {
-	.start = value_start,
-	.stop = value_stop,
+		.start = value_start,
+		.stop = value_stop,
 };
 
 static int value_monitor_create(struct sn_metadata *md, enum sn_section section, const char *name,
@@ -210,8 +210,8 @@ int sn_monitor_endpoint(struct sn_runtime *rt, const char *name, sn_value_fn *fn
 	return value_monitor_open(rt, SN_SECTION_ENDPOINTS, name, fn, arg, ret_monitor);
 }
 
-int sn_monitor_consumes(struct sn_runtime *rt, sn_value_fn *fn, void *arg,
-		struct sn_monitor **ret_monitor)
+int sn_monitor_consumes(
+		struct sn_runtime *rt, sn_value_fn *fn, void *arg, struct sn_monitor **ret_monitor)
 {
 	return value_monitor_open(rt, SN_SECTION_CONSUMES, NULL, fn, arg, ret_monitor);
 }
@@ -240,8 +240,10 @@ static void policy_told(const json_t *value, void *arg)
 	if (text != NULL)
 		m->fn(text, m->arg);
 	else
-		sn__log(&m->head.rt->log, SN_LOG_ERROR, "monitor", "a change of policy %s was not "
-				"told: out of memory", m->policy);
+		sn__log(&m->head.rt->log, SN_LOG_ERROR, "monitor",
+				"a change of policy %s was not "
+				"told: out of memory",
+				m->policy);
 }
 
 static void policy_start(struct sn_monitor *head)
@@ -249,8 +251,9 @@ static void policy_start(struct sn_monitor *head)
 	struct policy_monitor *m = SN_CONTAINER_OF(head, struct policy_monitor, head);
 
 	if (sn__policy_monitor_start(head->rt->policies, m->policy, m->root ? NULL : &m->paths,
-			SN_DIALECT_BERLIOZ, policy_told, m, &m->monitor) < 0)
-		sn__log(&head->rt->log, SN_LOG_ERROR, "monitor", "a monitor could not start: out of memory");
+			    SN_DIALECT_BERLIOZ, policy_told, m, &m->monitor) < 0)
+		sn__log(&head->rt->log, SN_LOG_ERROR, "monitor",
+				"a monitor could not start: out of memory");
 }
 
 static void policy_stop(struct sn_monitor *head)
@@ -259,8 +262,8 @@ static void policy_stop(struct sn_monitor *head)
 }
 
 static const struct sn_monitor_ops policy_ops = {
-	.start = policy_start,
-	.stop = policy_stop,
+		.start = policy_start,
+		.stop = policy_stop,
 };
 
 static struct sn_str keep(char *space, struct sn_str s)
@@ -348,12 +351,12 @@ static void first_stop(struct sn_monitor *head)
 }
 
 static const struct sn_monitor_ops first_ops = {
-	.start = first_start,
-	.stop = first_stop,
+		.start = first_start,
+		.stop = first_stop,
 };
 
-static int first_monitor_create(struct sn_runtime *rt, const struct sn_api_target *t,
-		struct first_monitor **ret_m)
+static int first_monitor_create(
+		struct sn_runtime *rt, const struct sn_api_target *t, struct first_monitor **ret_m)
 {
 	struct first_monitor *m = sn__calloc(1, sizeof(*m));
 	int r;

@@ -47,8 +47,10 @@ static void link_message(struct sn_str text, void *arg)
 	int r = sn__metadata_message(b->md, text);
 
 	if (r < 0)
-		sn__log(&b->head.rt->log, SN_LOG_WARNING, "agent", "a message of %zu bytes was "
-				"ignored: %s", text.len, sn_strerror(r));
+		sn__log(&b->head.rt->log, SN_LOG_WARNING, "agent",
+				"a message of %zu bytes was "
+				"ignored: %s",
+				text.len, sn_strerror(r));
 }
 
 static void link_log(enum sn_log_level level, const char *line, void *arg)
@@ -93,9 +95,9 @@ static void berlioz_destroy(struct sn_dialect_part *dialect)
 }
 
 static const struct sn_part_ops berlioz_ops = {
-	.name = "berlioz",
-	.close = berlioz_close,
-	.destroy = berlioz_destroy,
+		.name = "berlioz",
+		.close = berlioz_close,
+		.destroy = berlioz_destroy,
 };
 
 int sn__berlioz_create(struct sn_berlioz **ret_b, struct sn_error *err)
@@ -105,8 +107,8 @@ int sn__berlioz_create(struct sn_berlioz **ret_b, struct sn_error *err)
 
 	if (r < 0) {
 		sn__free(b);
-		return sn__error_set(err, r, "the environment variables BERLIOZ_*: %s",
-				sn_strerror(r));
+		return sn__error_set(
+				err, r, "the environment variables BERLIOZ_*: %s", sn_strerror(r));
 	}
 	*ret_b = b;
 	return 0;
@@ -121,7 +123,8 @@ static int agent_url(const struct sn_berlioz *b, const struct sn_berlioz_options
 	*ret_url = NULL;
 	if (b->place.override && opts->agent == NULL) {
 		if (b->place.override_text == NULL)
-			return sn__error_set(err, SN_E_INVALID, "environment variable "
+			return sn__error_set(err, SN_E_INVALID,
+					"environment variable "
 					"BERLIOZ_METADATA_OVERRIDE not set");
 		return 0;
 	}
@@ -129,7 +132,8 @@ static int agent_url(const struct sn_berlioz *b, const struct sn_berlioz_options
 		url = b->place.agent_path;
 	if (url == NULL || url[0] == '\0') {
 		if (opts->agent == NULL && opts->peers == NULL)
-			return sn__error_set(err, SN_E_INVALID, "no agent: environment variable "
+			return sn__error_set(err, SN_E_INVALID,
+					"no agent: environment variable "
 					"BERLIOZ_AGENT_PATH not set, and no peers configured");
 		return 0;
 	}
@@ -150,14 +154,14 @@ static int metadata_open(struct sn_berlioz *b, struct sn_runtime *rt,
 		const struct sn_berlioz_options *opts, const char *url)
 {
 	struct sn_metadata_options md = {
-		.loop = rt->loop,
-		.catalog = rt->catalog,
-		.prune_absent = opts->prune_absent,
-		.state_dir = url != NULL ? opts->state_dir : NULL,
-		.state_tag = url,
-		.applied = applied,
-		.problem = problem,
-		.arg = b,
+			.loop = rt->loop,
+			.catalog = rt->catalog,
+			.prune_absent = opts->prune_absent,
+			.state_dir = url != NULL ? opts->state_dir : NULL,
+			.state_tag = url,
+			.applied = applied,
+			.problem = problem,
+			.arg = b,
 	};
 	struct sn_path whole = {.n = 0};
 	int r = sn__metadata_create(&md, &b->md);
@@ -174,12 +178,12 @@ int sn__berlioz_attach(struct sn_berlioz *b, struct sn_runtime *rt,
 		const struct sn_berlioz_options *opts, struct sn_error *err)
 {
 	struct sn_link_options link = {
-		.loop = rt->loop,
-		.tls = opts->agent_tls,
-		.ping_ms = opts->agent_ping_ms,
-		.message = link_message,
-		.log = link_log,
-		.arg = b,
+			.loop = rt->loop,
+			.tls = opts->agent_tls,
+			.ping_ms = opts->agent_ping_ms,
+			.message = link_message,
+			.log = link_log,
+			.arg = b,
 	};
 	int r = agent_url(b, opts, &link.url, err);
 

@@ -16,17 +16,17 @@ struct sn_berlioz {
 	struct sn_dialect_part head;
 	struct sn_own_place place;
 	struct sn_metadata *md;
-	struct sn_link *link;             /* NULL: no agent */
-	struct sn_json_monitor policies;  /* what the agent says goes to rt->policies */
-	uint64_t n_given;                 /* messages that are not the agent's */
-	bool heard;                       /* ready was told */
+	struct sn_link *link;            /* NULL: no agent */
+	struct sn_json_monitor policies; /* what the agent says goes to rt->policies */
+	uint64_t n_given;                /* messages that are not the agent's */
+	bool heard;                      /* ready was told */
 };
 
 struct sn_berlioz_options {
-	const char *agent;      /* as in struct sn_options */
+	const char *agent;        /* as in struct sn_options */
 	const char *config_agent; /* of the file; NULL: none */
-	const char *peers;      /* static: one message as JSON text; NULL: none */
-	const char *state_dir;  /* may be NULL */
+	const char *peers;        /* static: one message as JSON text; NULL: none */
+	const char *state_dir;    /* may be NULL */
 	struct sn_tls *agent_tls; /* may be NULL */
 	uint32_t agent_ping_ms;
 	bool prune_absent;

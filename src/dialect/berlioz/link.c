@@ -52,8 +52,10 @@ static void tell_down(struct sn_link *link, const struct sn_error *err)
 		return;
 	snprintf(link->told, sizeof(link->told), "%s", why);
 	if (sn_error_code(err) == SN_E_STATUS && sn_error_foreign(err) == 404) {
-		snprintf(text, sizeof(text), "%s; the agent path must end in the task id "
-				"(ws://HOST:PORT/TASK)", why);
+		snprintf(text, sizeof(text),
+				"%s; the agent path must end in the task id "
+				"(ws://HOST:PORT/TASK)",
+				why);
 		tell(link, SN_LOG_ERROR, "not found", text);
 		return;
 	}
@@ -99,23 +101,23 @@ static void on_close(struct sn_ws *ws, const struct sn_error *err, void *arg)
 }
 
 static const struct sn_ws_ops ws_ops = {
-	.on_open = on_open,
-	.on_message = on_message,
-	.on_close = on_close,
+		.on_open = on_open,
+		.on_message = on_message,
+		.on_close = on_close,
 };
 
 static void connect_now(struct sn_timer *timer)
 {
 	struct sn_link *link = SN_CONTAINER_OF(timer, struct sn_link, timer);
 	struct sn_ws_options opts = {
-		.max_message = SN_LINK_MESSAGE_MAX,
-		.ping_ms = link->ping_ms,
-		.close_timeout_ms = SN_LINK_CLOSE_MS,
+			.max_message = SN_LINK_MESSAGE_MAX,
+			.ping_ms = link->ping_ms,
+			.close_timeout_ms = SN_LINK_CLOSE_MS,
 	};
 	struct sn_error err;
 
 	if (sn__ws_connect(link->loop, link->url, link->tls, &opts, &ws_ops, link, &link->ws,
-			&err) < 0) {
+			    &err) < 0) {
 		tell_down(link, &err);
 		connect_again(link);
 	}
@@ -131,8 +133,8 @@ static void connect_again(struct sn_link *link)
 
 /* ---- life ---- */
 
-int sn__link_create(const struct sn_link_options *opts, struct sn_link **ret_link,
-		struct sn_error *err)
+int sn__link_create(
+		const struct sn_link_options *opts, struct sn_link **ret_link, struct sn_error *err)
 {
 	struct sn_link *link;
 	struct sn_url url;
@@ -141,8 +143,10 @@ int sn__link_create(const struct sn_link_options *opts, struct sn_link **ret_lin
 	if (r < 0)
 		return sn__error_prefix(err, "agent \"%.200s\"", opts->url);
 	if (!url.websocket)
-		return sn__error_set(err, SN_E_INVALID, "agent \"%.200s\": must be a WebSocket URL, "
-				"ws://HOST:PORT/TASK", opts->url);
+		return sn__error_set(err, SN_E_INVALID,
+				"agent \"%.200s\": must be a WebSocket URL, "
+				"ws://HOST:PORT/TASK",
+				opts->url);
 	link = sn__calloc(1, sizeof(*link));
 	if (link == NULL)
 		return sn__error_set(err, SN_E_NOMEM, "out of memory");

@@ -20,9 +20,9 @@ struct sn_link;
 
 struct sn_link_options {
 	struct sn_loop *loop;
-	const char *url;      /* ws://host:port/TASK or wss://; copied */
-	struct sn_tls *tls;   /* for wss; referenced; NULL: default verification */
-	uint32_t ping_ms;     /* keep-alive; 0: off */
+	const char *url;    /* ws://host:port/TASK or wss://; copied */
+	struct sn_tls *tls; /* for wss; referenced; NULL: default verification */
+	uint32_t ping_ms;   /* keep-alive; 0: off */
 	/** A text message; borrowed. */
 	void (*message)(struct sn_str text, void *arg);
 	/** One line for each change of state. */

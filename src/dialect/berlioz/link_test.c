@@ -26,8 +26,8 @@ struct world {
 	struct sn_buf frames; /* sent after the handshake */
 	size_t sent;
 	char head[256];
-	bool silent;          /* does not even answer the handshake */
-	bool hang_up;         /* after the frames */
+	bool silent;  /* does not even answer the handshake */
+	bool hang_up; /* after the frames */
 	unsigned n_accepted, n_requests;
 
 	/* the connector */
@@ -88,7 +88,8 @@ static void agent_answer(struct world *w)
 	if (w->refusal != NULL)
 		snprintf(w->head, sizeof(w->head), "%s", w->refusal);
 	else
-		snprintf(w->head, sizeof(w->head), "HTTP/1.1 101 Switching Protocols\r\nUpgrade: "
+		snprintf(w->head, sizeof(w->head),
+				"HTTP/1.1 101 Switching Protocols\r\nUpgrade: "
 				"websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
 				accept);
 	w->n_requests++;
@@ -212,8 +213,12 @@ static void world_open(struct world *w)
 
 static void link_open(struct world *w, uint32_t ping_ms)
 {
-	struct sn_link_options opts = {.loop = w->near, .url = URL, .ping_ms = ping_ms,
-			.message = heard, .log = logged, .arg = w};
+	struct sn_link_options opts = {.loop = w->near,
+			.url = URL,
+			.ping_ms = ping_ms,
+			.message = heard,
+			.log = logged,
+			.arg = w};
 
 	assert_int_equal(sn__link_create(&opts, &w->link, NULL), 0);
 	assert_int_equal(w->n_accepted, 0);
@@ -345,12 +350,12 @@ static void test_not_found(void **state)
 static void test_other_answers(void **state)
 {
 	static const char *const answers[] = {
-		"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
-		"HTTP/1.1 302 There\r\nLocation: ws://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
-		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-		"Sec-WebSocket-Accept: nonsense\r\n\r\n",
-		"SSH-2.0-OpenSSH_9.2\r\n\r\n",
-		"",
+			"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
+			"HTTP/1.1 302 There\r\nLocation: ws://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+			"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+			"Sec-WebSocket-Accept: nonsense\r\n\r\n",
+			"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+			"",
 	};
 
 	for (size_t i = 0; i < SN_COUNT(answers); i++) {
@@ -389,13 +394,14 @@ static void test_garbage(void **state)
 		const char *bytes;
 		size_t n;
 	} cases[] = {
-		{"\xff\xff\xff\xff\xff\xff\xff\xff", 8}, /* no such frame */
-		{"\x81\x05hel", 5},                      /* half a frame, then the end */
-		{"\x81\x02\xff\xfe", 4},                 /* not UTF-8 */
-		{"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff", 10}, /* an enormous one, masked too */
-		{"\x81\x7f\x7f\xff\xff\xff\xff\xff\xff\xff", 10}, /* an enormous one */
-		{"\x83\x00", 2},                         /* reserved opcode */
-		{"\x00\x02{}", 4},                       /* continues nothing */
+			{"\xff\xff\xff\xff\xff\xff\xff\xff", 8}, /* no such frame */
+			{"\x81\x05hel", 5},                      /* half a frame, then the end */
+			{"\x81\x02\xff\xfe", 4},                 /* not UTF-8 */
+			{"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff",
+					10}, /* an enormous one, masked too */
+			{"\x81\x7f\x7f\xff\xff\xff\xff\xff\xff\xff", 10}, /* an enormous one */
+			{"\x83\x00", 2},                                  /* reserved opcode */
+			{"\x00\x02{}", 4},                                /* continues nothing */
 	};
 
 	for (size_t i = 0; i < SN_COUNT(cases); i++) {
@@ -513,19 +519,19 @@ static void test_urls(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_messages_come_in_order),
-		cmocka_unit_test(test_close_frame_at_the_end),
-		cmocka_unit_test(test_absent_agent_is_tried_for_ever),
-		cmocka_unit_test(test_reconnects_after_two_seconds_and_a_bit),
-		cmocka_unit_test(test_not_found),
-		cmocka_unit_test(test_other_answers),
-		cmocka_unit_test(test_silent_at_the_handshake),
-		cmocka_unit_test(test_garbage),
-		cmocka_unit_test(test_large_frames),
-		cmocka_unit_test(test_binary_is_ignored),
-		cmocka_unit_test(test_keep_alive),
-		cmocka_unit_test(test_close_at_any_time),
-		cmocka_unit_test(test_urls),
+			cmocka_unit_test(test_messages_come_in_order),
+			cmocka_unit_test(test_close_frame_at_the_end),
+			cmocka_unit_test(test_absent_agent_is_tried_for_ever),
+			cmocka_unit_test(test_reconnects_after_two_seconds_and_a_bit),
+			cmocka_unit_test(test_not_found),
+			cmocka_unit_test(test_other_answers),
+			cmocka_unit_test(test_silent_at_the_handshake),
+			cmocka_unit_test(test_garbage),
+			cmocka_unit_test(test_large_frames),
+			cmocka_unit_test(test_binary_is_ignored),
+			cmocka_unit_test(test_keep_alive),
+			cmocka_unit_test(test_close_at_any_time),
+			cmocka_unit_test(test_urls),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,8 +15,17 @@ static char *text;               /* guidelines.md */
 static char *blocks[BLOCKS_MAX]; /* its fenced blocks, in order */
 
 /* Positions in guidelines.md. */
-enum { PEERS_MESSAGE, GET_PEERS, GET_RANDOM_PEER, REQUEST, DATABASE_MESSAGE, DATABASE_INFO,
-	QUEUE_MESSAGE, QUEUE_INFO, N_BLOCKS };
+enum {
+	PEERS_MESSAGE,
+	GET_PEERS,
+	GET_RANDOM_PEER,
+	REQUEST,
+	DATABASE_MESSAGE,
+	DATABASE_INFO,
+	QUEUE_MESSAGE,
+	QUEUE_INFO,
+	N_BLOCKS
+};
 
 static int load(void **state)
 {
@@ -62,7 +71,8 @@ static struct sn_runtime *told(const char *message)
 
 static void assert_json(const char *got, const char *want)
 {
-	json_t *a = json_loads(got, JSON_DECODE_ANY, NULL), *b = json_loads(want, JSON_DECODE_ANY, NULL);
+	json_t *a = json_loads(got, JSON_DECODE_ANY, NULL),
+	       *b = json_loads(want, JSON_DECODE_ANY, NULL);
 
 	assert_non_null(a);
 	assert_non_null(b);
@@ -86,6 +96,8 @@ static void test_get_peers(void **state)
 	assert_string_equal(peer.address, "10.0.0.44");
 	assert_int_equal(peer.port, 4001);
 	assert_string_equal(peer.protocol, "http");
+	sn_peers_unref(sn_peers_ref(peers));
+	assert_json(sn_peers_json(peers), blocks[GET_PEERS]); /* it is still ours */
 	sn_peers_unref(peers);
 	assert_int_equal(sn_get_peers(rt, "service", "nobody", "client", &peers), 0);
 	assert_null(peers);
@@ -102,7 +114,8 @@ static void test_get_random_peer(void **state)
 		struct sn_peers *peers;
 		struct sn_peer_info peer;
 
-		assert_int_equal(sn_get_random_peer(rt, "service", "app", "client", &peers, &peer), 0);
+		assert_int_equal(sn_get_random_peer(rt, "service", "app", "client", &peers, &peer),
+				0);
 		if (strcmp(peer.identity, "1") == 0)
 			assert_json(peer.json, blocks[GET_RANDOM_PEER]);
 		met[strcmp(peer.identity, "1") != 0]++;
@@ -133,7 +146,8 @@ static void test_monitor_peers(void **state)
 	struct sn_monitor *monitor;
 
 	assert_int_equal(sn_monitor_peers(rt, "service", "app", "client", peers_heard, &heard,
-			&monitor), 0);
+					 &monitor),
+			0);
 	while (__atomic_load_n(&heard.calls, __ATOMIC_ACQUIRE) == 0)
 		sched_yield();
 	assert_json(heard.json, blocks[GET_PEERS]);
@@ -167,8 +181,8 @@ static void receive(struct sn_exchange *x, void *arg)
 }
 
 /* The example's argument "{ url: ..., method: ..., body: { ... } }" with its names and values. */
-static void example_options(struct sn_request_options *opts, char url[64], char method[16],
-		char body[256])
+static void example_options(
+		struct sn_request_options *opts, char url[64], char method[16], char body[256])
 {
 	const char *example = blocks[REQUEST], *at;
 
@@ -195,15 +209,19 @@ static void test_request(void **state)
 
 	memset(&received, 0, sizeof(received));
 	site_open_with(&site, receive, &received);
-	snprintf(message, sizeof(message), "{\"peers\": {\"service\": {\"app\": {\"client\": {\"1\": "
+	snprintf(message, sizeof(message),
+			"{\"peers\": {\"service\": {\"app\": {\"client\": {\"1\": "
 			"{\"protocol\": \"http\", \"networkProtocol\": \"tcp\", \"port\": %u, "
-			"\"address\": \"127.0.0.1\"}}}}}}", site.port);
+			"\"address\": \"127.0.0.1\"}}}}}}",
+			site.port);
 	rt = told(message);
 	example_options(&opts, url, method, body);
 	assert_int_equal(sn_request_wait(rt, "service", "app", "client", &opts, &res, NULL), 0);
 	assert_int_equal(sn_response_status(res), 201);
 	assert_string_equal(sn_response_body(res, NULL), "created");
 	assert_string_equal(sn_response_identity(res), "1");
+	assert_int_equal(sn_response_attempts(res), 1);
+	assert_int_equal(strlen(sn_response_call_id(res)), 16);
 	sn_response_destroy(res);
 	assert_string_equal(received.method, "POST");
 	assert_string_equal(received.path, "/contact");
@@ -256,13 +274,13 @@ static void test_queues(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_get_peers),
-		cmocka_unit_test(test_get_random_peer),
-		cmocka_unit_test(test_monitor_peers),
-		cmocka_unit_test(test_request),
-		cmocka_unit_test(test_url_must_be_relative),
-		cmocka_unit_test(test_databases),
-		cmocka_unit_test(test_queues),
+			cmocka_unit_test(test_get_peers),
+			cmocka_unit_test(test_get_random_peer),
+			cmocka_unit_test(test_monitor_peers),
+			cmocka_unit_test(test_request),
+			cmocka_unit_test(test_url_must_be_relative),
+			cmocka_unit_test(test_databases),
+			cmocka_unit_test(test_queues),
 	};
 
 	return cmocka_run_group_tests(tests, load, unload);
