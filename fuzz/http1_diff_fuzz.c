@@ -10,10 +10,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct side {
 	struct sn_buf text;
-	bool no_body;    /* every response answers HEAD */
+	bool no_body; /* every response answers HEAD */
 	bool in_trailers;
 	bool started; /* theirs: method or status is written */
-	char last; /* of their callbacks: 'n'ame, 'v'alue */
+	char last;    /* of their callbacks: 'n'ame, 'v'alue */
 };
 
 static void add(struct side *s, const char *at, size_t n)
@@ -199,9 +199,13 @@ static int on_end(http_parser *hp)
 }
 
 static const http_parser_settings settings = {
-	.on_message_begin = on_begin, .on_url = on_url,
-	.on_header_field = on_field, .on_header_value = on_value,
-	.on_headers_complete = on_headers, .on_body = on_body, .on_message_complete = on_end,
+		.on_message_begin = on_begin,
+		.on_url = on_url,
+		.on_header_field = on_field,
+		.on_header_value = on_value,
+		.on_headers_complete = on_headers,
+		.on_body = on_body,
+		.on_message_complete = on_end,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

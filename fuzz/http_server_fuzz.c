@@ -111,8 +111,9 @@ static void on_client(struct sn_stream *s, unsigned events, void *arg)
 	while ((n = sn__stream_read(s, block, sizeof block)) > 0)
 		check(sn__buf_append(&w.got, block, (size_t)n) == 0);
 	w.eof |= n != SN_E_AGAIN;
-	sn__stream_want(s, (w.eof ? 0u : SN_READABLE) |
-			(w.in.len > 0 || w.half_close ? SN_WRITABLE : 0u));
+	sn__stream_want(s,
+			(w.eof ? 0u : SN_READABLE) |
+					(w.in.len > 0 || w.half_close ? SN_WRITABLE : 0u));
 }
 
 static void on_closed(void *arg)

@@ -56,7 +56,8 @@ static void on_close(struct sn_ws *ws, const struct sn_error *err, void *arg)
 }
 
 static const struct sn_ws_ops ops = {on_open, on_message, on_close, NULL};
-static const struct sn_ws_options opts = {.max_message = LIMIT, .max_queue = 5000, .ping_ms = 10000};
+static const struct sn_ws_options opts = {
+		.max_message = LIMIT, .max_queue = 5000, .ping_ms = 10000};
 
 static void handler(struct sn_exchange *x, void *arg)
 {
@@ -80,8 +81,10 @@ static void answer_handshake(void)
 		return;
 	check(sn__ws_check_request(&p.head, &key, &status, NULL) == 0);
 	check(sn__ws_accept_for(key, accept) == 0);
-	check(sn__buf_printf(&w.out, "HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-			"Sec-WebSocket-Accept: %s\r\n\r\n", accept) == 0);
+	check(sn__buf_printf(&w.out,
+			      "HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+			      "Sec-WebSocket-Accept: %s\r\n\r\n",
+			      accept) == 0);
 	check(sn__buf_append_str(&w.out, w.frames) == 0);
 	w.answered = true;
 }
@@ -134,7 +137,8 @@ static void against_client(const struct sn_addr *addr)
 	struct sn_ws *ws;
 
 	check(sn__listen(w.loop, addr, NULL, on_accept, NULL, &l, NULL) == 0);
-	check(sn__ws_connect(w.loop, "ws://127.0.0.1:80/", NULL, &opts, &ops, NULL, &ws, NULL) == 0);
+	check(sn__ws_connect(w.loop, "ws://127.0.0.1:80/", NULL, &opts, &ops, NULL, &ws, NULL) ==
+			0);
 	run();
 	sn__listener_close(l);
 }
@@ -145,7 +149,8 @@ static void against_server(const struct sn_addr *addr)
 	struct sn_http_server *server;
 
 	check(sn__http_server_open(w.loop, &config, handler, NULL, &server, NULL) == 0);
-	check(sn__ws_put_request(&w.out, SN_STR("/"), SN_STR("a"), "dGhlIHNhbXBsZSBub25jZQ==") == 0);
+	check(sn__ws_put_request(&w.out, SN_STR("/"), SN_STR("a"), "dGhlIHNhbXBsZSBub25jZQ==") ==
+			0);
 	check(sn__buf_append_str(&w.out, w.frames) == 0);
 	check(sn__stream_connect(w.loop, addr, on_raw, NULL, &w.raw, NULL) == 0);
 	sn__stream_want(w.raw, SN_WRITABLE);

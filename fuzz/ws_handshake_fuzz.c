@@ -19,7 +19,8 @@ static void handshake(struct sn_str in, bool is_response)
 		return;
 	if (is_response)
 		(void)!sn__ws_check_response(&p.head, "dGhlIHNhbXBsZSBub25jZQ==", NULL);
-	else if (sn__ws_check_request(&p.head, &key, &status, NULL) == 0 && key.len != SN_WS_KEY_LEN)
+	else if (sn__ws_check_request(&p.head, &key, &status, NULL) == 0 &&
+			key.len != SN_WS_KEY_LEN)
 		abort();
 }
 

@@ -5,7 +5,8 @@
 #include "base/mem.h"
 #include "io/http_server_impl.h"
 
-#define WRITE_THROUGH (32u << 10) /* bodies from here on are not copied when the socket takes them */
+#define WRITE_THROUGH \
+	(32u << 10) /* bodies from here on are not copied when the socket takes them */
 
 const char *sn_exchange_method(const struct sn_exchange *x)
 {
@@ -206,8 +207,8 @@ static int put_number(struct sn_buf *b, const char *name, uint64_t v)
 		text[--at] = (char)('0' + v % 10);
 		v /= 10;
 	} while (v > 0);
-	return sn__http1_put_header(b, sn_str_from(name),
-			(struct sn_str){text + at, sizeof(text) - at});
+	return sn__http1_put_header(
+			b, sn_str_from(name), (struct sn_str){text + at, sizeof(text) - at});
 }
 
 /* The lines that say how the body is framed and what becomes of the connection. */
@@ -251,13 +252,14 @@ static int put_head(struct sn_exchange *x, unsigned status, const struct sn_head
 	close |= must_close(x) || (length < 0 && !x->chunked && !x->no_body);
 	r = sn__http1_put_status(&x->out, status);
 	for (size_t i = 0; i < n_headers && r == 0; i++) {
-		if (status == 101 || !sn__str_ieq(sn_str_from(headers[i].name), SN_STR("connection")))
+		if (status == 101 ||
+				!sn__str_ieq(sn_str_from(headers[i].name), SN_STR("connection")))
 			r = sn__http1_put_header(&x->out, sn_str_from(headers[i].name),
 					sn_str_from(headers[i].value));
 	}
 	if (r == 0 && !has_date)
-		r = sn__http1_put_header(&x->out, SN_STR("Date"),
-				sn__http_server_date(x->conn->server));
+		r = sn__http1_put_header(
+				&x->out, SN_STR("Date"), sn__http_server_date(x->conn->server));
 	if (r == 0)
 		r = put_framing(x, status, length, close);
 	if (r == 0)
@@ -450,14 +452,15 @@ int sn_exchange_end(struct sn_exchange *x, const struct sn_header *trailers, siz
 void sn__exchange_refuse(struct sn_exchange *x, unsigned status, const char *reason)
 {
 	static const struct sn_header headers[] = {
-		{"Content-Type", "text/plain"},
-		{"Connection", "close"},
+			{"Content-Type", "text/plain"},
+			{"Connection", "close"},
 	};
 	char text[160];
-	int n = snprintf(text, sizeof(text), "%u %s: %s\n", status, sn__http_reason(status), reason);
+	int n = snprintf(
+			text, sizeof(text), "%u %s: %s\n", status, sn__http_reason(status), reason);
 
 	if (sn_exchange_respond(x, status, headers, SN_COUNT(headers), text,
-				SN_MIN((size_t)n, sizeof(text) - 1)) < 0) {
+			    SN_MIN((size_t)n, sizeof(text) - 1)) < 0) {
 		x->conn->failed = SN_E_NOMEM;
 		sn__http_conn_kick(x->conn);
 	}

@@ -16,8 +16,8 @@ static struct sn_str without_port(struct sn_str host)
 
 	while (n > 0 && host.ptr[n - 1] >= '0' && host.ptr[n - 1] <= '9')
 		n--;
-	if (n > 0 && host.ptr[n - 1] == ':' && (n < 2 || host.ptr[0] == '[' ||
-				memchr(host.ptr, ':', n - 1) == NULL))
+	if (n > 0 && host.ptr[n - 1] == ':' &&
+			(n < 2 || host.ptr[0] == '[' || memchr(host.ptr, ':', n - 1) == NULL))
 		host.len = n - 1;
 	return host;
 }
@@ -38,8 +38,8 @@ static bool host_allowed(const struct sn_http_server *server, struct sn_str host
 	return false;
 }
 
-unsigned sn__http_server_check(const struct sn_http_server *server,
-		const struct sn_http1_head *head)
+unsigned sn__http_server_check(
+		const struct sn_http_server *server, const struct sn_http1_head *head)
 {
 	const struct sn_str *origin = sn__http1_find(head, "origin");
 	const struct sn_str *site = sn__http1_find(head, "sec-fetch-site");
@@ -240,7 +240,7 @@ static void on_grace(struct sn_timer *t)
 	struct sn_http_server *server = SN_CONTAINER_OF(t, struct sn_http_server, grace);
 
 	/* Not freed before the next turn, so that the list stays. */
-	SN_LIST_FOREACH(node, &server->conns) {
+	SN_LIST_FOREACH (node, &server->conns) {
 		struct http_conn *c = SN_CONTAINER_OF(node, struct http_conn, link);
 
 		sn__http_conn_fail(c, SN_E_CLOSED);
@@ -257,7 +257,7 @@ void sn__http_server_close(struct sn_http_server *server, uint32_t grace_ms,
 	server->done_arg = arg;
 	sn__listener_close(server->listener);
 	server->listener = NULL;
-	SN_LIST_FOREACH(node, &server->conns)
+	SN_LIST_FOREACH (node, &server->conns)
 		sn__http_conn_kick(SN_CONTAINER_OF(node, struct http_conn, link));
 	if (server->n_conns > 0)
 		sn__timer_start(server->loop, &server->grace, sn_ms_to_ns(grace_ms), on_grace);

@@ -14,18 +14,18 @@
 struct sn_http_server_config {
 	struct sn_addr addr;
 	struct sn_listen_options listen;
-	struct sn_tls *tls;           /* referenced; NULL: plain */
-	size_t max_head;              /* bytes; 0: 65536 -> 431 */
-	uint64_t max_body;            /* bytes; 0: 16 MiB -> 413 */
-	unsigned max_connections;     /* 0: 10000; beyond: accepting pauses */
-	uint32_t head_timeout_ms;     /* first byte to whole head; 0: 10000 -> 408 */
-	uint32_t idle_timeout_ms;     /* between requests and between body bytes; 0: 60000 */
-	bool check_origin;            /* 403 and 421 as docs/architecture.md says */
-	const char *const *hosts;     /* further allowed Host names, NULL-terminated; may be NULL */
+	struct sn_tls *tls;       /* referenced; NULL: plain */
+	size_t max_head;          /* bytes; 0: 65536 -> 431 */
+	uint64_t max_body;        /* bytes; 0: 16 MiB -> 413 */
+	unsigned max_connections; /* 0: 10000; beyond: accepting pauses */
+	uint32_t head_timeout_ms; /* first byte to whole head; 0: 10000 -> 408 */
+	uint32_t idle_timeout_ms; /* between requests and between body bytes; 0: 60000 */
+	bool check_origin;        /* 403 and 421 as docs/architecture.md says */
+	const char *const *hosts; /* further allowed Host names, NULL-terminated; may be NULL */
 };
-SN_MUST_USE int sn__http_server_open(struct sn_loop *loop, const struct sn_http_server_config *config,
-		sn_http_handler_fn *handler, void *arg, struct sn_http_server **ret_server,
-		struct sn_error *err);
+SN_MUST_USE int sn__http_server_open(struct sn_loop *loop,
+		const struct sn_http_server_config *config, sn_http_handler_fn *handler, void *arg,
+		struct sn_http_server **ret_server, struct sn_error *err);
 const struct sn_addr *sn__http_server_addr(const struct sn_http_server *server);
 /** A pointer of the owner's that lives as long as the server; NULL at first. */
 void **sn__http_server_slot(struct sn_http_server *server);
@@ -37,8 +37,8 @@ void sn__http_server_close(struct sn_http_server *server, uint32_t grace_ms,
  * behind the head (appended to @rest) and what must be sent before anything else, the 101's head
  * (appended to @unsent). The caller owns the stream; the exchange is over (on_close with 0 follows).
  * NULL: no 101, or the connection broke, or no memory (on_close says so). */
-SN_MUST_USE struct sn_stream *sn__exchange_take_stream(struct sn_exchange *x, struct sn_buf *rest,
-		struct sn_buf *unsent);
+SN_MUST_USE struct sn_stream *sn__exchange_take_stream(
+		struct sn_exchange *x, struct sn_buf *rest, struct sn_buf *unsent);
 const struct sn_http1_head *sn__exchange_head(const struct sn_exchange *x);
 struct sn_loop *sn__exchange_loop(const struct sn_exchange *x);
 

@@ -4,13 +4,13 @@
 
 #include "base/mem.h"
 
-#define AHEAD_MAX (16u << 10)    /* of requests behind the present one */
+#define AHEAD_MAX (16u << 10)              /* of requests behind the present one */
 #define IN_ROOM (HTTP_SCRATCH + AHEAD_MAX) /* beside the longest head */
 #define POOL_MAX 64
-#define KEEP_BLOCK (16u << 10)   /* a buffer of the pool with a greater block gives it back */
+#define KEEP_BLOCK (16u << 10) /* a buffer of the pool with a greater block gives it back */
 #define READS_A_PUMP 8
 #define STEPS_A_PUMP 256
-#define DROP_MAX (256u << 10)    /* of a body nobody wanted, or behind the last answer */
+#define DROP_MAX (256u << 10) /* of a body nobody wanted, or behind the last answer */
 #define LINGER_MS 2000
 
 static void on_stream(struct sn_stream *s, unsigned events, void *arg);
@@ -125,7 +125,8 @@ int sn__http_conn_open(struct sn_http_server *server, struct sn_stream *stream)
 	sn_stream_set_owner(stream, on_stream, c);
 	sn__stream_want(stream, SN_READABLE);
 	c->wait = HTTP_WAIT_IDLE;
-	sn__timer_start(server->loop, &c->timer, sn_ms_to_ns(server->config.idle_timeout_ms), on_timer);
+	sn__timer_start(server->loop, &c->timer, sn_ms_to_ns(server->config.idle_timeout_ms),
+			on_timer);
 	return 0;
 }
 
@@ -598,7 +599,7 @@ static void arm(struct http_conn *c)
 	enum http_wait wait = wait_for(c, &events);
 	uint32_t ms = config->idle_timeout_ms;
 	bool restart = wait != c->wait ||
-		(c->progress && wait != HTTP_WAIT_HEAD && wait != HTTP_WAIT_LINGER);
+			(c->progress && wait != HTTP_WAIT_HEAD && wait != HTTP_WAIT_LINGER);
 
 	sn__stream_want(c->stream, events);
 	c->wait = (uint8_t)wait;
@@ -681,8 +682,8 @@ static void on_timer(struct sn_timer *t)
 	pump(c);
 }
 
-struct sn_stream *sn__exchange_take_stream(struct sn_exchange *x, struct sn_buf *rest,
-		struct sn_buf *unsent)
+struct sn_stream *sn__exchange_take_stream(
+		struct sn_exchange *x, struct sn_buf *rest, struct sn_buf *unsent)
 {
 	struct http_conn *c = x->conn;
 	struct sn_stream *stream = c->stream;
@@ -703,4 +704,3 @@ struct sn_stream *sn__exchange_take_stream(struct sn_exchange *x, struct sn_buf 
 	sn__http_conn_kick(c);
 	return stream;
 }
-

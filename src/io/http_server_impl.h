@@ -51,12 +51,12 @@ struct http_conn {
 	struct sn_task task;
 	uint8_t phase, wait;
 	bool pumping;
-	bool progress;   /* bytes moved since the timer was set */
-	bool eof;        /* the client will send no more */
-	bool rest;       /* stopped so that others have their turn */
-	uint8_t reads;   /* in this pump */
-	int failed;      /* why it broke; 0: it did not */
-	size_t dropped;  /* bytes read only to be thrown away */
+	bool progress;  /* bytes moved since the timer was set */
+	bool eof;       /* the client will send no more */
+	bool rest;      /* stopped so that others have their turn */
+	uint8_t reads;  /* in this pump */
+	int failed;     /* why it broke; 0: it did not */
+	size_t dropped; /* bytes read only to be thrown away */
 };
 
 enum http_answer { HTTP_UNANSWERED, HTTP_STREAMING, HTTP_ANSWERED };
@@ -75,22 +75,22 @@ struct sn_exchange {
 	void *reader_arg;
 	uint64_t received;
 	size_t collect_max;
-	bool asked;         /* read or read_all was called */
-	bool collect;       /* read_all */
-	bool too_large;     /* the announced length is over the limit */
+	bool asked;     /* read or read_all was called */
+	bool collect;   /* read_all */
+	bool too_large; /* the announced length is over the limit */
 	bool paused;
 	bool body_done;
-	bool continue_due;  /* the client waits for "100 Continue" */
+	bool continue_due; /* the client waits for "100 Continue" */
 	/* the response */
-	uint8_t answer;     /* enum http_answer */
-	bool handed;        /* the handler was called with it */
-	bool no_body;       /* HEAD, 204, 304: what is written is dropped */
+	uint8_t answer; /* enum http_answer */
+	bool handed;    /* the handler was called with it */
+	bool no_body;   /* HEAD, 204, 304: what is written is dropped */
 	bool chunked;
 	bool close_after;
-	bool upgraded;      /* 101 */
-	bool drain_due;     /* SN_E_AGAIN was returned */
-	bool sized;         /* with a Content-Length */
-	uint64_t left;      /* of it */
+	bool upgraded;  /* 101 */
+	bool drain_due; /* SN_E_AGAIN was returned */
+	bool sized;     /* with a Content-Length */
+	uint64_t left;  /* of it */
 	sn_exchange_fn *on_drain;
 	void *on_drain_arg;
 	sn_exchange_close_fn *on_close;
@@ -107,10 +107,10 @@ struct sn_http_server {
 	struct sn_addr addr;
 	struct sn_list conns; /* http_conn.link */
 	unsigned n_conns;
-	struct sn_list pool;  /* sn_exchange.link */
+	struct sn_list pool; /* sn_exchange.link */
 	unsigned n_pool;
 	char *scratch;
-	struct sn_str left;   /* of scratch: belongs to the connection being pumped */
+	struct sn_str left; /* of scratch: belongs to the connection being pumped */
 	uint64_t date_s;
 	char date[32];
 	bool closing, listener_paused;
@@ -134,8 +134,8 @@ struct sn_str sn__http_server_date(struct sn_http_server *server);
 void sn__http_server_left(struct sn_http_server *server);
 /** Web pages must not reach us: neither from another origin nor by a name that a stranger's DNS
  * server points at us. 0 or the status to refuse with. */
-unsigned sn__http_server_check(const struct sn_http_server *server,
-		const struct sn_http1_head *head);
+unsigned sn__http_server_check(
+		const struct sn_http_server *server, const struct sn_http1_head *head);
 /** Copy the head (@n bytes at @from) into the exchange and cut it into strings, so that the input
  * may go. */
 SN_MUST_USE int sn__exchange_keep_head(struct sn_exchange *x, const char *from, size_t n);

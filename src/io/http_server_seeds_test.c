@@ -382,7 +382,8 @@ static void one(uint64_t seed, bool single)
 	now = sn__sim_now_ns(w.sim);
 	(void)sn__sim_run(w.sim, now + (w.hostile ? below(4000) : 600000) * SN_NS_PER_MS);
 	if (single)
-		print_message("%u exchanges, %u answers read, %u open\n", w.n_jobs, w.answers, w.n_open);
+		print_message("%u exchanges, %u answers read, %u open\n", w.n_jobs, w.answers,
+				w.n_open);
 	if (!w.hostile) {
 		assert_int_equal(w.answers, w.last_id);
 		assert_int_equal(w.n_open, 0);

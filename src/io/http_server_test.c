@@ -20,8 +20,9 @@ struct peer {
 
 static void peer_want(struct peer *p)
 {
-	sn__stream_want(p->s, (p->out.len > 0 ? SN_WRITABLE : 0u) |
-			(p->hold || p->eof ? 0u : SN_READABLE));
+	sn__stream_want(p->s,
+			(p->out.len > 0 ? SN_WRITABLE : 0u) |
+					(p->hold || p->eof ? 0u : SN_READABLE));
 }
 
 static void peer_write(struct peer *p)
@@ -259,8 +260,7 @@ static void handle_streams(struct sn_exchange *x, const char *path)
 			service.pour_size = 30000000;
 		service.to_write = service.pour_size;
 		sn_exchange_on_drain(x, pour, NULL);
-		assert_int_equal(sn_exchange_start(x, 200, NULL, 0,
-				(int64_t)service.pour_size), 0);
+		assert_int_equal(sn_exchange_start(x, 200, NULL, 0, (int64_t)service.pour_size), 0);
 		pour(x, NULL);
 	} else {
 		respond(x, 404, "no");
@@ -312,7 +312,8 @@ static void serve(struct world *w, const struct sn_http_server_config *with)
 	if (w->sim != NULL)
 		config.addr = world_addr("127.0.0.1:8080");
 	service = (struct service){.w = w};
-	assert_int_equal(sn__http_server_open(w->a, &config, handler, NULL, &service.server, NULL), 0);
+	assert_int_equal(sn__http_server_open(w->a, &config, handler, NULL, &service.server, NULL),
+			0);
 	service.addr = *sn__http_server_addr(service.server);
 	assert_true(sn__addr_port(&service.addr) != 0);
 }
@@ -344,67 +345,102 @@ struct talk {
 static void talks(void **state)
 {
 	static const struct talk table[] = {
-		{"GET /hello" H "\r\n", HI, false},
-		{"GET /hello?a=b" H "Connection: close\r\n\r\n",
-			TEXT "Content-Length: 2\r\nConnection: close\r\n\r\nhi", true},
-		{"GET http://localhost/hello?a=b" H "\r\n", HI, false},
-		{"GET http://localhost" H "\r\n", "HTTP/1.1 404 Not Found\r\n"
-			"Content-Type: text/plain\r\nContent-Length: 2\r\n\r\nno", false},
-		{"GET /hello HTTP/1.0\r\n\r\n",
-			TEXT "Content-Length: 2\r\nConnection: close\r\n\r\nhi", true},
-		{"GET /hello HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-			TEXT "Content-Length: 2\r\nConnection: keep-alive\r\n\r\nhi", false},
-		{"HEAD /hello" H "\r\nGET /hello" H "\r\n", TEXT "Content-Length: 2\r\n\r\n" HI, false},
-		{"GET /hello" H "\r\nGET /header" H "X-Value:  v w \r\n\r\nGET /later" H
-			"\r\nGET /empty" H "\r\nGET /hello" H "\r\n",
-			HI TEXT "Content-Length: 3\r\n\r\nv w" TEXT "Content-Length: 5\r\n\r\nlater"
-			"HTTP/1.1 204 No Content\r\n\r\n" HI, false},
-		{"POST /all" H "Content-Length: 3\r\n\r\nabcGET /hello" H "\r\n",
-			OK "Content-Length: 3\r\n\r\nabc" HI, false},
-		{"POST /all" H "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n"
-			"GET /hello" H "\r\n", OK "Content-Length: 4\r\n\r\nabcd" HI, false},
-		{"POST /all" H "\r\n", OK "Content-Length: 0\r\n\r\n", false},
-		{"POST /all" H "Content-Length: 1001\r\n\r\n", "HTTP/1.1 413 Content Too Large\r\n"
-			"Content-Type: text/plain\r\nContent-Length: 45\r\nConnection: close\r\n\r\n"
-			"413 Content Too Large: the body is too large\n", true},
-		{"POST /echo" H "Content-Length: 3\r\n\r\nabc",
-			OK "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", false},
-		{"GET /chunked" H "\r\n", OK "Transfer-Encoding: chunked\r\n\r\n"
-			"1\r\na\r\n2\r\nbc\r\n0\r\nX-Sum: 3\r\n\r\n", false},
-		{"HEAD /chunked" H "\r\nGET /hello" H "\r\n",
-			OK "Transfer-Encoding: chunked\r\n\r\n" HI, false},
-		{"GET /chunked HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-			OK "Connection: close\r\n\r\nabc", true},
-		{"GET /sized" H "\r\n", OK "Content-Length: 3\r\n\r\nabc", false},
-		{"HEAD /sized" H "\r\n", OK "Content-Length: 3\r\n\r\n", false},
-		/* answered without reading: the body is dropped */
-		{"POST /hello" H "Content-Length: 5\r\n\r\nabcdeGET /hello" H "\r\n", HI HI, false},
-		{"POST /hello" H "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /hello" H
-			"\r\n", HI HI, false},
-		{"POST /hello" H "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n",
-			TEXT "Content-Length: 2\r\nConnection: close\r\n\r\nhi", true},
-		{"POST /all" H "Expect: 100-continue\r\nContent-Length: 1001\r\n\r\n",
-			"HTTP/1.1 413 Content Too Large\r\n"
-			"Content-Type: text/plain\r\nContent-Length: 45\r\nConnection: close\r\n\r\n"
-			"413 Content Too Large: the body is too large\n", true},
-		/* refused */
-		{"GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n"
-			"Content-Length: 25\r\nConnection: close\r\n\r\n400 Bad Request: no Host\n", true},
-		{"HEAD /\r\n", "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n"
-			"Content-Length: 40\r\nConnection: close\r\n\r\n"
-			"400 Bad Request: malformed request line\n", true},
-		{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/1.1 505 HTTP Version Not Supported\r\n"
-			"Content-Type: text/plain\r\nContent-Length: 59\r\nConnection: close\r\n\r\n"
-			"505 HTTP Version Not Supported: HTTP version not supported\n", true},
-		{"CONNECT a:1" H "\r\n", "HTTP/1.1 501 Not Implemented\r\n"
-			"Content-Type: text/plain\r\nContent-Length: 46\r\nConnection: close\r\n\r\n"
-			"501 Not Implemented: CONNECT is not supported\n", true},
-		{"POST /all" H "Transfer-Encoding: chunked\r\n\r\nx\r\n", "HTTP/1.1 400 Bad Request\r\n"
-			"Content-Type: text/plain\r\nContent-Length: 38\r\nConnection: close\r\n\r\n"
-			"400 Bad Request: malformed chunk size\n", true},
-		{"GET /hello" H "\r\nGARBAGE\r\n\r\n", HI "HTTP/1.1 400 Bad Request\r\n"
-			"Content-Type: text/plain\r\nContent-Length: 40\r\nConnection: close\r\n\r\n"
-			"400 Bad Request: malformed request line\n", true},
+			{"GET /hello" H "\r\n", HI, false},
+			{"GET /hello?a=b" H "Connection: close\r\n\r\n",
+					TEXT "Content-Length: 2\r\nConnection: close\r\n\r\nhi",
+					true},
+			{"GET http://localhost/hello?a=b" H "\r\n", HI, false},
+			{"GET http://localhost" H "\r\n",
+					"HTTP/1.1 404 Not Found\r\n"
+					"Content-Type: text/plain\r\nContent-Length: 2\r\n\r\nno",
+					false},
+			{"GET /hello HTTP/1.0\r\n\r\n",
+					TEXT "Content-Length: 2\r\nConnection: close\r\n\r\nhi",
+					true},
+			{"GET /hello HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+					TEXT
+					"Content-Length: 2\r\nConnection: keep-alive\r\n\r\nhi",
+					false},
+			{"HEAD /hello" H "\r\nGET /hello" H "\r\n",
+					TEXT "Content-Length: 2\r\n\r\n" HI, false},
+			{"GET /hello" H "\r\nGET /header" H "X-Value:  v w \r\n\r\nGET /later" H
+			 "\r\nGET /empty" H "\r\nGET /hello" H "\r\n",
+					HI TEXT "Content-Length: 3\r\n\r\nv w" TEXT
+						"Content-Length: 5\r\n\r\nlater"
+						"HTTP/1.1 204 No Content\r\n\r\n" HI,
+					false},
+			{"POST /all" H "Content-Length: 3\r\n\r\nabcGET /hello" H "\r\n",
+					OK "Content-Length: 3\r\n\r\nabc" HI, false},
+			{"POST /all" H
+			 "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n"
+			 "GET /hello" H "\r\n",
+					OK "Content-Length: 4\r\n\r\nabcd" HI, false},
+			{"POST /all" H "\r\n", OK "Content-Length: 0\r\n\r\n", false},
+			{"POST /all" H "Content-Length: 1001\r\n\r\n",
+					"HTTP/1.1 413 Content Too Large\r\n"
+					"Content-Type: text/plain\r\nContent-Length: 45\r\nConnection: close\r\n\r\n"
+					"413 Content Too Large: the body is too large\n",
+					true},
+			{"POST /echo" H "Content-Length: 3\r\n\r\nabc",
+					OK
+					"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+					false},
+			{"GET /chunked" H "\r\n",
+					OK "Transfer-Encoding: chunked\r\n\r\n"
+					   "1\r\na\r\n2\r\nbc\r\n0\r\nX-Sum: 3\r\n\r\n",
+					false},
+			{"HEAD /chunked" H "\r\nGET /hello" H "\r\n",
+					OK "Transfer-Encoding: chunked\r\n\r\n" HI, false},
+			{"GET /chunked HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+					OK "Connection: close\r\n\r\nabc", true},
+			{"GET /sized" H "\r\n", OK "Content-Length: 3\r\n\r\nabc", false},
+			{"HEAD /sized" H "\r\n", OK "Content-Length: 3\r\n\r\n", false},
+			/* answered without reading: the body is dropped */
+			{"POST /hello" H "Content-Length: 5\r\n\r\nabcdeGET /hello" H "\r\n", HI HI,
+					false},
+			{"POST /hello" H
+			 "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /hello" H
+			 "\r\n",
+					HI HI, false},
+			{"POST /hello" H "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+					TEXT "Content-Length: 2\r\nConnection: close\r\n\r\nhi",
+					true},
+			{"POST /all" H "Expect: 100-continue\r\nContent-Length: 1001\r\n\r\n",
+					"HTTP/1.1 413 Content Too Large\r\n"
+					"Content-Type: text/plain\r\nContent-Length: 45\r\nConnection: close\r\n\r\n"
+					"413 Content Too Large: the body is too large\n",
+					true},
+			/* refused */
+			{"GET / HTTP/1.1\r\n\r\n",
+					"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n"
+					"Content-Length: 25\r\nConnection: close\r\n\r\n400 Bad Request: no Host\n",
+					true},
+			{"HEAD /\r\n",
+					"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n"
+					"Content-Length: 40\r\nConnection: close\r\n\r\n"
+					"400 Bad Request: malformed request line\n",
+					true},
+			{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+					"HTTP/1.1 505 HTTP Version Not Supported\r\n"
+					"Content-Type: text/plain\r\nContent-Length: 59\r\nConnection: close\r\n\r\n"
+					"505 HTTP Version Not Supported: HTTP version not supported\n",
+					true},
+			{"CONNECT a:1" H "\r\n",
+					"HTTP/1.1 501 Not Implemented\r\n"
+					"Content-Type: text/plain\r\nContent-Length: 46\r\nConnection: close\r\n\r\n"
+					"501 Not Implemented: CONNECT is not supported\n",
+					true},
+			{"POST /all" H "Transfer-Encoding: chunked\r\n\r\nx\r\n",
+					"HTTP/1.1 400 Bad Request\r\n"
+					"Content-Type: text/plain\r\nContent-Length: 38\r\nConnection: close\r\n\r\n"
+					"400 Bad Request: malformed chunk size\n",
+					true},
+			{"GET /hello" H "\r\nGARBAGE\r\n\r\n",
+					HI
+					"HTTP/1.1 400 Bad Request\r\n"
+					"Content-Type: text/plain\r\nContent-Length: 40\r\nConnection: close\r\n\r\n"
+					"400 Bad Request: malformed request line\n",
+					true},
 	};
 	struct world *w = *state;
 
@@ -556,7 +592,7 @@ static void respond_large(void **state)
 static void bad_answers(void **state)
 {
 	static const struct sn_header bad[] = {{"Content-Length", "3"}, {"Transfer-Encoding", "x"},
-		{"Connection", "keep-alive"}, {"A b", "c"}, {"A", "b\nc"}};
+			{"Connection", "keep-alive"}, {"A b", "c"}, {"A", "b\nc"}};
 	static const struct sn_header good[] = {{"Connection", "close"}, {"Date", "x"}};
 	struct world *w = *state;
 	struct peer p;
@@ -595,28 +631,28 @@ static void origins(void **state)
 	static const char *const hosts[] = {"my.host", "other:81", NULL};
 	static const struct sn_http_server_config config = {.check_origin = true, .hosts = hosts};
 	static const struct guard table[] = {
-		{"Host: localhost\r\n", 200},
-		{"Host: LOCALHOST:123\r\n", 200},
-		{"Host: 127.0.0.1:80\r\n", 200},
-		{"Host: 127.1.2.3\r\n", 200},
-		{"Host: [::1]:80\r\n", 200},
-		{"Host: [::1]\r\n", 200},
-		{"Host: my.host:1\r\n", 200},
-		{"Host: other:81\r\n", 200},
-		{"Host: other:82\r\n", 421},
-		{"Host: evil.example\r\n", 421},
-		{"Host: 10.0.0.1\r\n", 421},
-		{"Host: localhost.evil\r\n", 421},
-		{"Host: 127.0.0.1.evil\r\n", 421},
-		{"Host:\r\n", 421},
-		{"Host: localhost\r\nOrigin: http://evil.example\r\n", 403},
-		{"Host: localhost\r\nOrigin: null\r\n", 403},
-		{"Host: localhost:8\r\nOrigin: http://localhost:8\r\n", 200},
-		{"Host: localhost:8\r\nOrigin: http://localhost:9\r\n", 403},
-		{"Host: localhost\r\nSec-Fetch-Site: cross-site\r\n", 403},
-		{"Host: localhost\r\nSec-Fetch-Site: same-site\r\n", 403},
-		{"Host: localhost\r\nSec-Fetch-Site: same-origin\r\n", 200},
-		{"Host: localhost\r\nSec-Fetch-Site: none\r\n", 200},
+			{"Host: localhost\r\n", 200},
+			{"Host: LOCALHOST:123\r\n", 200},
+			{"Host: 127.0.0.1:80\r\n", 200},
+			{"Host: 127.1.2.3\r\n", 200},
+			{"Host: [::1]:80\r\n", 200},
+			{"Host: [::1]\r\n", 200},
+			{"Host: my.host:1\r\n", 200},
+			{"Host: other:81\r\n", 200},
+			{"Host: other:82\r\n", 421},
+			{"Host: evil.example\r\n", 421},
+			{"Host: 10.0.0.1\r\n", 421},
+			{"Host: localhost.evil\r\n", 421},
+			{"Host: 127.0.0.1.evil\r\n", 421},
+			{"Host:\r\n", 421},
+			{"Host: localhost\r\nOrigin: http://evil.example\r\n", 403},
+			{"Host: localhost\r\nOrigin: null\r\n", 403},
+			{"Host: localhost:8\r\nOrigin: http://localhost:8\r\n", 200},
+			{"Host: localhost:8\r\nOrigin: http://localhost:9\r\n", 403},
+			{"Host: localhost\r\nSec-Fetch-Site: cross-site\r\n", 403},
+			{"Host: localhost\r\nSec-Fetch-Site: same-site\r\n", 403},
+			{"Host: localhost\r\nSec-Fetch-Site: same-origin\r\n", 200},
+			{"Host: localhost\r\nSec-Fetch-Site: none\r\n", 200},
 	};
 	struct world *w = *state;
 
@@ -625,7 +661,8 @@ static void origins(void **state)
 		char text[200], status[30];
 		struct peer p;
 
-		(void)snprintf(text, sizeof(text), "GET /hello HTTP/1.1\r\n%s\r\n", table[i].headers);
+		(void)snprintf(text, sizeof(text), "GET /hello HTTP/1.1\r\n%s\r\n",
+				table[i].headers);
 		(void)snprintf(status, sizeof(status), "HTTP/1.1 %u ", table[i].status);
 		peer_open(w, &p, &service.addr, text);
 		peer_expect(&p, status);
@@ -644,14 +681,15 @@ static uint64_t ms_between(uint64_t from_ns, uint64_t to_ns)
 static void timeouts(void **state)
 {
 	static const struct sn_http_server_config config = {
-		.head_timeout_ms = 1000, .idle_timeout_ms = 5000};
+			.head_timeout_ms = 1000, .idle_timeout_ms = 5000};
 	struct world *w = *state;
 	uint64_t start = sn__loop_clock_ns(w->a);
 	struct peer p;
 
 	serve(w, &config);
 	peer_open(w, &p, &service.addr, "GET /hel");
-	peer_expect(&p, "HTTP/1.1 408 Request Timeout\r\nContent-Type: text/plain\r\n"
+	peer_expect(&p,
+			"HTTP/1.1 408 Request Timeout\r\nContent-Type: text/plain\r\n"
 			"Content-Length: 54\r\nConnection: close\r\n\r\n"
 			"408 Request Timeout: the request did not come in time\n");
 	assert_in_range(ms_between(start, p.heard_ns), 1000, 1020);
@@ -812,11 +850,13 @@ static void hand_over(void **state)
 	struct peer p;
 
 	service = (struct service){.w = w};
-	assert_int_equal(sn__http_server_open(w->a, &config, upgrader, NULL, &service.server, NULL), 0);
+	assert_int_equal(sn__http_server_open(w->a, &config, upgrader, NULL, &service.server, NULL),
+			0);
 	service.addr = *sn__http_server_addr(service.server);
 	peer_open(w, &p, &service.addr,
 			"GET /" H "Connection: upgrade\r\nUpgrade: echo\r\n\r\nraw bytes");
-	peer_expect(&p, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
+	peer_expect(&p,
+			"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
 			"Upgrade: echo\r\n\r\nraw bytes");
 	while (service.closes == 0)
 		(void)sn__loop_run(w->a, SN_RUN_ONCE);
@@ -842,8 +882,9 @@ static void steady_state_allocates_nothing(void **state)
 		peer_send(&p, "POST /all" H "Content-Length: 3\r\n\r\nabc");
 		peer_expect(&p, OK "Content-Length: 3\r\n\r\nabc");
 		peer_send(&p, "GET /chunked" H "\r\n");
-		peer_expect(&p, OK "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n"
-				"X-Sum: 3\r\n\r\n");
+		peer_expect(&p,
+				OK "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n"
+				   "X-Sum: 3\r\n\r\n");
 	}
 	assert_int_equal(sn__mem_count() - before, 0);
 	peer_close(&p);
@@ -882,29 +923,30 @@ static void faults_break_only_what_they_must(void **state)
 
 #define EVERY(test) \
 	cmocka_unit_test_setup_teardown(test, world_uv, world_close), \
-	cmocka_unit_test_setup_teardown(test, world_sim, world_close), \
-	cmocka_unit_test_setup_teardown(test, world_rough, world_close)
+			cmocka_unit_test_setup_teardown(test, world_sim, world_close), \
+			cmocka_unit_test_setup_teardown(test, world_rough, world_close)
 #define SIM(test) cmocka_unit_test_setup_teardown(test, world_sim, world_close)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		EVERY(talks),
-		EVERY(continue_and_half_close),
-		SIM(broken_by_handler),
-		cmocka_unit_test_setup_teardown(broken_by_handler, world_uv, world_close),
-		EVERY(client_goes_away),
-		EVERY(pressure_both_ways),
-		EVERY(respond_large),
-		EVERY(bad_answers),
-		SIM(origins),
-		SIM(timeouts),
-		SIM(limits),
-		EVERY(connections_are_bounded),
-		EVERY(close_is_graceful),
-		SIM(hand_over),
-		cmocka_unit_test_setup_teardown(steady_state_allocates_nothing, world_uv, world_close),
-		SIM(faults_break_only_what_they_must),
+			EVERY(talks),
+			EVERY(continue_and_half_close),
+			SIM(broken_by_handler),
+			cmocka_unit_test_setup_teardown(broken_by_handler, world_uv, world_close),
+			EVERY(client_goes_away),
+			EVERY(pressure_both_ways),
+			EVERY(respond_large),
+			EVERY(bad_answers),
+			SIM(origins),
+			SIM(timeouts),
+			SIM(limits),
+			EVERY(connections_are_bounded),
+			EVERY(close_is_graceful),
+			SIM(hand_over),
+			cmocka_unit_test_setup_teardown(
+					steady_state_allocates_nothing, world_uv, world_close),
+			SIM(faults_break_only_what_they_must),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -174,8 +174,8 @@ static void flush(struct sn_ws *ws)
 
 /* ---- wslay's side ---- */
 
-static ssize_t on_wslay_recv(wslay_event_context_ptr ctx, uint8_t *data, size_t len, int flags,
-		void *arg)
+static ssize_t on_wslay_recv(
+		wslay_event_context_ptr ctx, uint8_t *data, size_t len, int flags, void *arg)
 {
 	struct sn_ws *ws = arg;
 	ssize_t n;
@@ -199,7 +199,8 @@ static ssize_t on_wslay_recv(wslay_event_context_ptr ctx, uint8_t *data, size_t 
 		return -1;
 	}
 	if (n == 0)
-		sn__ws_fail(ws, SN_E_EOF, 1006, "the peer closed the connection without a close frame");
+		sn__ws_fail(ws, SN_E_EOF, 1006,
+				"the peer closed the connection without a close frame");
 	else
 		sn__ws_fail(ws, (int)n, 0, "the connection broke");
 	wslay_event_set_error(ctx, WSLAY_ERR_CALLBACK_FAILURE);
@@ -207,8 +208,8 @@ static ssize_t on_wslay_recv(wslay_event_context_ptr ctx, uint8_t *data, size_t 
 }
 
 /* Answers to ping and close: they go into our queue at once. */
-static ssize_t on_wslay_send(wslay_event_context_ptr ctx, const uint8_t *data, size_t len, int flags,
-		void *arg)
+static ssize_t on_wslay_send(
+		wslay_event_context_ptr ctx, const uint8_t *data, size_t len, int flags, void *arg)
 {
 	struct sn_ws *ws = arg;
 	struct sn_ws_frame *frame = frame_raw(data, len, 0);
@@ -279,8 +280,8 @@ static void on_frame_chunk(wslay_event_context_ptr ctx,
 		refuse_message(ws, WSLAY_CODE_INTERNAL_SERVER_ERROR, SN_E_NOMEM, "out of memory");
 }
 
-static void on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_msg_recv_arg *m,
-		void *arg)
+static void on_message(
+		wslay_event_context_ptr ctx, const struct wslay_event_on_msg_recv_arg *m, void *arg)
 {
 	struct sn_ws *ws = arg;
 	struct sn_str data;
@@ -304,12 +305,12 @@ static void on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_
 }
 
 static const struct wslay_event_callbacks callbacks = {
-	.recv_callback = on_wslay_recv,
-	.send_callback = on_wslay_send,
-	.genmask_callback = on_wslay_mask,
-	.on_frame_recv_start_callback = on_frame_start,
-	.on_frame_recv_chunk_callback = on_frame_chunk,
-	.on_msg_recv_callback = on_message,
+		.recv_callback = on_wslay_recv,
+		.send_callback = on_wslay_send,
+		.genmask_callback = on_wslay_mask,
+		.on_frame_recv_start_callback = on_frame_start,
+		.on_frame_recv_chunk_callback = on_frame_chunk,
+		.on_msg_recv_callback = on_message,
 };
 
 /* ---- life ---- */
@@ -469,7 +470,8 @@ static void step_ended(struct sn_ws *ws)
 	/* The peer did wrong and may be in the middle of it: closing now would reset the connection
 	 * and take our close frame from it. */
 	if (!ws->shut) {
-		sn__timer_start(ws->loop, &ws->timer, sn_ms_to_ns(ws->opts.close_timeout_ms), on_timer);
+		sn__timer_start(ws->loop, &ws->timer, sn_ms_to_ns(ws->opts.close_timeout_ms),
+				on_timer);
 		ws->state = WS_LINGER;
 		ws->shut = true;
 		if (sn__stream_shutdown(ws->stream) < 0)
@@ -501,7 +503,8 @@ static void step_linger(struct sn_ws *ws)
 /* A frame that is malformed in itself: wslay gives up and would send a close frame without code. */
 static void malformed_frame(struct sn_ws *ws)
 {
-	static const char code[2] = {WSLAY_CODE_PROTOCOL_ERROR >> 8, (char)(WSLAY_CODE_PROTOCOL_ERROR & 255)};
+	static const char code[2] = {
+			WSLAY_CODE_PROTOCOL_ERROR >> 8, (char)(WSLAY_CODE_PROTOCOL_ERROR & 255)};
 	struct sn_ws_frame *frame = NULL;
 	uint8_t mask[4];
 
@@ -709,10 +712,11 @@ void sn__ws_close(struct sn_ws *ws, unsigned code, const char *reason)
 	if (ws->state == WS_OPENING) {
 		sn__ws_fail(ws, SN_E_CLOSED, 0, "closed before it was open");
 	} else if (wslay_event_queue_close(ws->ctx, (uint16_t)code, (const uint8_t *)why.ptr,
-				SN_MIN(why.len, (size_t)122)) == WSLAY_ERR_NOMEM) {
+				   SN_MIN(why.len, (size_t)122)) == WSLAY_ERR_NOMEM) {
 		sn__ws_fail(ws, SN_E_NOMEM, 0, "out of memory");
 	} else {
-		sn__timer_start(ws->loop, &ws->timer, sn_ms_to_ns(ws->opts.close_timeout_ms), on_timer);
+		sn__timer_start(ws->loop, &ws->timer, sn_ms_to_ns(ws->opts.close_timeout_ms),
+				on_timer);
 	}
 	sn__ws_kick(ws);
 }

@@ -30,23 +30,24 @@ struct sn_ws_ops {
 	void (*on_drain)(struct sn_ws *ws, void *arg);
 };
 struct sn_ws_options {
-	size_t max_message;      /* bytes; 0: 16 MiB -> close 1009 */
-	size_t max_queue;        /* bytes waiting to be sent; 0: 64 MiB */
-	uint32_t open_timeout_ms; /* clients: connect and handshake; 0: 5000 */
-	uint32_t ping_ms;        /* keep-alive ping interval, two missed pongs close; 0: off */
+	size_t max_message;        /* bytes; 0: 16 MiB -> close 1009 */
+	size_t max_queue;          /* bytes waiting to be sent; 0: 64 MiB */
+	uint32_t open_timeout_ms;  /* clients: connect and handshake; 0: 5000 */
+	uint32_t ping_ms;          /* keep-alive ping interval, two missed pongs close; 0: off */
 	uint32_t close_timeout_ms; /* for the peer's close frame; 0: 1000 */
 };
 /** Connect and upgrade. @url: ws:// or wss://; @tls: for wss (NULL: default verification).
  * on_open or on_close follows, never before this returned. SN_E_INVALID (url; err says where). */
 SN_MUST_USE int sn__ws_connect(struct sn_loop *loop, const char *url, struct sn_tls *tls,
-		const struct sn_ws_options *opts /* may be NULL */, const struct sn_ws_ops *ops, void *arg,
-		struct sn_ws **ret_ws, struct sn_error *err);
+		const struct sn_ws_options *opts /* may be NULL */, const struct sn_ws_ops *ops,
+		void *arg, struct sn_ws **ret_ws, struct sn_error *err);
 /** Answer an upgrade request with 101 and take its connection over (on_close of the exchange follows).
  * SN_E_PROTOCOL when it is not a WebSocket handshake (the exchange is then still to be answered, e.g.
  * by sn__ws_refuse(); err says what is wrong), SN_E_NOMEM (the same), SN_E_RESET (it broke: its
  * on_close follows). */
 SN_MUST_USE int sn__ws_accept(struct sn_exchange *x, const struct sn_ws_options *opts,
-		const struct sn_ws_ops *ops, void *arg, struct sn_ws **ret_ws, struct sn_error *err);
+		const struct sn_ws_ops *ops, void *arg, struct sn_ws **ret_ws,
+		struct sn_error *err);
 /** Answer an exchange that sn__ws_accept() refused with SN_E_PROTOCOL: 400, 405 or 426. */
 void sn__ws_refuse(struct sn_exchange *x);
 /** A message encoded once (unmasked server frame) for any number of receivers; counted. */

@@ -17,7 +17,7 @@
 enum ws_state {
 	WS_OPENING, /* ws->opening */
 	WS_OPEN,
-	WS_LINGER,  /* failed; the close frame is out, the peer may still be sending */
+	WS_LINGER, /* failed; the close frame is out, the peer may still be sending */
 	WS_GONE,
 };
 
@@ -34,22 +34,22 @@ struct sn_ws {
 	uint8_t state;
 	bool is_client;
 	bool pumping, aborted;
-	bool rest, again;  /* pump once more: input is left; something was sent or closed */
-	bool closing;      /* we have queued a close frame */
-	bool full;         /* the queue passed its half */
-	bool collecting;   /* the present frame belongs to a message */
-	bool shut;         /* our side of the stream has ended */
-	bool heard;        /* since the last ping */
-	uint8_t missed;    /* pings */
-	int failed;        /* why it broke; the sentence is in err */
+	bool rest, again;     /* pump once more: input is left; something was sent or closed */
+	bool closing;         /* we have queued a close frame */
+	bool full;            /* the queue passed its half */
+	bool collecting;      /* the present frame belongs to a message */
+	bool shut;            /* our side of the stream has ended */
+	bool heard;           /* since the last ping */
+	uint8_t missed;       /* pings */
+	int failed;           /* why it broke; the sentence is in err */
 	struct sn_error *err; /* may be NULL */
-	struct sn_buf in;  /* came behind the handshake */
-	struct sn_buf out; /* to be sent before the queue: the handshake */
-	struct sn_buf msg; /* being assembled */
+	struct sn_buf in;     /* came behind the handshake */
+	struct sn_buf out;    /* to be sent before the queue: the handshake */
+	struct sn_buf msg;    /* being assembled */
 	/* frames to be sent: a ring */
 	struct sn_ws_frame **queue;
 	unsigned q_first, q_n, q_cap; /* q_cap: a power of two or 0 */
-	size_t q_sent;     /* of the first */
+	size_t q_sent;                /* of the first */
 	size_t q_bytes;
 	size_t read_bytes; /* in this pump */
 	struct sn_timer timer;

@@ -8,7 +8,13 @@
 
 #define READ_SIZE 4096
 
-enum opening_step { OPENING_RESOLVE, OPENING_RESOLVED, OPENING_CONNECT, OPENING_TLS, OPENING_ANSWER };
+enum opening_step {
+	OPENING_RESOLVE,
+	OPENING_RESOLVED,
+	OPENING_CONNECT,
+	OPENING_TLS,
+	OPENING_ANSWER
+};
 
 struct ws_opening {
 	struct sn_ws *ws;
@@ -21,7 +27,7 @@ struct ws_opening {
 	uint16_t port;
 	uint8_t step;
 	int resolve_status;
-	unsigned events;    /* of the stream, not yet looked at */
+	unsigned events; /* of the stream, not yet looked at */
 	unsigned next_addr;
 	char key[SN_WS_KEY_LEN + 1];
 };
@@ -49,7 +55,7 @@ static void on_open_timeout(struct sn_timer *t)
 {
 	struct sn_ws *ws = SN_CONTAINER_OF(t, struct sn_ws, timer);
 	static const char *const doing[] = {"resolving the name", "connecting", "connecting",
-		"the TLS handshake", "the WebSocket handshake"};
+			"the TLS handshake", "the WebSocket handshake"};
 
 	sn__ws_fail(ws, SN_E_TIMEOUT, 0, "%s:%u: %s took longer than %u ms", ws->opening->host,
 			ws->opening->port, doing[ws->opening->step], ws->opts.open_timeout_ms);
@@ -65,7 +71,8 @@ static void connect_next(struct sn_ws *ws, const struct sn_error *last)
 	while (o->next_addr < o->resolve.n_addrs) {
 		const struct sn_addr *addr = &o->resolve.addrs[o->next_addr++];
 
-		if (sn__stream_connect(ws->loop, addr, on_opening_stream, ws, &ws->stream, &err) == 0) {
+		if (sn__stream_connect(ws->loop, addr, on_opening_stream, ws, &ws->stream, &err) ==
+				0) {
 			o->step = OPENING_CONNECT;
 			return;
 		}
@@ -160,7 +167,8 @@ static bool parse_answer(struct sn_ws *ws)
 
 	do {
 		e = sn__http1_next(&o->parser, sn__buf_str(&ws->in), &used);
-		if (e == SN_HTTP1_HEAD && sn__ws_check_response(&o->parser.head, o->key, &err) < 0) {
+		if (e == SN_HTTP1_HEAD &&
+				sn__ws_check_response(&o->parser.head, o->key, &err) < 0) {
 			sn__ws_fail(ws, err.code, err.foreign, "%s", err.text);
 			return false;
 		}
@@ -187,7 +195,8 @@ static bool read_answer(struct sn_ws *ws)
 		if (n == SN_E_AGAIN)
 			return false;
 		if (n == 0)
-			sn__ws_fail(ws, SN_E_EOF, 0, "the peer closed the connection during the handshake");
+			sn__ws_fail(ws, SN_E_EOF, 0,
+					"the peer closed the connection during the handshake");
 		else if (n < 0)
 			sn__ws_fail(ws, (int)n, 0, "the connection broke during the handshake");
 		if (n <= 0)
@@ -263,7 +272,8 @@ static int fill_opening(struct sn_ws *ws, const struct sn_url *url, struct sn_tl
 	o->authority = sn__strndup(url->authority.ptr, url->authority.len);
 	/* "" and "?query" lack the path. */
 	if (target.len == 0 || target.ptr[0] != '/')
-		o->target = sn__asprintf("/%.*s", (int)target.len, target.len > 0 ? target.ptr : "");
+		o->target = sn__asprintf(
+				"/%.*s", (int)target.len, target.len > 0 ? target.ptr : "");
 	else
 		o->target = sn__strndup(target.ptr, target.len);
 	if (o->host == NULL || o->authority == NULL || o->target == NULL)
@@ -287,15 +297,16 @@ int sn__ws_connect(struct sn_loop *loop, const char *text, struct sn_tls *tls,
 	if (r < 0)
 		return SN_E_INVALID;
 	if (!url.websocket)
-		return sn__error_set(err, SN_E_INVALID, "URL \"%.120s\": must begin with ws:// or wss://",
-				text);
+		return sn__error_set(err, SN_E_INVALID,
+				"URL \"%.120s\": must begin with ws:// or wss://", text);
 	r = sn__ws_new(loop, true, opts, ops, arg, &ws);
 	if (r < 0)
 		return sn__error_set(err, r, "%s", sn_strerror(r));
 	ws->opening = sn__calloc(1, sizeof(*ws->opening));
 	r = ws->opening != NULL ? fill_opening(ws, &url, tls) : SN_E_NOMEM;
 	if (r == 0)
-		r = sn__resolve(loop, &ws->opening->resolve, ws->opening->host, url.port, on_resolved);
+		r = sn__resolve(loop, &ws->opening->resolve, ws->opening->host, url.port,
+				on_resolved);
 	if (r < 0) {
 		sn__ws_free(ws);
 		return sn__error_set(err, r, "%s", sn_strerror(r));
@@ -312,9 +323,9 @@ int sn__ws_accept(struct sn_exchange *x, const struct sn_ws_options *opts,
 {
 	char accept[SN_WS_ACCEPT_LEN + 1];
 	const struct sn_header headers[] = {
-		{"Upgrade", "websocket"},
-		{"Connection", "Upgrade"},
-		{"Sec-WebSocket-Accept", accept},
+			{"Upgrade", "websocket"},
+			{"Connection", "Upgrade"},
+			{"Sec-WebSocket-Accept", accept},
 	};
 	struct sn_str key;
 	struct sn_ws *ws;
@@ -336,7 +347,8 @@ int sn__ws_accept(struct sn_exchange *x, const struct sn_ws_options *opts,
 	}
 	if (r < 0) {
 		sn__ws_free(ws);
-		return sn__error_set(err, r, "the handshake cannot be answered: %s", sn_strerror(r));
+		return sn__error_set(
+				err, r, "the handshake cannot be answered: %s", sn_strerror(r));
 	}
 	sn__ws_opened(ws);
 	sn__ws_kick(ws);
@@ -347,16 +359,16 @@ int sn__ws_accept(struct sn_exchange *x, const struct sn_ws_options *opts,
 void sn__ws_refuse(struct sn_exchange *x)
 {
 	static const struct sn_header headers[] = {
-		{"Content-Type", "text/plain"},
-		{"Connection", "close"},
-		{"Upgrade", "websocket"},
-		{"Sec-WebSocket-Version", "13"},
+			{"Content-Type", "text/plain"},
+			{"Connection", "close"},
+			{"Upgrade", "websocket"},
+			{"Sec-WebSocket-Version", "13"},
 	};
 	struct sn_error err = {.text = "not a WebSocket handshake"};
 	struct sn_str key;
 	unsigned status;
 
 	(void)!sn__ws_check_request(sn__exchange_head(x), &key, &status, &err);
-	(void)!sn_exchange_respond(x, status, headers, status == 426 ? 4 : 2, err.text,
-			strlen(err.text));
+	(void)!sn_exchange_respond(
+			x, status, headers, status == 426 ? 4 : 2, err.text, strlen(err.text));
 }

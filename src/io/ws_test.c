@@ -36,7 +36,8 @@ static void on_message(struct sn_ws *ws, bool text, struct sn_str data, void *ar
 	s->bytes += data.len;
 	if (!s->quiet)
 		assert_int_equal(sn__buf_printf(&s->got, "%c:%.*s\n", text ? 't' : 'b',
-				(int)SN_MIN(data.len, (size_t)100), data.ptr), 0);
+						 (int)SN_MIN(data.len, (size_t)100), data.ptr),
+				0);
 	if (s->abort_on_message) {
 		sn__ws_abort(ws);
 		s->ws = NULL;
@@ -94,7 +95,7 @@ static void handler(struct sn_exchange *x, void *arg)
 static void serve(struct world *w)
 {
 	struct sn_http_server_config config = {
-		.addr = world_addr(w->sim != NULL ? "127.0.0.1:8080" : "127.0.0.1:0")};
+			.addr = world_addr(w->sim != NULL ? "127.0.0.1:8080" : "127.0.0.1:0")};
 
 	client = server = (struct side){0};
 	sn__buf_init(&client.got, 1 << 24);
@@ -125,7 +126,8 @@ static void connect_to(struct world *w, const char *path)
 	char url[200];
 
 	(void)snprintf(url, sizeof(url), "ws://127.0.0.1:%u%s", sn__addr_port(&addr), path);
-	assert_int_equal(sn__ws_connect(w->b, url, NULL, &client_opts, &ops, &client, &client.ws, NULL),
+	assert_int_equal(sn__ws_connect(w->b, url, NULL, &client_opts, &ops, &client, &client.ws,
+					 NULL),
 			0);
 	assert_false(client.opened);
 }
@@ -358,7 +360,8 @@ static void on_raw(struct sn_stream *s, unsigned events, void *arg)
 	sn__stream_want(s, (raw->eof ? 0u : SN_READABLE) | (raw->left > 0 ? SN_WRITABLE : 0u));
 }
 
-#define HELLO "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" \
+#define HELLO \
+	"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" \
 	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 #define ACCEPTED "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
 #define MASK "\0\0\0\0"
@@ -371,7 +374,10 @@ struct attack {
 	unsigned close;    /* the close code that comes back; 0: none */
 };
 
-#define ATTACK(b, code, heard, close) {b, sizeof(b) - 1, code, heard, close}
+#define ATTACK(b, code, heard, close) \
+	{ \
+		b, sizeof(b) - 1, code, heard, close \
+	}
 
 /* The payload of the close frame that ends @in, or 0. */
 static unsigned close_code(const struct sn_buf *in)
@@ -392,28 +398,36 @@ static unsigned close_code(const struct sn_buf *in)
 static void attacks(void **state)
 {
 	static const struct attack table[] = {
-		ATTACK("\x81\x82" MASK "hi", 0, "t:hi\n", 0),
-		ATTACK("\x01\x81" MASK "a\x89\x81" MASK "p\x80\x81" MASK "b", 0, "t:ab\n", 0),
-		ATTACK("\x02\x81" MASK "a\x00\x80" MASK "\x80\x81" MASK "b", 0, "b:ab\n", 0),
-		ATTACK("\x88\x80" MASK, SN_E_CLOSED, "", 1005),
-		ATTACK("\x88\x82" MASK "\x03\xe8", SN_E_CLOSED, "", 1000),
-		/* broken rules */
-		ATTACK("\x81\x02hi", SN_E_PROTOCOL, "", 1002),               /* not masked */
-		ATTACK("\xc1\x82" MASK "hi", SN_E_PROTOCOL, "", 1002),       /* RSV1 */
-		ATTACK("\x83\x82" MASK "hi", SN_E_PROTOCOL, "", 1002),       /* opcode 3 */
-		ATTACK("\x80\x82" MASK "hi", SN_E_PROTOCOL, "", 1002),       /* nothing to continue */
-		ATTACK("\x01\x81" MASK "a\x81\x81" MASK "b", SN_E_PROTOCOL, "", 1002),
-		ATTACK("\x09\x80" MASK, SN_E_PROTOCOL, "", 1002),            /* fragmented ping */
-		ATTACK("\x89\xfe\x00\x7e" MASK, SN_E_PROTOCOL, "", 1002),    /* long ping */
-		ATTACK("\x81\xfe\x00\x02" MASK "hi", SN_E_PROTOCOL, "", 1002), /* length not minimal */
-		ATTACK("\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff" MASK, SN_E_PROTOCOL, "", 1002),
-		ATTACK("\x82\xff\x00\x00\x00\x01\x00\x00\x00\x00" MASK "x", SN_E_LIMIT, "", 1009),
-		ATTACK("\x81\x82" MASK "\xc3\x28", SN_E_PROTOCOL, "", 1007), /* not UTF-8 */
-		ATTACK("\x81\x81" MASK "\xc3", SN_E_PROTOCOL, "", 1007),     /* cut UTF-8 */
-		ATTACK("\x01\x81" MASK "\xc3\x80\x81" MASK "\x28", SN_E_PROTOCOL, "", 1007),
-		ATTACK("\x88\x81" MASK "\x03", SN_E_CLOSED, "", 1005),       /* half a code: wslay takes it for none */
-		ATTACK("\x88\x82" MASK "\x03\xed", SN_E_PROTOCOL, "", 1002), /* 1005 on the wire */
-		ATTACK("\x88\x83" MASK "\x03\xe8\xff", SN_E_PROTOCOL, "", 1007),
+			ATTACK("\x81\x82" MASK "hi", 0, "t:hi\n", 0),
+			ATTACK("\x01\x81" MASK "a\x89\x81" MASK "p\x80\x81" MASK "b", 0, "t:ab\n",
+					0),
+			ATTACK("\x02\x81" MASK "a\x00\x80" MASK "\x80\x81" MASK "b", 0, "b:ab\n",
+					0),
+			ATTACK("\x88\x80" MASK, SN_E_CLOSED, "", 1005),
+			ATTACK("\x88\x82" MASK "\x03\xe8", SN_E_CLOSED, "", 1000),
+			/* broken rules */
+			ATTACK("\x81\x02hi", SN_E_PROTOCOL, "", 1002),         /* not masked */
+			ATTACK("\xc1\x82" MASK "hi", SN_E_PROTOCOL, "", 1002), /* RSV1 */
+			ATTACK("\x83\x82" MASK "hi", SN_E_PROTOCOL, "", 1002), /* opcode 3 */
+			ATTACK("\x80\x82" MASK "hi", SN_E_PROTOCOL, "",
+					1002), /* nothing to continue */
+			ATTACK("\x01\x81" MASK "a\x81\x81" MASK "b", SN_E_PROTOCOL, "", 1002),
+			ATTACK("\x09\x80" MASK, SN_E_PROTOCOL, "", 1002), /* fragmented ping */
+			ATTACK("\x89\xfe\x00\x7e" MASK, SN_E_PROTOCOL, "", 1002), /* long ping */
+			ATTACK("\x81\xfe\x00\x02" MASK "hi", SN_E_PROTOCOL, "",
+					1002), /* length not minimal */
+			ATTACK("\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff" MASK, SN_E_PROTOCOL, "",
+					1002),
+			ATTACK("\x82\xff\x00\x00\x00\x01\x00\x00\x00\x00" MASK "x", SN_E_LIMIT, "",
+					1009),
+			ATTACK("\x81\x82" MASK "\xc3\x28", SN_E_PROTOCOL, "", 1007), /* not UTF-8 */
+			ATTACK("\x81\x81" MASK "\xc3", SN_E_PROTOCOL, "", 1007),     /* cut UTF-8 */
+			ATTACK("\x01\x81" MASK "\xc3\x80\x81" MASK "\x28", SN_E_PROTOCOL, "", 1007),
+			ATTACK("\x88\x81" MASK "\x03", SN_E_CLOSED, "",
+					1005), /* half a code: wslay takes it for none */
+			ATTACK("\x88\x82" MASK "\x03\xed", SN_E_PROTOCOL, "",
+					1002), /* 1005 on the wire */
+			ATTACK("\x88\x83" MASK "\x03\xe8\xff", SN_E_PROTOCOL, "", 1007),
 	};
 	struct world *w = *state;
 
@@ -454,12 +468,13 @@ static void attacks(void **state)
 static void refused_handshakes(void **state)
 {
 	static const char *const table[] = {
-		"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 426 Upgrade Required\r\n",
-		"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
-		"HTTP/1.1 405 Method Not Allowed\r\n",
-		"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\r\n",
-		"HTTP/1.1 400 Bad Request\r\n",
+			"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+			"HTTP/1.1 426 Upgrade Required\r\n",
+			"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+			"HTTP/1.1 405 Method Not Allowed\r\n",
+			"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\r\n",
+			"HTTP/1.1 400 Bad Request\r\n",
 	};
 	struct world *w = *state;
 
@@ -518,14 +533,15 @@ struct answer {
 static void bad_answers(void **state)
 {
 	static const struct answer table[] = {
-		{"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", SN_E_STATUS, 404},
-		{"HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
-			"Sec-WebSocket-Accept: x\r\n\r\n", SN_E_PROTOCOL, 0},
-		{"HTTP/1.1 200 OK\r\n\r\n", SN_E_STATUS, 200},
-		{"220 smtp ready\r\n", SN_E_PROTOCOL, 0},
-		{"HTTP/1.1 101", SN_E_EOF, 0},
-		{"", SN_E_EOF, 0},
-		{NULL, SN_E_TIMEOUT, 0},
+			{"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", SN_E_STATUS, 404},
+			{"HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+			 "Sec-WebSocket-Accept: x\r\n\r\n",
+					SN_E_PROTOCOL, 0},
+			{"HTTP/1.1 200 OK\r\n\r\n", SN_E_STATUS, 200},
+			{"220 smtp ready\r\n", SN_E_PROTOCOL, 0},
+			{"HTTP/1.1 101", SN_E_EOF, 0},
+			{"", SN_E_EOF, 0},
+			{NULL, SN_E_TIMEOUT, 0},
 	};
 	struct world *w = *state;
 	struct sn_listener *l;
@@ -560,13 +576,15 @@ static void bad_urls_and_names(void **state)
 	struct sn_error err;
 
 	client = (struct side){0};
-	assert_int_equal(sn__ws_connect(w->b, "http://a/", NULL, NULL, &ops, &client, &client.ws, &err),
+	assert_int_equal(sn__ws_connect(w->b, "http://a/", NULL, NULL, &ops, &client, &client.ws,
+					 &err),
 			SN_E_INVALID);
 	assert_non_null(strstr(err.text, "ws://"));
 	assert_int_equal(sn__ws_connect(w->b, "ws:/a", NULL, NULL, &ops, &client, &client.ws, &err),
 			SN_E_INVALID);
 	assert_int_equal(sn__ws_connect(w->b, "ws://no.such.name/", NULL, NULL, &ops, &client,
-				&client.ws, &err), 0);
+					 &client.ws, &err),
+			0);
 	until(w, &client.closed);
 	assert_int_equal(client.err.code, SN_E_RESOLVE);
 	assert_non_null(strstr(client.err.text, "no.such.name"));
@@ -617,7 +635,8 @@ static void faults(void **state)
 		server.quiet = true;
 		sn__mem_fail_nth(n);
 		r = sn__ws_connect(w->b, url, NULL, &client_opts, &ops, &client, &client.ws, NULL);
-		while (r == 0 && !client.opened && !client.closed && sn__loop_run(w->a, SN_RUN_ONCE))
+		while (r == 0 && !client.opened && !client.closed &&
+				sn__loop_run(w->a, SN_RUN_ONCE))
 			;
 		if (client.opened && !client.closed &&
 				sn__ws_send(client.ws, true, SN_STR("hello")) == 0) {
@@ -638,28 +657,28 @@ static void faults(void **state)
 
 #define EVERY(test) \
 	cmocka_unit_test_setup_teardown(test, world_uv, world_close), \
-	cmocka_unit_test_setup_teardown(test, world_sim, world_close), \
-	cmocka_unit_test_setup_teardown(test, world_rough, world_close)
+			cmocka_unit_test_setup_teardown(test, world_sim, world_close), \
+			cmocka_unit_test_setup_teardown(test, world_rough, world_close)
 #define SIM(test) cmocka_unit_test_setup_teardown(test, world_sim, world_close)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		EVERY(talk_and_close),
-		EVERY(server_closes),
-		EVERY(close_in_callbacks),
-		EVERY(close_before_open),
-		EVERY(sizes),
-		EVERY(too_large),
-		EVERY(shared_frames_and_queue),
-		SIM(pings),
-		EVERY(attacks),
-		SIM(refused_handshakes),
-		SIM(bad_answers),
-		SIM(bad_urls_and_names),
-		SIM(silent_peer_is_noticed),
-		SIM(broken_connection),
-		SIM(faults),
+			EVERY(talk_and_close),
+			EVERY(server_closes),
+			EVERY(close_in_callbacks),
+			EVERY(close_before_open),
+			EVERY(sizes),
+			EVERY(too_large),
+			EVERY(shared_frames_and_queue),
+			SIM(pings),
+			EVERY(attacks),
+			SIM(refused_handshakes),
+			SIM(bad_answers),
+			SIM(bad_urls_and_names),
+			SIM(silent_peer_is_noticed),
+			SIM(broken_connection),
+			SIM(faults),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,10 +13,10 @@
 #include "base/mem.h"
 #include "proto/http_chars.h"
 
-#define CHUNK_LINE_MAX 256   /* size and extension; above: abuse */
+#define CHUNK_LINE_MAX 256    /* size and extension; above: abuse */
 #define REQUEST_LINE_EXTRA 64 /* method and version beside the longest target */
 #define METHOD_MAX 32
-#define INFO_MAX 16          /* 1xx answers before the final one */
+#define INFO_MAX 16 /* 1xx answers before the final one */
 #define LENGTH_MAX ((uint64_t)INT64_MAX)
 
 enum state {
@@ -64,8 +64,8 @@ static void restart(struct sn_http1_parser *p)
 	p->skipped = false;
 }
 
-void sn__http1_init(struct sn_http1_parser *p, bool is_response,
-		const struct sn_http1_limits *limits)
+void sn__http1_init(
+		struct sn_http1_parser *p, bool is_response, const struct sn_http1_limits *limits)
 {
 	p->limits = limits != NULL ? *limits : (struct sn_http1_limits){0};
 	if (p->limits.head_size == 0)
@@ -126,8 +126,8 @@ static void rebase(struct sn_http1_parser *p, const char *to)
 enum line { LINE_NONE, LINE_WHOLE, LINE_LONG, LINE_BARE_LF };
 
 /* The line at p->pos, without its CRLF. LONG when @in has no line end in its first @limit bytes. */
-static inline enum line take_line(struct sn_http1_parser *p, struct sn_str in, size_t limit,
-		struct sn_str *ret_line)
+static inline enum line take_line(
+		struct sn_http1_parser *p, struct sn_str in, size_t limit, struct sn_str *ret_line)
 {
 	const char *lf = NULL;
 	size_t end;
@@ -168,8 +168,7 @@ static unsigned parse_version(const char *v, unsigned *ret_minor)
 
 static bool starts_with(struct sn_str s, struct sn_str prefix)
 {
-	return s.len >= prefix.len &&
-		sn__str_ieq((struct sn_str){s.ptr, prefix.len}, prefix);
+	return s.len >= prefix.len && sn__str_ieq((struct sn_str){s.ptr, prefix.len}, prefix);
 }
 
 /* Origin form, absolute form of http and https, authority form of CONNECT, asterisk of OPTIONS. */
@@ -182,7 +181,7 @@ static bool target_form_valid(struct sn_str method, struct sn_str target)
 		return false;
 	if (sn_str_eq(method, SN_STR("CONNECT")))
 		return target.ptr[0] != ':' && sn_http_all(target, SN_HTTP_HOST) &&
-			memchr(target.ptr, ':', target.len) != NULL;
+				memchr(target.ptr, ':', target.len) != NULL;
 	if (target.ptr[0] == '/')
 		return true;
 	if (target.len == 1 && target.ptr[0] == '*')
@@ -275,8 +274,9 @@ static const char *split_header(struct sn_str line, struct sn_http_header *ret_h
 		n++;
 	if (n == line.len || line.ptr[n] != ':')
 		return is_blank(line.ptr[0]) ? "folded header line"
-			: n < line.len && is_blank(line.ptr[n]) ? "space before the colon of a header"
-								: "malformed header name";
+				: n < line.len && is_blank(line.ptr[n])
+				? "space before the colon of a header"
+				: "malformed header name";
 	if (n == 0)
 		return "header without name";
 	ret_header->name = (struct sn_str){line.ptr, n};
@@ -355,8 +355,8 @@ static enum sn_http1_event transfer_encoding(struct sn_http1_parser *p, struct s
 }
 
 /* Headers that mean something to the codec. */
-static inline enum sn_http1_event interpret(struct sn_http1_parser *p,
-		const struct sn_http_header *h)
+static inline enum sn_http1_event interpret(
+		struct sn_http1_parser *p, const struct sn_http_header *h)
 {
 	switch (h->name.len) {
 	case 4:
@@ -439,7 +439,8 @@ static enum sn_http1_event response_body(struct sn_http1_parser *p)
 	struct sn_http1_head *h = &p->head;
 
 	/* A server must not send these; a peer that read a body here would frame differently. */
-	if ((h->status < 200 || h->status == 204) && (h->chunked || (h->has_length && h->length > 0)))
+	if ((h->status < 200 || h->status == 204) &&
+			(h->chunked || (h->has_length && h->length > 0)))
 		return fail(p, 502, "a body where the status has none");
 	if (h->status == 101) {
 		p->state = ST_END_UPGRADED;
@@ -521,8 +522,7 @@ static enum sn_http1_event next_head(struct sn_http1_parser *p, struct sn_str in
 		size_t line_limit = limit;
 
 		if (p->state == ST_START_LINE)
-			line_limit = SN_MIN(limit,
-					(size_t)SN_HTTP_TARGET_MAX + REQUEST_LINE_EXTRA);
+			line_limit = SN_MIN(limit, (size_t)SN_HTTP_TARGET_MAX + REQUEST_LINE_EXTRA);
 		kind = take_line(p, in, line_limit, &line);
 		if (kind == LINE_NONE)
 			return SN_HTTP1_MORE;
@@ -604,8 +604,9 @@ static enum sn_http1_event next_chunk(struct sn_http1_parser *p, struct sn_str i
 	if (kind == LINE_NONE)
 		return SN_HTTP1_MORE;
 	if (kind != LINE_WHOLE)
-		return fail(p, 400, kind == LINE_LONG ? "chunk size line too long"
-						      : "line end without CR");
+		return fail(p, 400,
+				kind == LINE_LONG ? "chunk size line too long"
+						  : "line end without CR");
 	*ret_used += line.len + 2;
 	return chunk_line(p, line);
 }
@@ -615,9 +616,9 @@ static enum sn_http1_event next_chunk(struct sn_http1_parser *p, struct sn_str i
 static int trailer_kind(struct sn_str name)
 {
 	static const char *const dropped[] = {"connection", "upgrade", "expect", "te", "trailer",
-		"authorization", "proxy-authorization", "cookie", "set-cookie", "content-encoding",
-		"content-type", "content-range", "range", "cache-control", "max-forwards", "pragma",
-		"keep-alive", NULL};
+			"authorization", "proxy-authorization", "cookie", "set-cookie",
+			"content-encoding", "content-type", "content-range", "range",
+			"cache-control", "max-forwards", "pragma", "keep-alive", NULL};
 
 	if (sn__str_ieq(name, SN_STR("content-length")) || sn__str_ieq(name, SN_STR("host")) ||
 			sn__str_ieq(name, SN_STR("transfer-encoding")))
@@ -660,8 +661,8 @@ static enum sn_http1_event finish(struct sn_http1_parser *p)
 	return SN_HTTP1_END;
 }
 
-static enum sn_http1_event next_trailers(struct sn_http1_parser *p, struct sn_str in,
-		size_t *ret_used)
+static enum sn_http1_event next_trailers(
+		struct sn_http1_parser *p, struct sn_str in, size_t *ret_used)
 {
 	enum sn_http1_event event;
 	struct sn_str line;
@@ -684,8 +685,8 @@ static enum sn_http1_event next_trailers(struct sn_http1_parser *p, struct sn_st
 	}
 }
 
-static enum sn_http1_event next_chunked(struct sn_http1_parser *p, struct sn_str in,
-		size_t *ret_used)
+static enum sn_http1_event next_chunked(
+		struct sn_http1_parser *p, struct sn_str in, size_t *ret_used)
 {
 	enum sn_http1_event event;
 

@@ -19,7 +19,7 @@
 #include "base/str.h"
 
 struct sn_http_header {
-	struct sn_str name; /* as it came; compare with sn__str_ieq */
+	struct sn_str name;  /* as it came; compare with sn__str_ieq */
 	struct sn_str value; /* without surrounding space */
 };
 
@@ -28,8 +28,8 @@ struct sn_http_header {
 #define SN_HTTP_TARGET_MAX 16384
 
 struct sn_http1_limits {
-	size_t head_size;  /* start line, headers, trailers; 0: SN_HTTP_HEAD_SIZE_MAX */
-	unsigned headers;  /* 0 or above SN_HTTP_HEADERS_MAX: SN_HTTP_HEADERS_MAX */
+	size_t head_size; /* start line, headers, trailers; 0: SN_HTTP_HEAD_SIZE_MAX */
+	unsigned headers; /* 0 or above SN_HTTP_HEADERS_MAX: SN_HTTP_HEADERS_MAX */
 };
 
 /* A parsed head. Slices point into the input given to sn__http1_next() and are valid until that
@@ -38,27 +38,27 @@ struct sn_http1_head {
 	struct sn_str method, target; /* requests */
 	unsigned status;              /* responses: 100 to 999 */
 	struct sn_str reason;
-	unsigned minor;               /* HTTP/1.minor: 0 or 1 */
+	unsigned minor; /* HTTP/1.minor: 0 or 1 */
 	unsigned n_headers;
 	struct sn_http_header headers[SN_HTTP_HEADERS_MAX];
-	bool keep_alive;              /* what version and Connection say */
-	bool upgrade;                 /* Connection: upgrade and an Upgrade header */
+	bool keep_alive; /* what version and Connection say */
+	bool upgrade;    /* Connection: upgrade and an Upgrade header */
 	bool expect_continue;
 	bool chunked;
 	bool has_length;
-	uint64_t length;              /* of Content-Length, when has_length */
+	uint64_t length; /* of Content-Length, when has_length */
 };
 
 enum sn_http1_event {
-	SN_HTTP1_MORE,  /* needs more input: keep what was not used and call again with more */
-	SN_HTTP1_HEAD,  /* p->head is filled; body events follow, at least END */
-	SN_HTTP1_INFO,  /* responses: a 1xx head other than 101; another head follows */
-	SN_HTTP1_DATA,  /* p->data: a piece of the body, inside the input */
-	SN_HTTP1_END,   /* message complete; p->trailers are filled; the next call starts anew */
+	SN_HTTP1_MORE,     /* needs more input: keep what was not used and call again with more */
+	SN_HTTP1_HEAD,     /* p->head is filled; body events follow, at least END */
+	SN_HTTP1_INFO,     /* responses: a 1xx head other than 101; another head follows */
+	SN_HTTP1_DATA,     /* p->data: a piece of the body, inside the input */
+	SN_HTTP1_END,      /* message complete; p->trailers are filled; the next call starts anew */
 	SN_HTTP1_UPGRADED, /* after END of a 101, of a 2xx to CONNECT, of a CONNECT request: what
 	                    * follows is not HTTP. (A request that asks for an upgrade goes on as HTTP:
 	                    * a server that accepts stops calling.) */
-	SN_HTTP1_ERROR, /* p->status_hint and p->reason; the connection cannot be used further */
+	SN_HTTP1_ERROR,    /* p->status_hint and p->reason; the connection cannot be used further */
 };
 
 struct sn_http1_parser {
@@ -68,8 +68,8 @@ struct sn_http1_parser {
 	struct sn_str data;
 	unsigned n_trailers;
 	struct sn_http_header trailers[16]; /* valid like head, at END */
-	unsigned status_hint; /* servers: 400, 413, 414, 431, 501, 505 */
-	const char *reason;   /* constant text: what was wrong */
+	unsigned status_hint;               /* servers: 400, 413, 414, 431, 501, 505 */
+	const char *reason;                 /* constant text: what was wrong */
 	/* private */
 	int state;
 	uint64_t left;   /* of the body or chunk */
@@ -79,7 +79,7 @@ struct sn_http1_parser {
 	size_t ext_size; /* chunk extensions so far */
 	unsigned seen;   /* which headers that must be single were met */
 	unsigned n_info;
-	bool skipped;    /* the one empty line allowed before a request */
+	bool skipped; /* the one empty line allowed before a request */
 	bool head_request, connect_request;
 };
 
@@ -111,7 +111,7 @@ bool sn__http1_target_valid(struct sn_str target);
 SN_MUST_USE int sn__http1_put_request(struct sn_buf *b, struct sn_str method, struct sn_str target);
 SN_MUST_USE int sn__http1_put_status(struct sn_buf *b, unsigned status);
 SN_MUST_USE int sn__http1_put_header(struct sn_buf *b, struct sn_str name, struct sn_str value);
-SN_MUST_USE int sn__http1_put_end(struct sn_buf *b); /* the empty line */
+SN_MUST_USE int sn__http1_put_end(struct sn_buf *b);                  /* the empty line */
 SN_MUST_USE int sn__http1_put_chunk_head(struct sn_buf *b, size_t n); /* n above 0 */
 const char *sn__http_reason(unsigned status); /* "Not Found"; "" for unknown ones */
 

@@ -30,7 +30,8 @@ static inline void trace_str(struct sn_http1_trace *t, const char *before, struc
 	trace_add(t, s.ptr, s.len);
 }
 
-static inline void trace_headers(struct sn_http1_trace *t, const struct sn_http_header *h, unsigned n)
+static inline void trace_headers(
+		struct sn_http1_trace *t, const struct sn_http_header *h, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
 		trace_str(t, " | ", h[i].name);
@@ -57,11 +58,11 @@ static inline void trace_head(struct sn_http1_trace *t, const struct sn_http1_he
 	trace_headers(t, h->headers, h->n_headers);
 }
 
-static inline void trace_event(struct sn_http1_trace *t, const struct sn_http1_parser *p,
-		enum sn_http1_event e)
+static inline void trace_event(
+		struct sn_http1_trace *t, const struct sn_http1_parser *p, enum sn_http1_event e)
 {
-	static const char *const names[] = {"MORE", "HEAD", "INFO", "DATA", "END", "UPGRADED",
-		"ERROR"};
+	static const char *const names[] = {
+			"MORE", "HEAD", "INFO", "DATA", "END", "UPGRADED", "ERROR"};
 
 	if (e == SN_HTTP1_DATA) {
 		assert(p->data.len > 0);
@@ -93,8 +94,8 @@ static inline size_t trace_feed(struct sn_http1_trace *t, struct sn_http1_parser
 
 	for (;;) {
 		size_t used;
-		enum sn_http1_event e = sn__http1_next(p,
-				(struct sn_str){in.ptr + total, in.len - total}, &used);
+		enum sn_http1_event e = sn__http1_next(
+				p, (struct sn_str){in.ptr + total, in.len - total}, &used);
 
 		assert(used <= in.len - total);
 		total += used;
@@ -110,8 +111,8 @@ static inline size_t trace_feed(struct sn_http1_trace *t, struct sn_http1_parser
 /* The trace of @in, cut after @first bytes and then every @step bytes (0: not cut again). Each piece
  * comes with what was left over, in fresh memory, so that the parser meets moved slices. Ends with
  * the close of the connection. The caller finishes the buffer. */
-static inline struct sn_buf sn_http1_trace_of(struct sn_http1_parser *p, struct sn_str in,
-		size_t first, size_t step)
+static inline struct sn_buf sn_http1_trace_of(
+		struct sn_http1_parser *p, struct sn_str in, size_t first, size_t step)
 {
 	struct sn_http1_trace t = {.in_data = false};
 	size_t end = first, begin = 0;

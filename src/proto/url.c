@@ -23,10 +23,10 @@ static int refuse(struct sn_error *err, struct sn_str text, const char *what)
 static bool find_scheme(struct sn_str text, struct sn_url *url)
 {
 	static const struct scheme schemes[] = {
-		{{"http", 4}, false, false},
-		{{"https", 5}, true, false},
-		{{"ws", 2}, false, true},
-		{{"wss", 3}, true, true},
+			{{"http", 4}, false, false},
+			{{"https", 5}, true, false},
+			{{"ws", 2}, false, true},
+			{{"wss", 3}, true, true},
 	};
 
 	for (size_t i = 0; i < SN_COUNT(schemes); i++) {
@@ -120,7 +120,8 @@ int sn__url_parse(struct sn_str text, struct sn_url *ret_url, struct sn_error *e
 	if (rest.len > 0) {
 		if (rest.ptr[0] != ':' ||
 				sn__parse_u64((struct sn_str){rest.ptr + 1, rest.len - 1}, 65535,
-						&port) < 0 || port == 0)
+						&port) < 0 ||
+				port == 0)
 			return refuse(err, text, "malformed port (1 to 65535)");
 		url.port = (uint16_t)port;
 	}
@@ -138,8 +139,10 @@ int sn__percent_decode(struct sn_str in, char *out, size_t size, size_t *ret_n)
 		if (c == '%') {
 			uint64_t v;
 
-			if (in.len - i < 3 || sn__parse_hex_u64((struct sn_str){in.ptr + i + 1, 2},
-						255, &v) < 0 || v == 0)
+			if (in.len - i < 3 ||
+					sn__parse_hex_u64((struct sn_str){in.ptr + i + 1, 2}, 255,
+							&v) < 0 ||
+					v == 0)
 				return SN_E_PARSE;
 			c = (char)v;
 			i += 2;

@@ -14,14 +14,14 @@
 #define SN_URL_HOST_MAX 255
 
 struct sn_url {
-	struct sn_str scheme;  /* as it came; compare with sn__str_ieq */
-	bool secure;           /* https, wss */
-	bool websocket;        /* ws, wss */
-	struct sn_str host;    /* name or address, without the brackets of IPv6 */
+	struct sn_str scheme; /* as it came; compare with sn__str_ieq */
+	bool secure;          /* https, wss */
+	bool websocket;       /* ws, wss */
+	struct sn_str host;   /* name or address, without the brackets of IPv6 */
 	bool host_is_v6;
-	uint16_t port;         /* 80 or 443 when none is given */
+	uint16_t port;           /* 80 or 443 when none is given */
 	struct sn_str authority; /* host[:port] as it came: the Host header */
-	struct sn_str target;  /* path and query, "" when none (then send "/") */
+	struct sn_str target;    /* path and query, "" when none (then send "/") */
 };
 
 /** Split @text; slices point into it. SN_E_PARSE (err says what is wrong and where), SN_E_LIMIT.

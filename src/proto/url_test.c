@@ -12,15 +12,16 @@ struct good {
 static void split(void **state)
 {
 	static const struct good table[] = {
-		{"http://a", "a", "a", "", 80, false, false, false},
-		{"https://a.b.c/", "a.b.c", "a.b.c", "/", 443, true, false, false},
-		{"ws://127.0.0.1:55555/abc", "127.0.0.1", "127.0.0.1:55555", "/abc", 55555, false,
-			true, false},
-		{"WSS://h:1?q=1/2", "h", "h:1", "?q=1/2", 1, true, true, false},
-		{"http://[::1]:65535/x?y", "::1", "[::1]:65535", "/x?y", 65535, false, false, true},
-		{"http://[fe80::1.2.3.4]", "fe80::1.2.3.4", "[fe80::1.2.3.4]", "", 80, false, false,
-			true},
-		{"http://a_b/%20:@/", "a_b", "a_b", "/%20:@/", 80, false, false, false},
+			{"http://a", "a", "a", "", 80, false, false, false},
+			{"https://a.b.c/", "a.b.c", "a.b.c", "/", 443, true, false, false},
+			{"ws://127.0.0.1:55555/abc", "127.0.0.1", "127.0.0.1:55555", "/abc", 55555,
+					false, true, false},
+			{"WSS://h:1?q=1/2", "h", "h:1", "?q=1/2", 1, true, true, false},
+			{"http://[::1]:65535/x?y", "::1", "[::1]:65535", "/x?y", 65535, false,
+					false, true},
+			{"http://[fe80::1.2.3.4]", "fe80::1.2.3.4", "[fe80::1.2.3.4]", "", 80,
+					false, false, true},
+			{"http://a_b/%20:@/", "a_b", "a_b", "/%20:@/", 80, false, false, false},
 	};
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -41,10 +42,11 @@ static void split(void **state)
 static void refused(void **state)
 {
 	static const char *const table[] = {"", "a", "http:", "http://", "http:///x", "ftp://a",
-		"http//a", "http://u@a", "http://u:p@a/", "http://a:", "http://a:0", "http://a:65536",
-		"http://a:+1", "http://a:1x", "http://[::1", "http://[]", "http://[::g]",
-		"http://[::1]x", "http://a b", "http://a/\x01", "http://a/\xc3\xa4", "http://a#b",
-		"http://a]b", "http://a%41", "http://a\\b", "http://:80"};
+			"http//a", "http://u@a", "http://u:p@a/", "http://a:", "http://a:0",
+			"http://a:65536", "http://a:+1", "http://a:1x", "http://[::1", "http://[]",
+			"http://[::g]", "http://[::1]x", "http://a b", "http://a/\x01",
+			"http://a/\xc3\xa4", "http://a#b", "http://a]b", "http://a%41",
+			"http://a\\b", "http://:80"};
 	char text[SN_URL_MAX + 2];
 	struct sn_url u = {.port = 7};
 	struct sn_error err;
@@ -58,7 +60,8 @@ static void refused(void **state)
 	assert_null(strstr(sn_error_text(&err), "secret"));
 	memset(text, 'a', sizeof(text));
 	memcpy(text, "http://", 7);
-	assert_int_equal(sn__url_parse((struct sn_str){text, SN_URL_MAX + 1}, &u, NULL), SN_E_LIMIT);
+	assert_int_equal(
+			sn__url_parse((struct sn_str){text, SN_URL_MAX + 1}, &u, NULL), SN_E_LIMIT);
 	assert_int_equal(sn__url_parse((struct sn_str){text, 7 + 256}, &u, NULL), SN_E_PARSE);
 	assert_int_equal(sn__url_parse((struct sn_str){text, 7 + 255}, &u, NULL), 0);
 }
@@ -82,9 +85,9 @@ static void percent(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(split),
-		cmocka_unit_test(refused),
-		cmocka_unit_test(percent),
+			cmocka_unit_test(split),
+			cmocka_unit_test(refused),
+			cmocka_unit_test(percent),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

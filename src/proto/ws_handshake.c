@@ -43,7 +43,7 @@ bool sn__ws_key_valid(struct sn_str key)
 		char c = key.ptr[i];
 
 		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-				c == '+' || c == '/'))
+				    c == '+' || c == '/'))
 			return false;
 	}
 	return true;
@@ -58,7 +58,8 @@ int sn__ws_accept_for(struct sn_str key, char *out)
 	assert(key.len == SN_WS_KEY_LEN);
 	memcpy(text, key.ptr, key.len);
 	memcpy(text + key.len, accept_guid, sizeof(accept_guid) - 1);
-	if (EVP_Digest(text, key.len + sizeof(accept_guid) - 1, digest, &n, EVP_sha1(), NULL) != 1 ||
+	if (EVP_Digest(text, key.len + sizeof(accept_guid) - 1, digest, &n, EVP_sha1(), NULL) !=
+					1 ||
 			n != 20)
 		return SN_E_NOMEM;
 	base64(digest, 20, out);
@@ -68,11 +69,11 @@ int sn__ws_accept_for(struct sn_str key, char *out)
 int sn__ws_put_request(struct sn_buf *b, struct sn_str target, struct sn_str host, const char *key)
 {
 	const struct sn_http_header headers[] = {
-		{SN_STR("Host"), host},
-		{SN_STR("Upgrade"), SN_STR("websocket")},
-		{SN_STR("Connection"), SN_STR("Upgrade")},
-		{SN_STR("Sec-WebSocket-Key"), sn_str_from(key)},
-		{SN_STR("Sec-WebSocket-Version"), SN_STR("13")},
+			{SN_STR("Host"), host},
+			{SN_STR("Upgrade"), SN_STR("websocket")},
+			{SN_STR("Connection"), SN_STR("Upgrade")},
+			{SN_STR("Sec-WebSocket-Key"), sn_str_from(key)},
+			{SN_STR("Sec-WebSocket-Version"), SN_STR("13")},
 	};
 	size_t before = b->len;
 	int r = sn__http1_put_request(b, SN_STR("GET"), target);
@@ -149,15 +150,16 @@ int sn__ws_check_request(const struct sn_http1_head *head, struct sn_str *ret_ke
 	}
 	if (!sn_str_eq(head->method, SN_STR("GET"))) {
 		*ret_status = 405;
-		return sn__error_set(err, SN_E_PROTOCOL, "WebSocket handshake: the method is not GET");
+		return sn__error_set(
+				err, SN_E_PROTOCOL, "WebSocket handshake: the method is not GET");
 	}
 	if (head->chunked || (head->has_length && head->length > 0))
 		return sn__error_set(err, SN_E_PROTOCOL, "WebSocket handshake with a body");
 	version = single(head, "sec-websocket-version");
 	if (version == NULL || !sn_str_eq(*version, SN_STR("13"))) {
 		*ret_status = 426;
-		return sn__error_set(err, SN_E_PROTOCOL,
-				"WebSocket handshake: the version is not 13");
+		return sn__error_set(
+				err, SN_E_PROTOCOL, "WebSocket handshake: the version is not 13");
 	}
 	key = single(head, "sec-websocket-key");
 	if (key == NULL || !sn__ws_key_valid(*key))

@@ -54,7 +54,8 @@ static void request_round_trip(void **state)
 	assert_int_equal(sn__ws_check_request(parse(b.block, false), &key, &status, NULL), 0);
 	assert_true(sn_str_eq(key, SN_STR(KEY)));
 	sn__buf_clear(&b);
-	assert_int_equal(sn__ws_put_request(&b, SN_STR("/x"), SN_STR("h\r\nA: b"), KEY), SN_E_INVALID);
+	assert_int_equal(sn__ws_put_request(&b, SN_STR("/x"), SN_STR("h\r\nA: b"), KEY),
+			SN_E_INVALID);
 	assert_int_equal(b.len, 0);
 	b.max = 60;
 	assert_int_equal(sn__ws_put_request(&b, SN_STR("/x"), SN_STR("h"), KEY), SN_E_LIMIT);
@@ -74,24 +75,28 @@ struct request {
 static void requests(void **state)
 {
 	static const struct request table[] = {
-		{"GET / HTTP/1.1\r\n" UP VERSION KEYS "\r\n", 0},
-		{"GET / HTTP/1.1\r\n" UP VERSION KEYS "Content-Length: 0\r\n\r\n", 0},
-		{"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c, websocket\r\n"
-			VERSION KEYS "\r\n", 0},
-		{"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n" VERSION KEYS "\r\n", 426},
-		{"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n" VERSION KEYS
-			"\r\n", 426},
-		{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 426},
-		{"GET / HTTP/1.0\r\n" UP VERSION KEYS "\r\n", 426},
-		{"GET / HTTP/1.1\r\n" UP KEYS "\r\n", 426},
-		{"GET / HTTP/1.1\r\n" UP "Sec-WebSocket-Version: 8\r\n" KEYS "\r\n", 426},
-		{"GET / HTTP/1.1\r\n" UP VERSION VERSION KEYS "\r\n", 426},
-		{"POST / HTTP/1.1\r\n" UP VERSION KEYS "\r\n", 405},
-		{"GET / HTTP/1.1\r\n" UP VERSION KEYS "Content-Length: 1\r\n\r\nx", 400},
-		{"GET / HTTP/1.1\r\n" UP VERSION KEYS "Transfer-Encoding: chunked\r\n\r\n", 400},
-		{"GET / HTTP/1.1\r\n" UP VERSION "\r\n", 400},
-		{"GET / HTTP/1.1\r\n" UP VERSION KEYS KEYS "\r\n", 400},
-		{"GET / HTTP/1.1\r\n" UP VERSION "Sec-WebSocket-Key: x\r\n\r\n", 400},
+			{"GET / HTTP/1.1\r\n" UP VERSION KEYS "\r\n", 0},
+			{"GET / HTTP/1.1\r\n" UP VERSION KEYS "Content-Length: 0\r\n\r\n", 0},
+			{"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c, websocket\r\n" VERSION
+							KEYS "\r\n",
+					0},
+			{"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n" VERSION KEYS "\r\n",
+					426},
+			{"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n" VERSION
+							KEYS "\r\n",
+					426},
+			{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 426},
+			{"GET / HTTP/1.0\r\n" UP VERSION KEYS "\r\n", 426},
+			{"GET / HTTP/1.1\r\n" UP KEYS "\r\n", 426},
+			{"GET / HTTP/1.1\r\n" UP "Sec-WebSocket-Version: 8\r\n" KEYS "\r\n", 426},
+			{"GET / HTTP/1.1\r\n" UP VERSION VERSION KEYS "\r\n", 426},
+			{"POST / HTTP/1.1\r\n" UP VERSION KEYS "\r\n", 405},
+			{"GET / HTTP/1.1\r\n" UP VERSION KEYS "Content-Length: 1\r\n\r\nx", 400},
+			{"GET / HTTP/1.1\r\n" UP VERSION KEYS "Transfer-Encoding: chunked\r\n\r\n",
+					400},
+			{"GET / HTTP/1.1\r\n" UP VERSION "\r\n", 400},
+			{"GET / HTTP/1.1\r\n" UP VERSION KEYS KEYS "\r\n", 400},
+			{"GET / HTTP/1.1\r\n" UP VERSION "Sec-WebSocket-Key: x\r\n\r\n", 400},
 	};
 
 	for (size_t i = 0; i < SN_COUNT(table); i++) {
@@ -120,15 +125,16 @@ struct response {
 static void responses(void **state)
 {
 	static const struct response table[] = {
-		{R101 RUP RACC "\r\n", 0},
-		{"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", SN_E_STATUS},
-		{"HTTP/1.1 200 OK\r\n" RUP RACC "\r\n", SN_E_STATUS},
-		{R101 RACC "\r\n", SN_E_PROTOCOL},
-		{R101 RUP "\r\n", SN_E_PROTOCOL},
-		{R101 RUP RACC RACC "\r\n", SN_E_PROTOCOL},
-		{R101 RUP "Sec-WebSocket-Accept: " KEY "\r\n\r\n", SN_E_PROTOCOL},
-		{R101 RUP RACC "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n", SN_E_PROTOCOL},
-		{R101 RUP RACC "Sec-WebSocket-Protocol: x\r\n\r\n", SN_E_PROTOCOL},
+			{R101 RUP RACC "\r\n", 0},
+			{"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", SN_E_STATUS},
+			{"HTTP/1.1 200 OK\r\n" RUP RACC "\r\n", SN_E_STATUS},
+			{R101 RACC "\r\n", SN_E_PROTOCOL},
+			{R101 RUP "\r\n", SN_E_PROTOCOL},
+			{R101 RUP RACC RACC "\r\n", SN_E_PROTOCOL},
+			{R101 RUP "Sec-WebSocket-Accept: " KEY "\r\n\r\n", SN_E_PROTOCOL},
+			{R101 RUP RACC "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
+					SN_E_PROTOCOL},
+			{R101 RUP RACC "Sec-WebSocket-Protocol: x\r\n\r\n", SN_E_PROTOCOL},
 	};
 
 	for (size_t i = 0; i < SN_COUNT(table); i++) {
@@ -142,10 +148,10 @@ static void responses(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(keys),
-		cmocka_unit_test(request_round_trip),
-		cmocka_unit_test(requests),
-		cmocka_unit_test(responses),
+			cmocka_unit_test(keys),
+			cmocka_unit_test(request_round_trip),
+			cmocka_unit_test(requests),
+			cmocka_unit_test(responses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -221,7 +221,7 @@ static void on_stdin_line(struct sn_poll *poll, unsigned events, void *arg)
 static void connect_ws(char **argv)
 {
 	static const struct sn_ws_ops ops = {
-		on_client_open, on_client_message, on_client_close, NULL};
+			on_client_open, on_client_message, on_client_close, NULL};
 	static const struct sn_ws_options opts = {.max_message = 1000000, .ping_ms = 200};
 	struct sn_tls *tls = NULL;
 	struct sn_error err;
