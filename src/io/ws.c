@@ -261,8 +261,16 @@ static void on_frame_start(wslay_event_context_ptr ctx,
 	ws->collecting = !wslay_is_ctrl_frame(frame->opcode);
 	if (frame->opcode == WSLAY_TEXT_FRAME || frame->opcode == WSLAY_BINARY_FRAME)
 		sn__buf_clear(&ws->msg);
-	if (ws->collecting && frame->payload_length > ws->opts.max_message - ws->msg.len)
+	if (ws->collecting && frame->payload_length > ws->opts.max_message - ws->msg.len) {
 		refuse_message(ws, WSLAY_CODE_MESSAGE_TOO_BIG, SN_E_LIMIT, "message too large");
+	} else if (ws->is_client && ws->collecting && frame->payload_length > KEEP_BLOCK) {
+		/* Growing by copies would stop the loop for milliseconds. Only for whom we connected
+		 * to, and memory nobody has written to costs nothing. */
+		char *space;
+
+		if (sn__buf_reserve(&ws->msg, (size_t)frame->payload_length, &space) < 0)
+			return; /* it grows, or fails, as it comes */
+	}
 }
 
 static void on_frame_chunk(wslay_event_context_ptr ctx,
@@ -302,6 +310,15 @@ static void on_message(
 	sn__buf_clear(&ws->msg);
 	if (ws->msg.cap > KEEP_BLOCK)
 		sn__buf_finish(&ws->msg);
+}
+
+char *sn__ws_take_message(struct sn_ws *ws)
+{
+	char *block = ws->msg.block;
+
+	assert(block != NULL && ws->msg.head == 0);
+	sn__buf_init(&ws->msg, ws->msg.max);
+	return block;
 }
 
 static const struct wslay_event_callbacks callbacks = {

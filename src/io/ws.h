@@ -50,6 +50,9 @@ SN_MUST_USE int sn__ws_accept(struct sn_exchange *x, const struct sn_ws_options 
 		struct sn_error *err);
 /** Answer an exchange that sn__ws_accept() refused with SN_E_PROTOCOL: 400, 405 or 426. */
 void sn__ws_refuse(struct sn_exchange *x);
+/** Inside on_message only: the message's own block becomes the caller's, who ends it with sn__free();
+ * so that a large one is never copied. */
+char *sn__ws_take_message(struct sn_ws *ws);
 /** A message encoded once (unmasked server frame) for any number of receivers; counted. */
 struct sn_ws_frame;
 SN_MUST_USE int sn__ws_frame_create(bool text, struct sn_str data, struct sn_ws_frame **ret_frame);

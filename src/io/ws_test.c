@@ -14,7 +14,8 @@ struct side {
 	struct sn_buf got; /* "t:text\n", "b:..\n" */
 	unsigned messages, drains;
 	size_t bytes;
-	bool opened, closed, echo, close_on_open, abort_on_message, quiet;
+	bool opened, closed, echo, close_on_open, abort_on_message, quiet, take;
+	char *taken; /* the last message */
 	struct sn_error err;
 };
 
@@ -38,6 +39,12 @@ static void on_message(struct sn_ws *ws, bool text, struct sn_str data, void *ar
 		assert_int_equal(sn__buf_printf(&s->got, "%c:%.*s\n", text ? 't' : 'b',
 						 (int)SN_MIN(data.len, (size_t)100), data.ptr),
 				0);
+	if (s->take) {
+		sn__free(s->taken);
+		s->taken = sn__ws_take_message(ws);
+		assert_ptr_equal(s->taken, data.ptr);
+		return;
+	}
 	if (s->abort_on_message) {
 		sn__ws_abort(ws);
 		s->ws = NULL;
@@ -158,6 +165,28 @@ static void expect_got(struct world *w, struct side *s, const char *text)
 }
 
 /* ---- tests ---- */
+
+static void taken_messages(void **state)
+{
+	static const size_t sizes[] = {5, 300000, 0, 70000};
+	struct world *w = *state;
+	char *text = sn__malloc(300000);
+
+	assert_non_null(text);
+	memset(text, 'x', 300000);
+	open_both(w);
+	client.take = true;
+	client.quiet = true;
+	for (size_t i = 0; i < SN_COUNT(sizes); i++) {
+		assert_int_equal(sn__ws_send(server.ws, true, (struct sn_str){text, sizes[i]}), 0);
+		while (client.messages <= i && sn__loop_run(w->a, SN_RUN_ONCE))
+			;
+		assert_int_equal(strlen(client.taken), sizes[i]);
+	}
+	sn__free(client.taken);
+	sn__free(text);
+	serve_end(w);
+}
 
 static void talk_and_close(void **state)
 {
@@ -665,6 +694,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 			EVERY(talk_and_close),
+			EVERY(taken_messages),
 			EVERY(server_closes),
 			EVERY(close_in_callbacks),
 			EVERY(close_before_open),

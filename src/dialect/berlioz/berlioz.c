@@ -5,6 +5,8 @@
 #include "base/mem.h"
 #include "mesh/policy.h"
 
+#define LARGE_MESSAGE (64u << 10)
+
 /* ---- what the metadata tells ---- */
 
 static void applied(struct sn_metadata *md, uint32_t changes, void *arg)
@@ -44,8 +46,13 @@ static void policies_told(struct sn_json_monitor *m, const char *json)
 static void link_message(struct sn_str text, void *arg)
 {
 	struct sn_berlioz *b = arg;
-	int r = sn__metadata_message(b->md, text);
+	int r;
 
+	/* Copying many megabytes would stop the loop for milliseconds. */
+	if (text.len > LARGE_MESSAGE)
+		r = sn__metadata_message_take(b->md, sn__link_take_message(b->link), text.len);
+	else
+		r = sn__metadata_message(b->md, text);
 	if (r < 0)
 		sn__log(&b->head.rt->log, SN_LOG_WARNING, "agent",
 				"a message of %zu bytes was "

@@ -86,6 +86,11 @@ static void on_message(struct sn_ws *ws, bool text, struct sn_str data, void *ar
 		link->message(data, link->arg);
 }
 
+char *sn__link_take_message(struct sn_link *link)
+{
+	return sn__ws_take_message(link->ws);
+}
+
 static void on_close(struct sn_ws *ws, const struct sn_error *err, void *arg)
 {
 	struct sn_link *link = arg;

@@ -23,7 +23,7 @@ struct sn_link_options {
 	const char *url;    /* ws://host:port/TASK or wss://; copied */
 	struct sn_tls *tls; /* for wss; referenced; NULL: default verification */
 	uint32_t ping_ms;   /* keep-alive; 0: off */
-	/** A text message; borrowed. */
+	/** A text message; borrowed, unless taken. */
 	void (*message)(struct sn_str text, void *arg);
 	/** One line for each change of state. */
 	void (*log)(enum sn_log_level level, const char *line, void *arg);
@@ -36,6 +36,9 @@ SN_MUST_USE int sn__link_create(const struct sn_link_options *opts, struct sn_li
 void sn__link_close(struct sn_link *link, void (*done)(void *arg), void *arg);
 /** After close is done, or when no turn has run yet. */
 void sn__link_destroy(struct sn_link *link /* may be NULL */);
+
+/** Inside message() only: the message's block becomes the caller's (sn__free()). */
+char *sn__link_take_message(struct sn_link *link);
 
 bool sn__link_is_up(const struct sn_link *link);
 
