@@ -37,8 +37,8 @@ SN_MUST_USE int sn__tls_load(struct sn_tls *tls, struct sn_error *err);
 void sn__tls_on_warning(
 		struct sn_tls *tls, void (*warn)(const struct sn_error *, void *), void *arg);
 
-/** Wrap @inner, which is connected (taken on success). Client: @server_name as in the options when these have none.
- * CONNECTED or FAILED follows; sessions are resumed per (context, server_name). */
+/** Wrap @inner, which is connected (taken on success). Client: @server_name as in the options when
+ * these have none. CONNECTED or FAILED follows; sessions are resumed per (context, server_name). */
 SN_MUST_USE int sn__tls_client(struct sn_tls *tls, struct sn_stream *inner,
 		const char *server_name /* may be NULL */, sn_stream_fn *fn, void *arg,
 		struct sn_stream **ret_stream, struct sn_error *err);
