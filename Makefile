@@ -1,6 +1,6 @@
 # The front door. Meson and ninja do the work; see CONTRIBUTING.md.
 BUILD ?= build
-PREFIX ?= /usr/local
+PREFIX ?=
 PYTHON ?= python3
 
 .PHONY: all check test soak demo bench install clean format deps
@@ -11,38 +11,38 @@ all: $(BUILD)/build.ninja
 $(BUILD)/build.ninja:
 	tools/bootstrap
 	tools/install-deps build
-	meson setup $(BUILD) --prefix=$(PREFIX)
+	meson setup $(BUILD) $(if $(PREFIX),--prefix=$(abspath $(PREFIX)))
 
 # Under five minutes, no servers: one build, unit, vector, stored fuzz inputs, few seeds, the rules.
-check:
-	@tools/bootstrap
+check: deps
 	$(PYTHON) tools/run-tests check
 
 # Everything CI runs: both compilers, sanitizers, fuzzing, 10,000 seeds, the binary, the demo.
-test:
-	@tools/bootstrap
+test: deps
 	$(PYTHON) tools/run-tests test
 
 # Long: more seeds, longer fuzzing.
-soak:
-	@tools/bootstrap
+soak: deps
 	$(PYTHON) tools/run-tests soak
 
 demo:
 	tools/demo
 
-bench:
+bench: deps
 	$(PYTHON) tools/run-bench
 
+# PREFIX=/opt/sinew (default /usr/local); DESTDIR=/tmp/image.
 install: all
+	$(if $(PREFIX),meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX)))
 	meson install -C $(BUILD) --no-rebuild
 
 # Only files that a check would refuse are touched.
-format:
+format: deps
 	$(PYTHON) tools/check format --fix
 
 deps:
-	tools/install-deps build test demo
+	@tools/bootstrap
+	@tools/install-deps build test
 
 clean:
 	rm -rf build build-*
