@@ -106,6 +106,7 @@ static void exchange_put(struct http_conn *c)
 int sn__http_conn_open(struct sn_http_server *server, struct sn_stream *stream)
 {
 	struct http_conn *c = sn__calloc(1, sizeof(*c));
+	uint32_t ms = server->config.idle_timeout_ms;
 	int r;
 
 	if (c == NULL)
@@ -116,6 +117,7 @@ int sn__http_conn_open(struct sn_http_server *server, struct sn_stream *stream)
 			sn__free(c);
 			return r;
 		}
+		ms = server->config.head_timeout_ms; /* for the handshake, too */
 	}
 	c->server = server;
 	c->stream = stream;
@@ -125,8 +127,7 @@ int sn__http_conn_open(struct sn_http_server *server, struct sn_stream *stream)
 	sn_stream_set_owner(stream, on_stream, c);
 	sn__stream_want(stream, SN_READABLE);
 	c->wait = HTTP_WAIT_IDLE;
-	sn__timer_start(server->loop, &c->timer, sn_ms_to_ns(server->config.idle_timeout_ms),
-			on_timer);
+	sn__timer_start(server->loop, &c->timer, sn_ms_to_ns(ms), on_timer);
 	return 0;
 }
 

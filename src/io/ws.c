@@ -147,9 +147,10 @@ static void sent(struct sn_ws *ws, size_t n)
 	}
 }
 
-static void flush(struct sn_ws *ws)
+/* 0: all was sent, or the rest has to wait. */
+static int send_queued(struct sn_ws *ws)
 {
-	while (ws->failed == 0 && (ws->out.len > 0 || ws->q_n > 0)) {
+	while (ws->out.len > 0 || ws->q_n > 0) {
 		struct sn_str vec[VEC_MAX];
 		unsigned n = 0;
 		ssize_t r;
@@ -163,13 +164,11 @@ static void flush(struct sn_ws *ws)
 			vec[n++] = (struct sn_str){(char *)f->bytes + skip, f->size - skip};
 		}
 		r = sn__stream_write(ws->stream, vec, n);
-		if (r == SN_E_AGAIN)
-			return;
 		if (r < 0)
-			sn__ws_fail(ws, (int)r, 0, "the connection broke");
-		else
-			sent(ws, (size_t)r);
+			return r == SN_E_AGAIN ? 0 : (int)r;
+		sent(ws, (size_t)r);
 	}
+	return 0;
 }
 
 /* ---- wslay's side ---- */
@@ -465,14 +464,10 @@ static void step_ended(struct sn_ws *ws)
 		ws->state = WS_GONE;
 		return;
 	}
-	ws->failed = 0;
-	flush(ws);
-	if (ws->failed != 0) {
-		ws->failed = why;
+	if (send_queued(ws) < 0) {
 		ws->state = WS_GONE;
 		return;
 	}
-	ws->failed = why;
 	if (!nothing_queued(ws)) {
 		if (!sn_timer_armed(&ws->timer) || ws->state == WS_OPEN)
 			sn__timer_start(ws->loop, &ws->timer,
@@ -551,6 +546,8 @@ static void receive(struct sn_ws *ws)
 
 static void step_open(struct sn_ws *ws)
 {
+	int r;
+
 	receive(ws);
 	if (ws->aborted)
 		return;
@@ -562,9 +559,11 @@ static void step_open(struct sn_ws *ws)
 		step_ended(ws);
 		return;
 	}
-	flush(ws);
-	if (ws->failed != 0)
+	r = send_queued(ws);
+	if (r < 0) {
+		sn__ws_fail(ws, r, 0, "the connection broke");
 		step_ended(ws);
+	}
 	if (ws->full && ws->q_bytes < ws->opts.max_queue / 2) {
 		ws->full = false;
 		if (ws->ops->on_drain != NULL && ws->state == WS_OPEN && !ws->closing)
