@@ -131,6 +131,14 @@ static int request_make(struct sn_requests *rs, bool elsewhere, struct request *
 	return 0;
 }
 
+/* Only who holds the operation changes it, so this needs no locked instruction. */
+static void generation_next(struct request *req)
+{
+	uint32_t now = atomic_load_explicit(&req->generation, memory_order_relaxed);
+
+	atomic_store_explicit(&req->generation, now + 1, memory_order_release);
+}
+
 static int request_take(struct sn_requests *rs, struct request **ret_req)
 {
 	bool here = sn__loop_is_here(rs->rt->loop);
@@ -148,7 +156,7 @@ static int request_take(struct sn_requests *rs, struct request **ret_req)
 	if (node != NULL)
 		*ret_req = SN_CONTAINER_OF(node, struct request, link);
 	if (r == 0)
-		atomic_fetch_add(&(*ret_req)->generation, 1);
+		generation_next(*ret_req);
 	return r;
 }
 
@@ -158,7 +166,7 @@ static void request_give(struct request *req)
 
 	sn__request_text_reset(&req->text);
 	sn__response_reset(&req->response);
-	atomic_fetch_add(&req->generation, 1);
+	generation_next(req);
 	if (!req->elsewhere && sn__loop_is_here(req->rt->loop)) {
 		sn_list_push_front(&rs->free, &req->link);
 		return;

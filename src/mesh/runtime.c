@@ -58,6 +58,9 @@ int sn__enter(struct sn_runtime *rt)
 {
 	if (is_forked(rt))
 		return SN_E_FORKED;
+	/* The loop's own thread needs no count: it is what closing runs on. */
+	if (sn__loop_is_here(rt->loop))
+		return atomic_load(&rt->state) == SN_RUNTIME_CLOSING ? SN_E_CLOSED : 0;
 	/* The order matters: first be counted, then look. Closing does it the other way round. */
 	atomic_fetch_add(&rt->users, 1);
 	if (atomic_load(&rt->state) == SN_RUNTIME_CLOSING) {
@@ -69,7 +72,8 @@ int sn__enter(struct sn_runtime *rt)
 
 void sn__leave(struct sn_runtime *rt)
 {
-	atomic_fetch_sub(&rt->users, 1);
+	if (!sn__loop_is_here(rt->loop))
+		atomic_fetch_sub(&rt->users, 1);
 }
 
 /* ---- opening ---- */
