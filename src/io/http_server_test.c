@@ -342,115 +342,108 @@ struct talk {
 	bool ends; /* the server closes */
 };
 
+static const struct talk talk_table[] = {
+		{"GET /hello" H "\r\n", HI, false},
+		{"GET /hello?a=b" H "Connection: close\r\n\r\n",
+				TEXT "Content-Length: 2\r\nConnection: close\r\n\r\nhi", true},
+		{"GET http://localhost/hello?a=b" H "\r\n", HI, false},
+		{"GET http://localhost" H "\r\n",
+				"HTTP/1.1 404 Not Found\r\n"
+				"Content-Type: text/plain\r\nContent-Length: 2\r\n\r\nno",
+				false},
+		{"GET /hello HTTP/1.0\r\n\r\n",
+				TEXT "Content-Length: 2\r\nConnection: close\r\n\r\nhi", true},
+		{"GET /hello HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+				TEXT "Content-Length: 2\r\nConnection: keep-alive\r\n\r\nhi",
+				false},
+		{"HEAD /hello" H "\r\nGET /hello" H "\r\n", TEXT "Content-Length: 2\r\n\r\n" HI,
+				false},
+		{"GET /hello" H "\r\nGET /header" H "X-Value:  v w \r\n\r\nGET /later" H
+		 "\r\nGET /empty" H "\r\nGET /hello" H "\r\n",
+				HI TEXT "Content-Length: 3\r\n\r\nv w" TEXT
+					"Content-Length: 5\r\n\r\nlater"
+					"HTTP/1.1 204 No Content\r\n\r\n" HI,
+				false},
+		{"POST /all" H "Content-Length: 3\r\n\r\nabcGET /hello" H "\r\n",
+				OK "Content-Length: 3\r\n\r\nabc" HI, false},
+		{"POST /all" H "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n"
+		 "GET /hello" H "\r\n",
+				OK "Content-Length: 4\r\n\r\nabcd" HI, false},
+		{"POST /all" H "\r\n", OK "Content-Length: 0\r\n\r\n", false},
+		{"POST /all" H "Content-Length: 1001\r\n\r\n",
+				"HTTP/1.1 413 Content Too Large\r\n"
+				"Content-Type: text/plain\r\nContent-Length: 45\r\nConnection: close\r\n\r\n"
+				"413 Content Too Large: the body is too large\n",
+				true},
+		{"POST /echo" H "Content-Length: 3\r\n\r\nabc",
+				OK "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+				false},
+		{"GET /chunked" H "\r\n",
+				OK "Transfer-Encoding: chunked\r\n\r\n"
+				   "1\r\na\r\n2\r\nbc\r\n0\r\nX-Sum: 3\r\n\r\n",
+				false},
+		{"HEAD /chunked" H "\r\nGET /hello" H "\r\n",
+				OK "Transfer-Encoding: chunked\r\n\r\n" HI, false},
+		{"GET /chunked HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+				OK "Connection: close\r\n\r\nabc", true},
+		{"GET /sized" H "\r\n", OK "Content-Length: 3\r\n\r\nabc", false},
+		{"HEAD /sized" H "\r\n", OK "Content-Length: 3\r\n\r\n", false},
+		/* answered without reading: the body is dropped */
+		{"POST /hello" H "Content-Length: 5\r\n\r\nabcdeGET /hello" H "\r\n", HI HI, false},
+		{"POST /hello" H
+		 "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /hello" H "\r\n",
+				HI HI, false},
+		{"POST /hello" H "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+				TEXT "Content-Length: 2\r\nConnection: close\r\n\r\nhi", true},
+		{"POST /all" H "Expect: 100-continue\r\nContent-Length: 1001\r\n\r\n",
+				"HTTP/1.1 413 Content Too Large\r\n"
+				"Content-Type: text/plain\r\nContent-Length: 45\r\nConnection: close\r\n\r\n"
+				"413 Content Too Large: the body is too large\n",
+				true},
+		/* refused */
+		{"GET / HTTP/1.1\r\n\r\n",
+				"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n"
+				"Content-Length: 25\r\nConnection: close\r\n\r\n400 Bad Request: no Host\n",
+				true},
+		{"HEAD /\r\n",
+				"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n"
+				"Content-Length: 40\r\nConnection: close\r\n\r\n"
+				"400 Bad Request: malformed request line\n",
+				true},
+		{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+				"HTTP/1.1 505 HTTP Version Not Supported\r\n"
+				"Content-Type: text/plain\r\nContent-Length: 59\r\nConnection: close\r\n\r\n"
+				"505 HTTP Version Not Supported: HTTP version not supported\n",
+				true},
+		{"CONNECT a:1" H "\r\n",
+				"HTTP/1.1 501 Not Implemented\r\n"
+				"Content-Type: text/plain\r\nContent-Length: 46\r\nConnection: close\r\n\r\n"
+				"501 Not Implemented: CONNECT is not supported\n",
+				true},
+		{"POST /all" H "Transfer-Encoding: chunked\r\n\r\nx\r\n",
+				"HTTP/1.1 400 Bad Request\r\n"
+				"Content-Type: text/plain\r\nContent-Length: 38\r\nConnection: close\r\n\r\n"
+				"400 Bad Request: malformed chunk size\n",
+				true},
+		{"GET /hello" H "\r\nGARBAGE\r\n\r\n",
+				HI
+				"HTTP/1.1 400 Bad Request\r\n"
+				"Content-Type: text/plain\r\nContent-Length: 40\r\nConnection: close\r\n\r\n"
+				"400 Bad Request: malformed request line\n",
+				true},
+};
+
 static void talks(void **state)
 {
-	static const struct talk table[] = {
-			{"GET /hello" H "\r\n", HI, false},
-			{"GET /hello?a=b" H "Connection: close\r\n\r\n",
-					TEXT "Content-Length: 2\r\nConnection: close\r\n\r\nhi",
-					true},
-			{"GET http://localhost/hello?a=b" H "\r\n", HI, false},
-			{"GET http://localhost" H "\r\n",
-					"HTTP/1.1 404 Not Found\r\n"
-					"Content-Type: text/plain\r\nContent-Length: 2\r\n\r\nno",
-					false},
-			{"GET /hello HTTP/1.0\r\n\r\n",
-					TEXT "Content-Length: 2\r\nConnection: close\r\n\r\nhi",
-					true},
-			{"GET /hello HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-					TEXT
-					"Content-Length: 2\r\nConnection: keep-alive\r\n\r\nhi",
-					false},
-			{"HEAD /hello" H "\r\nGET /hello" H "\r\n",
-					TEXT "Content-Length: 2\r\n\r\n" HI, false},
-			{"GET /hello" H "\r\nGET /header" H "X-Value:  v w \r\n\r\nGET /later" H
-			 "\r\nGET /empty" H "\r\nGET /hello" H "\r\n",
-					HI TEXT "Content-Length: 3\r\n\r\nv w" TEXT
-						"Content-Length: 5\r\n\r\nlater"
-						"HTTP/1.1 204 No Content\r\n\r\n" HI,
-					false},
-			{"POST /all" H "Content-Length: 3\r\n\r\nabcGET /hello" H "\r\n",
-					OK "Content-Length: 3\r\n\r\nabc" HI, false},
-			{"POST /all" H
-			 "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n"
-			 "GET /hello" H "\r\n",
-					OK "Content-Length: 4\r\n\r\nabcd" HI, false},
-			{"POST /all" H "\r\n", OK "Content-Length: 0\r\n\r\n", false},
-			{"POST /all" H "Content-Length: 1001\r\n\r\n",
-					"HTTP/1.1 413 Content Too Large\r\n"
-					"Content-Type: text/plain\r\nContent-Length: 45\r\nConnection: close\r\n\r\n"
-					"413 Content Too Large: the body is too large\n",
-					true},
-			{"POST /echo" H "Content-Length: 3\r\n\r\nabc",
-					OK
-					"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-					false},
-			{"GET /chunked" H "\r\n",
-					OK "Transfer-Encoding: chunked\r\n\r\n"
-					   "1\r\na\r\n2\r\nbc\r\n0\r\nX-Sum: 3\r\n\r\n",
-					false},
-			{"HEAD /chunked" H "\r\nGET /hello" H "\r\n",
-					OK "Transfer-Encoding: chunked\r\n\r\n" HI, false},
-			{"GET /chunked HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-					OK "Connection: close\r\n\r\nabc", true},
-			{"GET /sized" H "\r\n", OK "Content-Length: 3\r\n\r\nabc", false},
-			{"HEAD /sized" H "\r\n", OK "Content-Length: 3\r\n\r\n", false},
-			/* answered without reading: the body is dropped */
-			{"POST /hello" H "Content-Length: 5\r\n\r\nabcdeGET /hello" H "\r\n", HI HI,
-					false},
-			{"POST /hello" H
-			 "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /hello" H
-			 "\r\n",
-					HI HI, false},
-			{"POST /hello" H "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n",
-					TEXT "Content-Length: 2\r\nConnection: close\r\n\r\nhi",
-					true},
-			{"POST /all" H "Expect: 100-continue\r\nContent-Length: 1001\r\n\r\n",
-					"HTTP/1.1 413 Content Too Large\r\n"
-					"Content-Type: text/plain\r\nContent-Length: 45\r\nConnection: close\r\n\r\n"
-					"413 Content Too Large: the body is too large\n",
-					true},
-			/* refused */
-			{"GET / HTTP/1.1\r\n\r\n",
-					"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n"
-					"Content-Length: 25\r\nConnection: close\r\n\r\n400 Bad Request: no Host\n",
-					true},
-			{"HEAD /\r\n",
-					"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n"
-					"Content-Length: 40\r\nConnection: close\r\n\r\n"
-					"400 Bad Request: malformed request line\n",
-					true},
-			{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-					"HTTP/1.1 505 HTTP Version Not Supported\r\n"
-					"Content-Type: text/plain\r\nContent-Length: 59\r\nConnection: close\r\n\r\n"
-					"505 HTTP Version Not Supported: HTTP version not supported\n",
-					true},
-			{"CONNECT a:1" H "\r\n",
-					"HTTP/1.1 501 Not Implemented\r\n"
-					"Content-Type: text/plain\r\nContent-Length: 46\r\nConnection: close\r\n\r\n"
-					"501 Not Implemented: CONNECT is not supported\n",
-					true},
-			{"POST /all" H "Transfer-Encoding: chunked\r\n\r\nx\r\n",
-					"HTTP/1.1 400 Bad Request\r\n"
-					"Content-Type: text/plain\r\nContent-Length: 38\r\nConnection: close\r\n\r\n"
-					"400 Bad Request: malformed chunk size\n",
-					true},
-			{"GET /hello" H "\r\nGARBAGE\r\n\r\n",
-					HI
-					"HTTP/1.1 400 Bad Request\r\n"
-					"Content-Type: text/plain\r\nContent-Length: 40\r\nConnection: close\r\n\r\n"
-					"400 Bad Request: malformed request line\n",
-					true},
-	};
 	struct world *w = *state;
 
 	serve(w, NULL);
-	for (size_t i = 0; i < SN_COUNT(table); i++) {
+	for (size_t i = 0; i < SN_COUNT(talk_table); i++) {
 		struct peer p;
 
-		peer_open(w, &p, &service.addr, table[i].in);
-		peer_expect(&p, table[i].out);
-		if (table[i].ends)
+		peer_open(w, &p, &service.addr, talk_table[i].in);
+		peer_expect(&p, talk_table[i].out);
+		if (talk_table[i].ends)
 			peer_expect_end(&p, false);
 		else
 			assert_int_equal(p.in.len, 0);
