@@ -11,7 +11,8 @@
 
 static void print(const char *name, double value, const char *unit)
 {
-	(void)printf("{\"name\": \"base/%s\", \"value\": %.1f, \"unit\": \"%s\"}\n", name, value, unit);
+	(void)printf("{\"name\": \"base/%s\", \"value\": %.1f, \"unit\": \"%s\"}\n", name, value,
+			unit);
 }
 
 static void bench_map(void)
@@ -72,10 +73,14 @@ static int make_text(struct sn_buf *b, bool yaml)
 
 	for (int i = 0; r == 0 && i < 100000; i++) {
 		if (yaml)
-			r = sn__buf_printf(b, "p%d: {protocol: http, port: %d, address: 10.0.0.1}\n", i, i);
+			r = sn__buf_printf(b,
+					"p%d: {protocol: http, port: %d, address: 10.0.0.1}\n", i,
+					i);
 		else
-			r = sn__buf_printf(b, "%s\"p%d\":{\"protocol\":\"http\",\"port\":%d,"
-					"\"address\":\"10.0.0.1\"}", i > 0 ? "," : "", i, i);
+			r = sn__buf_printf(b,
+					"%s\"p%d\":{\"protocol\":\"http\",\"port\":%d,"
+					"\"address\":\"10.0.0.1\"}",
+					i > 0 ? "," : "", i, i);
 	}
 	return r < 0 ? r : sn__buf_puts(b, yaml ? "" : "}");
 }

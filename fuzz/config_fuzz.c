@@ -8,7 +8,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* Not the process's, so that an input means the same everywhere. */
 static const char *env(const char *name, void *arg)
 {
-	return strcmp(name, "PORT") == 0 ? "80" : strcmp(name, "EVIL") == 0 ? "a: [\n${PORT}" : NULL;
+	return strcmp(name, "PORT") == 0            ? "80"
+			: strcmp(name, "EVIL") == 0 ? "a: [\n${PORT}"
+						    : NULL;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -28,7 +30,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		assert(problems.n_errors == 0 && config->name != NULL &&
 				(config->message == NULL || json_is_object(config->message)));
 	else
-		assert(problems.n_errors > 0 && config == NULL && err.code == r && err.text[0] == 'f');
+		assert(problems.n_errors > 0 && config == NULL && err.code == r &&
+				err.text[0] == 'f');
 	sn__config_destroy(config);
 	sn__problems_finish(&problems);
 	return 0;

@@ -10,7 +10,8 @@ static void check_redacted(const json_t *json)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach ((json_t *)json, key, value) {
+	json_object_foreach((json_t *)json, key, value)
+	{
 		if (sn__is_secret_name(sn_str_from(key)))
 			assert(json_is_null(value) || strcmp(json_string_value(value), "***") == 0);
 		else

@@ -11,7 +11,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct sn_meshfile mesh;
 
 	sn__problems_init(&problems, "f");
-	if (sn__meshfile_parse("f", (struct sn_str){(const char *)data, size}, &mesh, &problems) == 0) {
+	if (sn__meshfile_parse("f", (struct sn_str){(const char *)data, size}, &mesh, &problems) ==
+			0) {
 		assert(problems.n_errors == 0 && json_is_object(mesh.common) &&
 				json_is_object(mesh.tasks));
 		sn__meshfile_finish(&mesh);

@@ -26,25 +26,46 @@ struct all {
 
 static const char *const words[] = {"one", "two", NULL};
 static const struct sn_option inner_options[] = {
-	{.name = "i", .kind = SN_OPTION_INT, .offset = offsetof(struct inner, i), .help = "x"},
-	{.name = "must", .kind = SN_OPTION_STRING, .offset = offsetof(struct inner, must),
-		.flags = SN_OPTION_REQUIRED | SN_OPTION_SECRET, .help = "x"},
-	{0}};
+		{.name = "i",
+				.kind = SN_OPTION_INT,
+				.offset = offsetof(struct inner, i),
+				.help = "x"},
+		{.name = "must",
+				.kind = SN_OPTION_STRING,
+				.offset = offsetof(struct inner, must),
+				.flags = SN_OPTION_REQUIRED | SN_OPTION_SECRET,
+				.help = "x"},
+		{0}};
 #define AT(m) offsetof(struct all, m)
 static const struct sn_option options[] = {
-	{.name = "s", .kind = SN_OPTION_STRING, .offset = AT(s), .help = "x"},
-	{.name = "b", .kind = SN_OPTION_BOOL, .offset = AT(b), .help = "x"},
-	{.name = "i", .kind = SN_OPTION_INT, .offset = AT(i), .min = -5, .max = 5, .help = "x"},
-	{.name = "n", .kind = SN_OPTION_NUMBER, .offset = AT(n), .max = 1, .help = "x"},
-	{.name = "d", .kind = SN_OPTION_DURATION, .offset = AT(d), .max = 1000, .help = "x"},
-	{.name = "z", .kind = SN_OPTION_SIZE, .offset = AT(z), .help = "x"},
-	{.name = "e", .kind = SN_OPTION_ENUM, .offset = AT(e), .choices = words, .help = "x"},
-	{.name = "l", .kind = SN_OPTION_LIST, .offset = AT(l), .help = "x"},
-	{.name = "m", .kind = SN_OPTION_MAP, .offset = AT(m), .help = "x"},
-	{.name = "sec", .kind = SN_OPTION_SECTION, .offset = AT(sec), .options = inner_options,
-		.help = "x"},
-	{.name = "a", .kind = SN_OPTION_ANY, .offset = AT(a), .help = "x"},
-	{0}};
+		{.name = "s", .kind = SN_OPTION_STRING, .offset = AT(s), .help = "x"},
+		{.name = "b", .kind = SN_OPTION_BOOL, .offset = AT(b), .help = "x"},
+		{.name = "i",
+				.kind = SN_OPTION_INT,
+				.offset = AT(i),
+				.min = -5,
+				.max = 5,
+				.help = "x"},
+		{.name = "n", .kind = SN_OPTION_NUMBER, .offset = AT(n), .max = 1, .help = "x"},
+		{.name = "d",
+				.kind = SN_OPTION_DURATION,
+				.offset = AT(d),
+				.max = 1000,
+				.help = "x"},
+		{.name = "z", .kind = SN_OPTION_SIZE, .offset = AT(z), .help = "x"},
+		{.name = "e",
+				.kind = SN_OPTION_ENUM,
+				.offset = AT(e),
+				.choices = words,
+				.help = "x"},
+		{.name = "l", .kind = SN_OPTION_LIST, .offset = AT(l), .help = "x"},
+		{.name = "m", .kind = SN_OPTION_MAP, .offset = AT(m), .help = "x"},
+		{.name = "sec",
+				.kind = SN_OPTION_SECTION,
+				.offset = AT(sec),
+				.options = inner_options,
+				.help = "x"},
+		{.name = "a", .kind = SN_OPTION_ANY, .offset = AT(a), .help = "x"}, {0}};
 
 static const char *env(const char *name, void *arg)
 {

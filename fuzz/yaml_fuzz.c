@@ -16,7 +16,8 @@ static void walk(const struct sn_yaml_node *node, struct sn_place last, unsigned
 		assert(node->text.ptr[node->text.len] == '\0');
 		return;
 	}
-	SN_YAML_FOREACH (item, node) {
+	SN_YAML_FOREACH(item, node)
+	{
 		n++;
 		assert(item->place.line >= last.line);
 		last = item->place;

@@ -20,12 +20,12 @@ struct sn_error;
 
 /** One attempt of a failed call. Pointers live as long as the error. */
 struct sn_attempt_info {
-	const char *peer;     /* "identity address:port", or "" when none was picked */
-	const char *phase;    /* resolve, admit, connect, tls, write, wait, read */
-	int code;             /* SN_E_ code */
-	int foreign;          /* errno, HTTP status or the like; 0 when there is none */
-	const char *detail;   /* one clause, e.g. "connection refused" */
-	uint64_t start_ns;    /* since the call began */
+	const char *peer;   /* "identity address:port", or "" when none was picked */
+	const char *phase;  /* resolve, admit, connect, tls, write, wait, read */
+	int code;           /* SN_E_ code */
+	int foreign;        /* errno, HTTP status or the like; 0 when there is none */
+	const char *detail; /* one clause, e.g. "connection refused" */
+	uint64_t start_ns;  /* since the call began */
 	uint64_t duration_ns;
 	const char *decision; /* what was decided next, e.g. "retry in 500 ms", "give up: budget" */
 };
@@ -42,8 +42,8 @@ SN_API const char *sn_error_call_id(const struct sn_error *err);
 /** Attempts kept (the first and the latest; at most 16). */
 SN_API size_t sn_error_attempts(const struct sn_error *err);
 /** Attempt @index, below sn_error_attempts(). SN_E_INVALID otherwise. */
-SN_API SN_MUST_USE int sn_error_attempt(const struct sn_error *err, size_t index,
-		struct sn_attempt_info *ret_info);
+SN_API SN_MUST_USE int sn_error_attempt(
+		const struct sn_error *err, size_t index, struct sn_attempt_info *ret_info);
 /** SN_E_NOMEM. */
 SN_API SN_MUST_USE int sn_error_copy(const struct sn_error *err, struct sn_error **ret_copy);
 SN_API void sn_error_destroy(struct sn_error *err /* may be NULL */);

@@ -52,10 +52,10 @@ SN_API const char *sn_exchange_header(const struct sn_exchange *x, const char *n
  * SN_E_NOMEM (500 is sent), SN_E_CLOSED (answered before the body was there). SN_E_STATE (asked
  * before). A client that waits for "100 Continue" gets it now.
  */
-typedef void sn_exchange_body_fn(struct sn_exchange *x, int status, const void *body, size_t size,
-		void *arg);
-SN_API SN_MUST_USE int sn_exchange_read_all(struct sn_exchange *x, size_t max,
-		sn_exchange_body_fn *fn, void *arg);
+typedef void sn_exchange_body_fn(
+		struct sn_exchange *x, int status, const void *body, size_t size, void *arg);
+SN_API SN_MUST_USE int sn_exchange_read_all(
+		struct sn_exchange *x, size_t max, sn_exchange_body_fn *fn, void *arg);
 /**
  * Take the body piece by piece: @fn with status 0 and a piece, with status 0 and size 0 at the end,
  * or with an error as above. A piece must be used up or copied. sn_exchange_pause() stops reading
@@ -83,7 +83,8 @@ SN_API SN_MUST_USE int sn_exchange_respond(struct sn_exchange *x, unsigned statu
  * A client that closes its sending side is still answered; that it is gone shows when a write fails.
  */
 SN_API SN_MUST_USE int sn_exchange_start(struct sn_exchange *x, unsigned status,
-		const struct sn_header *headers /* may be NULL */, size_t n_headers, int64_t length);
+		const struct sn_header *headers /* may be NULL */, size_t n_headers,
+		int64_t length);
 SN_API SN_MUST_USE int sn_exchange_write(struct sn_exchange *x, const void *data, size_t size);
 SN_API SN_MUST_USE int sn_exchange_end(struct sn_exchange *x,
 		const struct sn_header *trailers /* may be NULL */, size_t n_trailers);
@@ -102,7 +103,7 @@ struct sn_http_server_options {
 	uint64_t max_body;    /* bytes; 0: 16 MiB */
 	const char *tls_cert; /* file; NULL: plain */
 	const char *tls_key;
-	const char *tls_ca;   /* demand client certificates signed by it; NULL: none */
+	const char *tls_ca; /* demand client certificates signed by it; NULL: none */
 };
 /** Listen on the loop of @rt. Any thread. SN_E_INVALID, SN_E_EXISTS (address in use), SN_E_IO,
  * SN_E_TLS, SN_E_NOMEM. *ret_error (owned by the caller) says more. */

@@ -22,7 +22,7 @@ struct sn_agent {
 	struct sn_ws_frame *common_frame; /* complete metadata, encoded once; NULL: out of date */
 	bool wire;
 	char *mesh;
-	struct stat seen;       /* of the mesh file when it was last read */
+	struct stat seen; /* of the mesh file when it was last read */
 	struct sn_timer reload;
 	void (*say)(const char *level, const char *line, void *arg);
 	void *say_arg;
@@ -34,7 +34,7 @@ struct sn_agent {
 
 /* The sockets of one task. */
 struct audience {
-	struct sn_list clients; /* struct client.link */
+	struct sn_list clients;    /* struct client.link */
 	struct sn_ws_frame *frame; /* the task's complete metadata; NULL: out of date */
 };
 
@@ -66,12 +66,12 @@ static int frame_of(const json_t *json, struct sn_ws_frame **ret_frame)
 {
 	SN_AUTO_FREE char *text = sn__json_text(json);
 
-	return text == NULL ? SN_E_NOMEM
-			    : sn__ws_frame_create(true, sn_str_from(text), ret_frame);
+	return text == NULL ? SN_E_NOMEM : sn__ws_frame_create(true, sn_str_from(text), ret_frame);
 }
 
 /* The complete metadata of a task as a frame, made at most once a change. */
-static int full_frame(struct sn_agent *agent, struct sn_store_task *t, struct sn_ws_frame **ret_frame)
+static int full_frame(
+		struct sn_agent *agent, struct sn_store_task *t, struct sn_ws_frame **ret_frame)
 {
 	struct audience *a = t->user;
 	struct sn_ws_frame **cached = t->sections != NULL ? &a->frame : &agent->common_frame;
@@ -96,12 +96,13 @@ static void send_to(struct client *c, struct sn_ws_frame *frame)
 
 static void send_to_all(struct sn_list *clients, struct sn_ws_frame *frame)
 {
-	SN_LIST_FOREACH_SAFE(pos, clients)
+	SN_LIST_FOREACH_SAFE (pos, clients)
 		send_to(SN_CONTAINER_OF(pos, struct client, link), frame);
 }
 
 /* A section changed: push it to the sockets that see it. */
-static void on_changed(struct sn_store_task *task, const char *section, const json_t *value, void *arg)
+static void on_changed(
+		struct sn_store_task *task, const char *section, const json_t *value, void *arg)
 {
 	struct sn_agent *agent = arg;
 	struct audience *own = task != NULL ? task->user : NULL;
@@ -401,8 +402,8 @@ static int open_mesh(struct sn_agent *agent, const char *path, struct sn_error *
 int sn__agent_open(struct sn_loop *loop, const struct sn_agent_options *opts,
 		struct sn_agent **ret_agent, struct sn_error *err)
 {
-	const struct sn_http_server_config config = {.addr = opts->addr, .max_body = SN_AGENT_REPORT_MAX,
-		.check_origin = true};
+	const struct sn_http_server_config config = {
+			.addr = opts->addr, .max_body = SN_AGENT_REPORT_MAX, .check_origin = true};
 	struct sn_agent *agent = sn__calloc(1, sizeof *agent);
 	int r;
 
@@ -466,8 +467,9 @@ void sn__agent_close(struct sn_agent *agent, void (*done)(void *arg), void *arg)
 
 		if (a == NULL)
 			continue;
-		SN_LIST_FOREACH_SAFE(pos, &a->clients)
-			sn__ws_close(SN_CONTAINER_OF(pos, struct client, link)->ws, 1001, "agent stops");
+		SN_LIST_FOREACH_SAFE (pos, &a->clients)
+			sn__ws_close(SN_CONTAINER_OF(pos, struct client, link)->ws, 1001,
+					"agent stops");
 	}
 	sn__http_server_close(agent->server, CLOSE_GRACE_MS, on_server_closed, agent);
 }

@@ -105,8 +105,8 @@ static int check_item(const json_t *item, size_t index, struct sn_error *err)
 	const char *id = sn__json_str(sn__json_get(item, "id"));
 
 	if (!json_is_object(item))
-		return sn__error_set(err, SN_E_INVALID, "item %zu: expected an object, found %s", index,
-				sn__json_kind(item));
+		return sn__error_set(err, SN_E_INVALID, "item %zu: expected an object, found %s",
+				index, sn__json_kind(item));
 	if (id == NULL || id[0] == '\0' || strchr(id, '/') != NULL)
 		return sn__error_set(err, SN_E_INVALID,
 				"item %zu: `id` must be a task id, a string without `/`", index);
@@ -148,7 +148,8 @@ static int apply_item(struct sn_store *s, const json_t *item, sn_store_changed_f
 	before = json_incref(sn__store_view(s, t));
 	json_decref(t->sections);
 	t->sections = sections;
-	json_object_foreach(sn__json_get(item, "metadata"), name, value) {
+	json_object_foreach(sn__json_get(item, "metadata"), name, value)
+	{
 		if (!same_section(json_object_get(before, name), value))
 			fn(t, name, is_falsy(value) ? empty : value, arg);
 	}
@@ -163,16 +164,19 @@ int sn__store_report(struct sn_store *s, const json_t *report, sn_store_changed_
 	int r;
 
 	if (!json_is_array(report))
-		return sn__error_set(err, SN_E_INVALID, "expected an array of {id, metadata}, found %s",
+		return sn__error_set(err, SN_E_INVALID,
+				"expected an array of {id, metadata}, found %s",
 				sn__json_kind(report));
-	json_array_foreach(report, i, item) {
+	json_array_foreach(report, i, item)
+	{
 		r = check_item(item, i, err);
 		if (r < 0)
 			return r;
 	}
 	if (json_array_size(report) > SN_AGENT_TASKS_MAX - sn_map_count(&s->tasks))
 		return sn__error_set(err, SN_E_LIMIT, "more than %u tasks", SN_AGENT_TASKS_MAX);
-	json_array_foreach(report, i, item) {
+	json_array_foreach(report, i, item)
+	{
 		r = apply_item(s, item, fn, arg);
 		if (r < 0)
 			return sn__error_set(err, r, "item %zu: %s", i, sn_strerror(r));
@@ -191,7 +195,8 @@ static json_t *emptied(const json_t *value, int depth)
 
 	if (out == NULL || depth == 0)
 		return out;
-	json_object_foreach((json_t *)value, key, member) {
+	json_object_foreach((json_t *)value, key, member)
+	{
 		json_t *below = emptied(member, depth - 1);
 
 		if (below == NULL || json_object_set_new(out, key, below) < 0) {
@@ -210,10 +215,12 @@ static bool has_endpoints(const json_t *value)
 
 	if (json_object_size(value) == 0)
 		return false;
-	json_object_foreach((json_t *)value, key, member) {
+	json_object_foreach((json_t *)value, key, member)
+	{
 		if (!json_is_object(member))
 			return false;
-		json_object_foreach(member, inner, peer) {
+		json_object_foreach(member, inner, peer)
+		{
 			if (!json_is_object(peer))
 				return false;
 		}
@@ -237,7 +244,8 @@ static int bury(const json_t *before, json_t *after, int depth)
 	const char *key;
 	json_t *old, *now, *copy;
 
-	json_object_foreach((json_t *)before, key, old) {
+	json_object_foreach((json_t *)before, key, old)
+	{
 		now = json_object_get(after, key);
 		if (now == NULL) {
 			if (json_object_set_new(after, key, emptied(old, depth)) < 0)
@@ -263,7 +271,8 @@ static json_t *peers_with_graves(const json_t *before, const json_t *after)
 
 	if (out == NULL || !json_is_object(before))
 		return out;
-	json_object_foreach((json_t *)before, key, old) {
+	json_object_foreach((json_t *)before, key, old)
+	{
 		depth = levels_below(key, old);
 		now = json_object_get(out, key);
 		if (now != NULL && !json_is_object(now))
@@ -297,15 +306,16 @@ static int tell_section(struct sn_store_task *t, const char *name, const json_t 
 
 /* Tell @t (NULL: all on the common sections) of every section that differs. A notice that finds no
  * memory is lost for sockets now open; it is the one thing that cannot be undone here. */
-static void tell_all(struct sn_store_task *t, json_t *before, json_t *after, sn_store_changed_fn *fn,
-		void *arg)
+static void tell_all(struct sn_store_task *t, json_t *before, json_t *after,
+		sn_store_changed_fn *fn, void *arg)
 {
 	const char *name;
 	json_t *value;
 
-	json_object_foreach(after, name, value)
-		(void)tell_section(t, name, json_object_get(before, name), value, fn, arg);
-	json_object_foreach(before, name, value) {
+	json_object_foreach(after, name, value)(void)
+			tell_section(t, name, json_object_get(before, name), value, fn, arg);
+	json_object_foreach(before, name, value)
+	{
 		if (json_object_get(after, name) == NULL)
 			(void)tell_section(t, name, value, NULL, fn, arg);
 	}
@@ -325,7 +335,8 @@ static json_t *reloaded(const struct sn_store *s, const struct sn_store_task *t,
 		was = s->common;
 	if (sections == NULL)
 		return NULL;
-	json_object_foreach(t->sections, name, value) {
+	json_object_foreach(t->sections, name, value)
+	{
 		/* Untouched values are shared with the file's object: identity tells. */
 		if (json_object_get(was, name) != value &&
 				json_object_set(sections, name, value) < 0) {
@@ -343,7 +354,8 @@ static int prepare(struct sn_store *s, json_t *common, json_t *tasks)
 	const char *id;
 	json_t *value;
 
-	json_object_foreach(tasks, id, value) {
+	json_object_foreach(tasks, id, value)
+	{
 		struct sn_store_task *t;
 		int r = sn__store_task(s, sn_str_from(id), &t);
 

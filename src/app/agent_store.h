@@ -13,16 +13,16 @@
 #include "base/map.h"
 
 struct sn_store_task {
-	json_t *sections;   /* own sections, reports included; NULL: the common ones */
-	json_t *next;       /* while a mesh file is loaded; else NULL */
-	void *user;         /* the server's sockets; NULL: none */
+	json_t *sections; /* own sections, reports included; NULL: the common ones */
+	json_t *next;     /* while a mesh file is loaded; else NULL */
+	void *user;       /* the server's sockets; NULL: none */
 	char id[];
 };
 
 struct sn_store {
 	struct sn_map tasks; /* id -> struct sn_store_task */
 	json_t *common;
-	json_t *file_tasks;  /* of the mesh file now in force */
+	json_t *file_tasks; /* of the mesh file now in force */
 };
 
 /** @section of @task (NULL: of the common sections) is now @value, to be sent as it is. */
@@ -32,10 +32,12 @@ typedef void sn_store_changed_fn(struct sn_store_task *task /* may be NULL */, c
 SN_MUST_USE int sn__store_init(struct sn_store *s);
 void sn__store_finish(struct sn_store *s);
 /** The complete metadata of a task, borrowed; {} for unknown ones. */
-json_t *sn__store_view(const struct sn_store *s, const struct sn_store_task *task /* may be NULL */);
+json_t *sn__store_view(
+		const struct sn_store *s, const struct sn_store_task *task /* may be NULL */);
 struct sn_store_task *sn__store_find(const struct sn_store *s, struct sn_str id);
 /** Found or made. SN_E_LIMIT (SN_AGENT_TASKS_MAX), SN_E_NOMEM. */
-SN_MUST_USE int sn__store_task(struct sn_store *s, struct sn_str id, struct sn_store_task **ret_task);
+SN_MUST_USE int sn__store_task(
+		struct sn_store *s, struct sn_str id, struct sn_store_task **ret_task);
 /** Forget a task that has neither sections of its own nor a user. */
 void sn__store_drop(struct sn_store *s, struct sn_store_task *task);
 

@@ -11,9 +11,11 @@
 /* What was told, as "task|section=value;". */
 static struct sn_buf told;
 
-static void on_changed(struct sn_store_task *task, const char *section, const json_t *value, void *arg)
+static void on_changed(
+		struct sn_store_task *task, const char *section, const json_t *value, void *arg)
 {
-	assert_int_equal(sn__buf_printf(&told, "%s|%s=", task != NULL ? task->id : "*", section), 0);
+	assert_int_equal(
+			sn__buf_printf(&told, "%s|%s=", task != NULL ? task->id : "*", section), 0);
 	assert_int_equal(sn__json_dump(value, &told), 0);
 	assert_int_equal(sn__buf_append(&told, ";", 1), 0);
 }
@@ -65,16 +67,21 @@ static void reports(void **state)
 	struct sn_store s;
 
 	assert_int_equal(sn__store_init(&s), 0);
-	assert_int_equal(report(&s, "[{\"id\":\"t\",\"metadata\":{\"peers\":{\"a\":1},\"policies\":{}}}]"), 0);
+	assert_int_equal(
+			report(&s, "[{\"id\":\"t\",\"metadata\":{\"peers\":{\"a\":1},\"policies\":{}}}]"),
+			0);
 	expect("t|peers={\"a\":1};");
-	assert_int_equal(report(&s, "[{\"id\":\"t\",\"metadata\":{\"peers\":{\"a\":1.0},\"policies\":null}}]"), 0);
+	assert_int_equal(
+			report(&s, "[{\"id\":\"t\",\"metadata\":{\"peers\":{\"a\":1.0},\"policies\":null}}]"),
+			0);
 	expect("");
 	assert_int_equal(report(&s, "[{\"id\":\"t\",\"metadata\":{\"peers\":null}}]"), 0);
 	expect("t|peers={};");
 	view_is(&s, "t", "{\"peers\":null,\"policies\":null}");
 	view_is(&s, "nobody", "{}");
 	/* Refused as a whole: the good first item is not applied either. */
-	assert_int_equal(report(&s, "[{\"id\":\"t\",\"metadata\":{\"peers\":{\"b\":1}}},{\"id\":\"u\"}]"),
+	assert_int_equal(
+			report(&s, "[{\"id\":\"t\",\"metadata\":{\"peers\":{\"b\":1}}},{\"id\":\"u\"}]"),
 			SN_E_INVALID);
 	assert_int_equal(report(&s, "{}"), SN_E_INVALID);
 	assert_int_equal(report(&s, "[{\"id\":\"a/b\",\"metadata\":{}}]"), SN_E_INVALID);
@@ -99,8 +106,9 @@ static void files(void **state)
 	       "\"database\":{\"d\":{}}};"
 	       "*|peers={\"service\":{\"a\":{\"x\":{\"1\":{}},\"y\":{}}},\"service://c-s-n-e\":{\"1\":{\"port\":1}},"
 	       "\"database\":{\"d\":{}}};");
-	view_is(&s, "u", "{\"peers\":{\"service\":{\"a\":{\"x\":{\"1\":{}}}},\"service://c-s-n-e\":{\"1\":{\"port\":1}}},"
-			 "\"consumes\":[1]}");
+	view_is(&s, "u",
+			"{\"peers\":{\"service\":{\"a\":{\"x\":{\"1\":{}}}},\"service://c-s-n-e\":{\"1\":{\"port\":1}}},"
+			"\"consumes\":[1]}");
 	load(&s, "{\"peers\":{\"service\":null,\"service://c-s-n-e\":null}}",
 			"{\"t\":{\"policies\":{\"values\":{}}}}");
 	expect("u|peers={\"service\":null,\"service://c-s-n-e\":null};"
@@ -115,7 +123,8 @@ static void files(void **state)
 	sn__store_finish(&s);
 }
 
-static void count_changed(struct sn_store_task *task, const char *section, const json_t *value, void *arg)
+static void count_changed(
+		struct sn_store_task *task, const char *section, const json_t *value, void *arg)
 {
 	++*(unsigned *)arg;
 }
@@ -174,9 +183,9 @@ static int finish(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(reports),
-		cmocka_unit_test(files),
-		cmocka_unit_test(faults),
+			cmocka_unit_test(reports),
+			cmocka_unit_test(files),
+			cmocka_unit_test(faults),
 	};
 
 	sn__buf_init(&told, 1 << 20);

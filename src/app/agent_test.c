@@ -63,8 +63,9 @@ static int setup(void **state)
 	fd = mkstemp(f->path);
 	assert_true(fd >= 0);
 	assert_int_equal(close(fd), 0);
-	write_mesh(f, "services: {app: {endpoints: {client: ['10.0.0.1:4000']}}}\n"
-		      "tasks: {own: {policies: {timeout: 1}}}\n");
+	write_mesh(f,
+			"services: {app: {endpoints: {client: ['10.0.0.1:4000']}}}\n"
+			"tasks: {own: {policies: {timeout: 1}}}\n");
 	assert_int_equal(world_sim(&w), 0);
 	f->w = w;
 	opts.addr = world_addr(ADDRESS);
@@ -135,9 +136,12 @@ static unsigned http(struct fixture *f, struct request *r, const char *method, c
 {
 	static const struct sn_http_req_ops ops = {.on_data = on_data, .on_done = on_done};
 
-	*r = (struct request){.req = {.ops = &ops, .method = sn_str_from(method),
-		.target = sn_str_from(target), .body = sn_str_from(body), .headers = header,
-		.n_headers = header != NULL ? 1 : 0}};
+	*r = (struct request){.req = {.ops = &ops,
+					      .method = sn_str_from(method),
+					      .target = sn_str_from(target),
+					      .body = sn_str_from(body),
+					      .headers = header,
+					      .n_headers = header != NULL ? 1 : 0}};
 	assert_int_equal(sn__http_start(f->dest, &r->req, NULL), 0);
 	world_run(f->w, &r->done);
 	assert_int_equal(r->req.result.code, 0);
@@ -178,7 +182,8 @@ static void on_close(struct sn_ws *ws, const struct sn_error *err, void *arg)
 
 static void connect_to(struct fixture *f, struct socket *s, const char *path)
 {
-	static const struct sn_ws_ops ops = {.on_open = on_open, .on_message = on_message, .on_close = on_close};
+	static const struct sn_ws_ops ops = {
+			.on_open = on_open, .on_message = on_message, .on_close = on_close};
 	char url[100];
 
 	*s = (struct socket){0};
@@ -204,7 +209,7 @@ static void finish(struct socket *s)
 
 /* ---- tests ---- */
 
-#define CLIENT_PEERS                                                                               \
+#define CLIENT_PEERS \
 	"{\"service\":{\"app\":{\"client\":{\"1\":{\"protocol\":\"http\",\"networkProtocol\":\"tcp\"," \
 	"\"port\":4000,\"address\":\"10.0.0.1\"}}}}}"
 
@@ -235,9 +240,11 @@ static void sockets_and_reports(void **state)
 	connect_to(f, &other, "/t2");
 	expect(&one, 0, "{\"peers\":" CLIENT_PEERS "}");
 	expect(&two, 0, one.messages[0]);
-	assert_int_equal(http(f, &r, "POST", "/report",
-			"[{\"id\":\"t1\",\"metadata\":{\"peers\":{\"queue\":{\"q\":{\"0\":{}}}},\"consumes\":[]}}]",
-			NULL), 200);
+	assert_int_equal(
+			http(f, &r, "POST", "/report",
+					"[{\"id\":\"t1\",\"metadata\":{\"peers\":{\"queue\":{\"q\":{\"0\":{}}}},\"consumes\":[]}}]",
+					NULL),
+			200);
 	assert_string_equal(r.body, "");
 	settle(f);
 	/* A section a message, to the sockets of that task only. */
@@ -248,9 +255,11 @@ static void sockets_and_reports(void **state)
 	}
 	assert_int_equal(other.n, 1);
 	/* Deep-equal is no change; null is sent as {} to open sockets, as null in the full message. */
-	assert_int_equal(http(f, &r, "POST", "/report",
-			"[{\"id\":\"t1\",\"metadata\":{\"consumes\":[],\"policies\":null,\"peers\":null}}]",
-			NULL), 200);
+	assert_int_equal(
+			http(f, &r, "POST", "/report",
+					"[{\"id\":\"t1\",\"metadata\":{\"consumes\":[],\"policies\":null,\"peers\":null}}]",
+					NULL),
+			200);
 	settle(f);
 	assert_int_equal(one.n, 4);
 	expect(&one, 3, "{\"peers\":{}}");
@@ -268,9 +277,10 @@ static void sockets_and_reports(void **state)
 
 static void refused(void **state)
 {
-	static const char *const bad[] = {"", "nonsense", "{}", "[1]", "[{\"id\":1,\"metadata\":{}}]",
-		"[{\"id\":\"a/b\",\"metadata\":{}}]", "[{\"id\":\"x\",\"metadata\":[]}]",
-		"[{\"id\":\"x\",\"metadata\":{\"peers\":{\"queue\":{}}}},{\"id\":\"y\"}]"};
+	static const char *const bad[] = {"", "nonsense", "{}", "[1]",
+			"[{\"id\":1,\"metadata\":{}}]", "[{\"id\":\"a/b\",\"metadata\":{}}]",
+			"[{\"id\":\"x\",\"metadata\":[]}]",
+			"[{\"id\":\"x\",\"metadata\":{\"peers\":{\"queue\":{}}}},{\"id\":\"y\"}]"};
 	const struct sn_http_header origin = {SN_STR("Origin"), SN_STR("http://evil.example")};
 	struct fixture *f = *state;
 	struct request r;
@@ -302,8 +312,9 @@ static void mesh_file_changes(void **state)
 
 	connect_to(f, &s, "/t");
 	connect_to(f, &own, "/own");
-	write_mesh(f, "services: {app: {endpoints: {client: ['10.0.0.1:4000']}}}\nqueues: {q: [{}]}\n"
-		      "tasks: {own: {policies: {timeout: 1}}}\n");
+	write_mesh(f,
+			"services: {app: {endpoints: {client: ['10.0.0.1:4000']}}}\nqueues: {q: [{}]}\n"
+			"tasks: {own: {policies: {timeout: 1}}}\n");
 	settle(f);
 	assert_int_equal(s.n, 2);
 	assert_non_null(strstr(s.messages[1], "\"queue\":{\"q\":{\"1\":{}}}"));
@@ -371,12 +382,12 @@ static void close_tells_sockets(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(plain, setup, teardown),
-		cmocka_unit_test_setup_teardown(sockets_and_reports, setup, teardown),
-		cmocka_unit_test_setup_teardown(refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(mesh_file_changes, setup, teardown),
-		cmocka_unit_test_setup_teardown(seed_message_as_mesh_file, setup, teardown),
-		cmocka_unit_test_setup_teardown(close_tells_sockets, setup, teardown),
+			cmocka_unit_test_setup_teardown(plain, setup, teardown),
+			cmocka_unit_test_setup_teardown(sockets_and_reports, setup, teardown),
+			cmocka_unit_test_setup_teardown(refused, setup, teardown),
+			cmocka_unit_test_setup_teardown(mesh_file_changes, setup, teardown),
+			cmocka_unit_test_setup_teardown(seed_message_as_mesh_file, setup, teardown),
+			cmocka_unit_test_setup_teardown(close_tells_sockets, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

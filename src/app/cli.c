@@ -80,8 +80,8 @@ static void put_attempt(size_t number, const struct sn_attempt_info *a)
 	bool more = a->detail[0] != '\0' && strcmp(a->detail, what) != 0;
 
 	(void)fprintf(stderr, "  %2zu  +%8.1f ms  %-24s %-8s %s%s%s (after %.1f ms)%s%s\n", number,
-			(double)a->start_ns / 1e6, a->peer[0] != '\0' ? a->peer : "-", a->phase, what,
-			more ? ": " : "", more ? a->detail : "", (double)a->duration_ns / 1e6,
+			(double)a->start_ns / 1e6, a->peer[0] != '\0' ? a->peer : "-", a->phase,
+			what, more ? ": " : "", more ? a->detail : "", (double)a->duration_ns / 1e6,
 			a->decision[0] != '\0' ? " -> " : "", a->decision);
 }
 

@@ -17,7 +17,7 @@ enum form { FORM_KIND_TREE, FORM_ID_ENDPOINT, FORM_FLAT_ID };
 
 struct ctx {
 	struct sn_problems *problems;
-	json_t *peers;             /* of the common sections */
+	json_t *peers; /* of the common sections */
 	const struct sn_yaml_node *root;
 	struct sn_str cluster, sector;
 	enum form form;
@@ -70,7 +70,8 @@ static bool is_text(struct ctx *c, const struct sn_yaml_node *node, const char *
 static void check_keys(struct ctx *c, const struct sn_yaml_node *map, const char *const *names,
 		const char *where)
 {
-	SN_YAML_FOREACH(item, map) {
+	SN_YAML_FOREACH(item, map)
+	{
 		const char *near;
 		bool known = false;
 
@@ -81,8 +82,8 @@ static void check_keys(struct ctx *c, const struct sn_yaml_node *map, const char
 		near = sn__nearest(item->key.ptr, names);
 		if (near != NULL)
 			sn__problem(c->problems, item->place,
-					"%s: unknown key `%s`; did you mean `%s`?", where, item->key.ptr,
-					near);
+					"%s: unknown key `%s`; did you mean `%s`?", where,
+					item->key.ptr, near);
 		else
 			sn__problem(c->problems, item->place, "%s: unknown key `%s`", where,
 					item->key.ptr);
@@ -102,7 +103,8 @@ static bool name_is_valid(struct sn_str name, bool underscore)
 }
 
 /* In ids the parts are joined by '-', so there a name may have none of its own. */
-static void check_name(struct ctx *c, const struct sn_yaml_item *item, const char *what, bool underscore)
+static void check_name(
+		struct ctx *c, const struct sn_yaml_item *item, const char *what, bool underscore)
 {
 	if (c->form != FORM_KIND_TREE && !name_is_valid(item->key, underscore))
 		sn__problem(c->problems, item->place,
@@ -112,13 +114,16 @@ static void check_name(struct ctx *c, const struct sn_yaml_item *item, const cha
 
 /* ---- instances ---- */
 
-static bool parse_port(struct ctx *c, const struct sn_yaml_node *node, struct sn_str text, json_t *peer)
+static bool parse_port(
+		struct ctx *c, const struct sn_yaml_node *node, struct sn_str text, json_t *peer)
 {
 	uint64_t port;
 
 	if (sn__parse_u64(text, 65535, &port) < 0 || port == 0) {
-		sn__problem(c->problems, node->place, "port: expected a number from 1 to 65535, found `%.*s`",
-				(int)SN_MIN(text.len, (size_t)40), text.ptr != NULL ? text.ptr : "");
+		sn__problem(c->problems, node->place,
+				"port: expected a number from 1 to 65535, found `%.*s`",
+				(int)SN_MIN(text.len, (size_t)40),
+				text.ptr != NULL ? text.ptr : "");
 		return false;
 	}
 	return set(c, peer, "port", json_integer((json_int_t)port)) != NULL;
@@ -133,7 +138,8 @@ static void short_instance(struct ctx *c, const struct sn_yaml_node *node, json_
 	if (colon == NULL || colon == text.ptr) {
 		sn__problem(c->problems, node->place,
 				"instance: expected ADDRESS:PORT, e.g. 127.0.0.1:4000, found `%.*s`",
-				(int)SN_MIN(text.len, (size_t)60), text.ptr != NULL ? text.ptr : "");
+				(int)SN_MIN(text.len, (size_t)60),
+				text.ptr != NULL ? text.ptr : "");
 		return;
 	}
 	host = (struct sn_str){text.ptr, (size_t)(colon - text.ptr)};
@@ -158,14 +164,16 @@ static void long_instance(struct ctx *c, const struct sn_yaml_node *node, json_t
 	else if (is_text(c, address, "address"))
 		(void)set_text(c, peer, "address", address->text);
 	/* Everything else goes to the connectors as it is. */
-	SN_YAML_FOREACH(item, node) {
+	SN_YAML_FOREACH(item, node)
+	{
 		json_t *value = NULL;
 
 		if (json_object_get(peer, item->key.ptr) != NULL &&
 				!sn_str_eq(item->key, SN_STR("protocol")) &&
 				!sn_str_eq(item->key, SN_STR("networkProtocol")))
 			continue;
-		if (sn_str_eq(item->key, SN_STR("identity")) || sn_str_eq(item->key, SN_STR("port")) ||
+		if (sn_str_eq(item->key, SN_STR("identity")) ||
+				sn_str_eq(item->key, SN_STR("port")) ||
 				sn_str_eq(item->key, SN_STR("address")))
 			continue;
 		if (sn__yaml_to_json(item->value, &value, c->problems) == 0)
@@ -206,7 +214,8 @@ static void read_instances(struct ctx *c, const struct sn_yaml_node *list, struc
 					sn__yaml_kind_name(list));
 		return;
 	}
-	SN_YAML_FOREACH(item, list) {
+	SN_YAML_FOREACH(item, list)
+	{
 		const char *identity = number;
 		const struct sn_yaml_node *given = NULL;
 
@@ -232,8 +241,9 @@ static json_t *peer_map(struct ctx *c, const char *kind, struct sn_str name, str
 	if (c->form == FORM_KIND_TREE)
 		return at(c, at(c, at(c, c->peers, kind), name.ptr), endpoint.ptr);
 	(void)snprintf(id, sizeof id, "%s://%s%s%s%s%s%s%s", kind, service ? c->cluster.ptr : "",
-			service ? "-" : "", service ? c->sector.ptr : "", service ? "-" : "", name.ptr,
-			c->form == FORM_FLAT_ID ? "-" : "", c->form == FORM_FLAT_ID ? endpoint.ptr : "");
+			service ? "-" : "", service ? c->sector.ptr : "", service ? "-" : "",
+			name.ptr, c->form == FORM_FLAT_ID ? "-" : "",
+			c->form == FORM_FLAT_ID ? endpoint.ptr : "");
 	return c->form == FORM_FLAT_ID ? at(c, c->peers, id)
 				       : at(c, at(c, c->peers, id), endpoint.ptr);
 }
@@ -275,7 +285,8 @@ static void read_group(struct ctx *c, const char *kind, const struct sn_yaml_nod
 
 	if (group == NULL || sn__yaml_is_null(group) || !is_map(c, group, kind))
 		return;
-	SN_YAML_FOREACH(item, group) {
+	SN_YAML_FOREACH(item, group)
+	{
 		const struct sn_yaml_node *endpoints;
 
 		check_name(c, item, kind, false);
@@ -284,13 +295,14 @@ static void read_group(struct ctx *c, const char *kind, const struct sn_yaml_nod
 		check_keys(c, item->value, keys, kind);
 		endpoints = sn__yaml_get(item->value, "endpoints");
 		if (endpoints == NULL) {
-			sn__problem(c->problems, item->place, "%s `%s`: `endpoints` is missing", kind,
-					item->key.ptr);
+			sn__problem(c->problems, item->place, "%s `%s`: `endpoints` is missing",
+					kind, item->key.ptr);
 			continue;
 		}
 		if (!is_map(c, endpoints, "endpoints"))
 			continue;
-		SN_YAML_FOREACH(e, endpoints) {
+		SN_YAML_FOREACH(e, endpoints)
+		{
 			check_name(c, e, "endpoint", false);
 			read_endpoint(c, kind, item->key, e);
 		}
@@ -316,7 +328,8 @@ static void read_resources(struct ctx *c, const char *kind, const struct sn_yaml
 
 	if (group == NULL || sn__yaml_is_null(group) || !is_map(c, group, kind))
 		return;
-	SN_YAML_FOREACH(item, group) {
+	SN_YAML_FOREACH(item, group)
+	{
 		json_t *map;
 		unsigned n = 0;
 
@@ -333,7 +346,8 @@ static void read_resources(struct ctx *c, const char *kind, const struct sn_yaml
 					kind, item->key.ptr, sn__yaml_kind_name(item->value));
 			continue;
 		}
-		SN_YAML_FOREACH(e, item->value) {
+		SN_YAML_FOREACH(e, item->value)
+		{
 			(void)snprintf(number, sizeof number, "%u", ++n);
 			add_entry(c, kind, item->value->kind == SN_YAML_MAP ? e->key.ptr : number,
 					e->value, map);
@@ -358,7 +372,7 @@ static void check_policies(struct ctx *c, const struct sn_yaml_node *node, const
 	if (v == NULL || sn__yaml_is_null(v) || !is_map(c, v, "children"))
 		return;
 	SN_YAML_FOREACH(item, v)
-		check_policies(c, item->value, "policies");
+	check_policies(c, item->value, "policies");
 }
 
 /* Written by a person: names and values are checked by the table of policies, durations become
@@ -377,7 +391,8 @@ static void read_policies(struct ctx *c, const struct sn_yaml_node *node, json_t
 /* ---- tasks ---- */
 
 /* The own endpoints of a task that is an instance of @service with @identity. */
-static void own_endpoints(struct ctx *c, struct sn_str service, struct sn_str identity, json_t *sections)
+static void own_endpoints(
+		struct ctx *c, struct sn_str service, struct sn_str identity, json_t *sections)
 {
 	const struct sn_yaml_node *eps = NULL, *services = sn__yaml_get(c->root, "services");
 	json_t *own = set(c, sections, "endpoints", json_object());
@@ -388,8 +403,10 @@ static void own_endpoints(struct ctx *c, struct sn_str service, struct sn_str id
 		eps = sn__yaml_get(eps, "endpoints");
 	if (eps == NULL || own == NULL || eps->kind != SN_YAML_MAP)
 		return;
-	SN_YAML_FOREACH(item, eps) {
-		json_t *peer = json_object_get(peer_map(c, "service", service, item->key), identity.ptr);
+	SN_YAML_FOREACH(item, eps)
+	{
+		json_t *peer = json_object_get(
+				peer_map(c, "service", service, item->key), identity.ptr);
 		json_t *copy = peer != NULL ? sn__json_copy(peer) : NULL;
 
 		if (peer != NULL && set(c, own, item->key.ptr, copy) != NULL)
@@ -415,8 +432,8 @@ static void read_task(struct ctx *c, const struct sn_yaml_item *item, json_t *co
 		const struct sn_yaml_node *services = sn__yaml_get(c->root, "services");
 
 		if (services == NULL || sn__yaml_get(services, service->text.ptr) == NULL)
-			sn__problem(c->problems, service->place, "task: no service `%s` in this file",
-					service->text.ptr);
+			sn__problem(c->problems, service->place,
+					"task: no service `%s` in this file", service->text.ptr);
 		else if (identity != NULL && is_text(c, identity, "identity"))
 			own_endpoints(c, service->text, identity->text, sections);
 	}
@@ -434,12 +451,14 @@ static void read_task(struct ctx *c, const struct sn_yaml_item *item, json_t *co
 /* ---- the two kinds of document ---- */
 
 static const char *const mesh_keys[] = {"cluster", "sector", "form", "services", "clusters",
-	"databases", "queues", "policies", "tasks", NULL};
-static const char *const wire_keys[] = {"peers", "policies", "endpoints", "consumes", "tasks", NULL};
+		"databases", "queues", "policies", "tasks", NULL};
+static const char *const wire_keys[] = {
+		"peers", "policies", "endpoints", "consumes", "tasks", NULL};
 
 static void read_sections(struct ctx *c, const struct sn_yaml_node *map, bool top, json_t *sections)
 {
-	SN_YAML_FOREACH(item, map) {
+	SN_YAML_FOREACH(item, map)
+	{
 		bool list = sn_str_eq(item->key, SN_STR("consumes"));
 		json_t *value = NULL;
 
@@ -465,13 +484,16 @@ static void read_wire(struct ctx *c, json_t *common, json_t *tasks)
 	read_sections(c, c->root, true, common);
 	if (list == NULL || sn__yaml_is_null(list) || !is_map(c, list, "tasks"))
 		return;
-	SN_YAML_FOREACH(item, list) {
+	SN_YAML_FOREACH(item, list)
+	{
 		json_t *sections;
 
 		if (!is_map(c, item->value, "task"))
 			continue;
-		check_keys(c, item->value, (const char *const[]){"peers", "policies", "endpoints",
-							   "consumes", NULL}, "task");
+		check_keys(c, item->value,
+				(const char *const[]){
+						"peers", "policies", "endpoints", "consumes", NULL},
+				"task");
 		sections = set(c, tasks, item->key.ptr, sn__json_copy(common));
 		if (sections != NULL)
 			read_sections(c, item->value, false, sections);
@@ -501,8 +523,8 @@ static void read_form(struct ctx *c)
 	v = sn__yaml_get(c->root, "sector");
 	if (v != NULL && is_text(c, v, "sector"))
 		c->sector = v->text;
-	if (c->form != FORM_KIND_TREE && (!name_is_valid(c->cluster, false) ||
-						 !name_is_valid(c->sector, false)))
+	if (c->form != FORM_KIND_TREE &&
+			(!name_is_valid(c->cluster, false) || !name_is_valid(c->sector, false)))
 		sn__problem(c->problems, c->root->place,
 				"form %s needs `cluster` and `sector`: letters and digits, a letter first",
 				forms[c->form]);
@@ -528,7 +550,7 @@ static void read_mesh(struct ctx *c, json_t *common, json_t *tasks)
 	if (v == NULL || sn__yaml_is_null(v) || !is_map(c, v, "tasks"))
 		return;
 	SN_YAML_FOREACH(item, v)
-		read_task(c, item, common, tasks);
+	read_task(c, item, common, tasks);
 }
 
 void sn__meshfile_finish(struct sn_meshfile *mesh)
@@ -550,11 +572,13 @@ static void read_root(struct ctx *c, struct sn_meshfile *mesh)
 		return;
 	}
 	for (const char *const *k = mesh_keys; *k != NULL; k++)
-		described = described || (strcmp(*k, "policies") != 0 && strcmp(*k, "tasks") != 0 &&
-						 sn__yaml_get(root, *k) != NULL);
+		described = described ||
+				(strcmp(*k, "policies") != 0 && strcmp(*k, "tasks") != 0 &&
+						sn__yaml_get(root, *k) != NULL);
 	mesh->wire = sn__yaml_get(root, "peers") != NULL ||
-			(!described && (sn__yaml_get(root, "endpoints") != NULL ||
-					       sn__yaml_get(root, "consumes") != NULL));
+			(!described &&
+					(sn__yaml_get(root, "endpoints") != NULL ||
+							sn__yaml_get(root, "consumes") != NULL));
 	if (mesh->wire)
 		read_wire(c, mesh->common, mesh->tasks);
 	else

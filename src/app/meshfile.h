@@ -19,11 +19,11 @@ struct sn_meshfile {
 
 /** Read @path. SN_E_INVALID (@problems says what and where), SN_E_NOT_FOUND, SN_E_IO, SN_E_NOMEM:
  * then @problems has at least one entry and nothing is returned. */
-SN_MUST_USE int sn__meshfile_load(const char *path, struct sn_meshfile *ret_mesh,
-		struct sn_problems *problems);
+SN_MUST_USE int sn__meshfile_load(
+		const char *path, struct sn_meshfile *ret_mesh, struct sn_problems *problems);
 /** The same from memory; @name: how the file is called in messages. */
-SN_MUST_USE int sn__meshfile_parse(const char *name, struct sn_str text, struct sn_meshfile *ret_mesh,
-		struct sn_problems *problems);
+SN_MUST_USE int sn__meshfile_parse(const char *name, struct sn_str text,
+		struct sn_meshfile *ret_mesh, struct sn_problems *problems);
 void sn__meshfile_finish(struct sn_meshfile *mesh);
 
 #endif

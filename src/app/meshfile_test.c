@@ -36,16 +36,18 @@ static void described(void **state)
 	     "          blue: {address: 10.0.0.1, port: 80, weight: 2}\n"
 	     "databases:\n  contacts:\n    - {tableName: contacts, config: {}}\n"
 	     "policies: {timeout: 2s, service: {app: {client: {retry-count: 1}}}}\n"
-	     "tasks:\n  app-1: {service: app, identity: blue, policies: {timeout: 1}}\n", &m);
+	     "tasks:\n  app-1: {service: app, identity: blue, policies: {timeout: 1}}\n",
+			&m);
 	assert_false(m.wire);
-	assert_json(m.common, "{\"peers\":{\"service\":{\"app\":{\"client\":{"
-		"\"1\":{\"protocol\":\"http\",\"networkProtocol\":\"tcp\",\"port\":4000,\"address\":\"127.0.0.1\"},"
-		"\"2\":{\"protocol\":\"http\",\"networkProtocol\":\"tcp\",\"port\":4001,\"address\":\"::1\"}},"
-		"\"admin\":{\"blue\":{\"protocol\":\"https\",\"networkProtocol\":\"tcp\",\"port\":80,"
-		"\"address\":\"10.0.0.1\",\"weight\":2}}}},"
-		"\"database\":{\"contacts\":{\"1\":{\"tableName\":\"contacts\",\"config\":{}}}}},"
-		"\"policies\":{\"values\":{\"timeout\":2000},\"children\":{\"service\":{\"children\":{"
-		"\"app\":{\"children\":{\"client\":{\"values\":{\"retry-count\":1}}}}}}}}}");
+	assert_json(m.common,
+			"{\"peers\":{\"service\":{\"app\":{\"client\":{"
+			"\"1\":{\"protocol\":\"http\",\"networkProtocol\":\"tcp\",\"port\":4000,\"address\":\"127.0.0.1\"},"
+			"\"2\":{\"protocol\":\"http\",\"networkProtocol\":\"tcp\",\"port\":4001,\"address\":\"::1\"}},"
+			"\"admin\":{\"blue\":{\"protocol\":\"https\",\"networkProtocol\":\"tcp\",\"port\":80,"
+			"\"address\":\"10.0.0.1\",\"weight\":2}}}},"
+			"\"database\":{\"contacts\":{\"1\":{\"tableName\":\"contacts\",\"config\":{}}}}},"
+			"\"policies\":{\"values\":{\"timeout\":2000},\"children\":{\"service\":{\"children\":{"
+			"\"app\":{\"children\":{\"client\":{\"values\":{\"retry-count\":1}}}}}}}}}");
 	assert_json(sn__json_get(sn__json_get(m.tasks, "app-1"), "policies"),
 			"{\"values\":{\"timeout\":1}}");
 	assert_json(sn__json_get(sn__json_get(m.tasks, "app-1"), "endpoints"),
@@ -58,8 +60,8 @@ static void described(void **state)
 static void wire(void **state)
 {
 	static const char seed[] =
-		"{\"peers\":{\"service\":{\"app\":{\"client\":{\"1\":{\"protocol\":\"http\","
-		"\"networkProtocol\":\"tcp\",\"port\":4000,\"address\":\"10.0.0.23\"}}}}}}";
+			"{\"peers\":{\"service\":{\"app\":{\"client\":{\"1\":{\"protocol\":\"http\","
+			"\"networkProtocol\":\"tcp\",\"port\":4000,\"address\":\"10.0.0.23\"}}}}}}";
 	struct sn_meshfile m;
 
 	load(seed, &m);
@@ -69,26 +71,30 @@ static void wire(void **state)
 	sn__meshfile_finish(&m);
 	load("peers: {queue: {q: {}}}\ntasks:\n  a: {policies: {values: {x: 1}}}\n", &m);
 	assert_json(m.common, "{\"peers\":{\"queue\":{\"q\":{}}}}");
-	assert_json(m.tasks, "{\"a\":{\"peers\":{\"queue\":{\"q\":{}}},\"policies\":{\"values\":{\"x\":1}}}}");
+	assert_json(m.tasks,
+			"{\"a\":{\"peers\":{\"queue\":{\"q\":{}}},\"policies\":{\"values\":{\"x\":1}}}}");
 	sn__meshfile_finish(&m);
 }
 
 static void forms(void **state)
 {
-	static const char yaml[] = "form: %s\ncluster: shop\nsector: core\nservices: {app: {endpoints: "
-				   "{web: ['1.2.3.4:5']}}}\nclusters: {bill: {endpoints: {web: ['1.2.3.4:5']}}}\n";
+	static const char yaml[] =
+			"form: %s\ncluster: shop\nsector: core\nservices: {app: {endpoints: "
+			"{web: ['1.2.3.4:5']}}}\nclusters: {bill: {endpoints: {web: ['1.2.3.4:5']}}}\n";
 	char text[300];
 	struct sn_meshfile m;
 
 	(void)snprintf(text, sizeof text, yaml, "flat-id");
 	load(text, &m);
-	assert_non_null(sn__json_get(sn__json_get(m.common, "peers"), "service://shop-core-app-web"));
+	assert_non_null(sn__json_get(
+			sn__json_get(m.common, "peers"), "service://shop-core-app-web"));
 	assert_non_null(sn__json_get(sn__json_get(m.common, "peers"), "cluster://bill-web"));
 	sn__meshfile_finish(&m);
 	(void)snprintf(text, sizeof text, yaml, "id-endpoint");
 	load(text, &m);
-	assert_non_null(sn__json_get(sn__json_get(sn__json_get(m.common, "peers"),
-						   "service://shop-core-app"), "web"));
+	assert_non_null(sn__json_get(
+			sn__json_get(sn__json_get(m.common, "peers"), "service://shop-core-app"),
+			"web"));
 	sn__meshfile_finish(&m);
 }
 
@@ -97,17 +103,22 @@ static void problems(void **state)
 	static const struct {
 		const char *yaml, *begins;
 	} v[] = {
-		{"sevices: {}\n", "f:1:1: "},
-		{"services:\n  app:\n    endpoint: {}\n", "f:3:5: service: unknown key `endpoint`; did you mean `endpoints`?"},
-		{"services: {app: {endpoints: {c: {instances: ['1.2.3.4:99999']}}}}\n", "f:1:46: port"},
-		{"services: {app: {endpoints: {c: {instances: [{port: 1}]}}}}\n", "f:1:46: instance: `address`"},
-		{"services: {}\npolicies: {tiemout: 1}\n",
-			"f:2:12: unknown policy \"tiemout\", did you mean \"timeout\"?"},
-		{"services: {}\npolicies: {timeout: soon}\n", "f:2:21: timeout: expected a time"},
-		{"services: [1\n", "f:"},
-		{"", "f:1:1: mesh file: expected"},
-		{"tasks: {a: {service: nope}}\nservices: {}\n", "f:1:22: task: no service `nope`"},
-		{"peers: []\n", "f:1:8: peers: expected a map"},
+			{"sevices: {}\n", "f:1:1: "},
+			{"services:\n  app:\n    endpoint: {}\n",
+					"f:3:5: service: unknown key `endpoint`; did you mean `endpoints`?"},
+			{"services: {app: {endpoints: {c: {instances: ['1.2.3.4:99999']}}}}\n",
+					"f:1:46: port"},
+			{"services: {app: {endpoints: {c: {instances: [{port: 1}]}}}}\n",
+					"f:1:46: instance: `address`"},
+			{"services: {}\npolicies: {tiemout: 1}\n",
+					"f:2:12: unknown policy \"tiemout\", did you mean \"timeout\"?"},
+			{"services: {}\npolicies: {timeout: soon}\n",
+					"f:2:21: timeout: expected a time"},
+			{"services: [1\n", "f:"},
+			{"", "f:1:1: mesh file: expected"},
+			{"tasks: {a: {service: nope}}\nservices: {}\n",
+					"f:1:22: task: no service `nope`"},
+			{"peers: []\n", "f:1:8: peers: expected a map"},
 	};
 
 	for (size_t i = 0; i < SN_COUNT(v); i++) {
@@ -118,7 +129,9 @@ static void problems(void **state)
 		sn__problems_init(&p, "f");
 		assert_true(sn__meshfile_parse("f", sn_str_from(v[i].yaml), &m, &p) < 0);
 		assert_true(p.n > 0);
-		for (uint32_t k = 0; k < p.n && strncmp(text, v[i].begins, strlen(v[i].begins)) != 0; k++)
+		for (uint32_t k = 0;
+				k < p.n && strncmp(text, v[i].begins, strlen(v[i].begins)) != 0;
+				k++)
 			(void)sn__problem_text(&p, &p.list[k], text, sizeof text);
 		if (strncmp(text, v[i].begins, strlen(v[i].begins)) != 0)
 			fail_msg("%s\ninstead of\n%s", text, v[i].begins);
@@ -128,8 +141,9 @@ static void problems(void **state)
 
 static void faults(void **state)
 {
-	static const char yaml[] = "services: {app: {endpoints: {c: ['1.2.3.4:5']}}}\n"
-				   "policies: {timeout: 5}\ntasks: {a: {service: app, identity: '1'}}\n";
+	static const char yaml[] =
+			"services: {app: {endpoints: {c: ['1.2.3.4:5']}}}\n"
+			"policies: {timeout: 5}\ntasks: {a: {service: app, identity: '1'}}\n";
 	int64_t live = sn__mem_live();
 	bool failed = true;
 
@@ -157,11 +171,11 @@ static void faults(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(described),
-		cmocka_unit_test(wire),
-		cmocka_unit_test(forms),
-		cmocka_unit_test(problems),
-		cmocka_unit_test(faults),
+			cmocka_unit_test(described),
+			cmocka_unit_test(wire),
+			cmocka_unit_test(forms),
+			cmocka_unit_test(problems),
+			cmocka_unit_test(faults),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -53,8 +53,9 @@ void *sn__arena_alloc(struct sn_arena *a, size_t n)
 	if (size < n || size > a->max - a->used)
 		return NULL;
 	if (b == NULL || size > b->size - b->used) {
-		size_t room = SN_MAX(b != NULL ? SN_MIN(b->size * 2, (size_t)1 << 20)
-					       : a->block_size, size);
+		size_t room = SN_MAX(
+				b != NULL ? SN_MIN(b->size * 2, (size_t)1 << 20) : a->block_size,
+				size);
 
 		b = sn__malloc(sizeof *b + room);
 		if (b == NULL)

@@ -14,10 +14,10 @@
 
 struct sn_buf {
 	char *block;
-	size_t head;  /* offset of the first unread byte */
-	size_t len;   /* unread bytes */
+	size_t head; /* offset of the first unread byte */
+	size_t len;  /* unread bytes */
 	size_t cap;
-	size_t max;   /* len never exceeds it */
+	size_t max; /* len never exceeds it */
 };
 
 /** No memory is taken before the first append. @max: limit of unread bytes, above 0. */

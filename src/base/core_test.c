@@ -147,19 +147,32 @@ static void utf8(void **state)
 		const char *text;
 		bool valid;
 	} v[] = {
-		{"", true}, {"a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", true},
-		{"\x80", false}, {"\xc0\x80", false}, {"\xc1\xbf", false}, {"\xc3", false},
-		{"\xe0\x9f\xbf", false}, {"\xe0\xa0\x80", true}, {"\xed\xa0\x80", false},
-		{"\xed\x9f\xbf", true}, {"\xe2\x82", false}, {"\xe2\x28\xa1", false},
-		{"\xf0\x8f\xbf\xbf", false}, {"\xf4\x8f\xbf\xbf", true}, {"\xf4\x90\x80\x80", false},
-		{"\xf5\x80\x80\x80", false}, {"\xff", false},
+			{"", true},
+			{"a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", true},
+			{"\x80", false},
+			{"\xc0\x80", false},
+			{"\xc1\xbf", false},
+			{"\xc3", false},
+			{"\xe0\x9f\xbf", false},
+			{"\xe0\xa0\x80", true},
+			{"\xed\xa0\x80", false},
+			{"\xed\x9f\xbf", true},
+			{"\xe2\x82", false},
+			{"\xe2\x28\xa1", false},
+			{"\xf0\x8f\xbf\xbf", false},
+			{"\xf4\x8f\xbf\xbf", true},
+			{"\xf4\x90\x80\x80", false},
+			{"\xf5\x80\x80\x80", false},
+			{"\xff", false},
 	};
 
 	for (size_t i = 0; i < SN_COUNT(v); i++) {
 		if (sn__utf8_valid(sn_str_from(v[i].text)) != v[i].valid)
 			fail_msg("text %zu", i);
 	}
-	assert_int_equal(sn__utf8_length(SN_STR("\xe2\x82\xac" "x")), 3);
+	assert_int_equal(sn__utf8_length(SN_STR("\xe2\x82\xac"
+						"x")),
+			3);
 }
 
 static void times(void **state)
@@ -172,15 +185,15 @@ static void times(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(numbers),
-		cmocka_unit_test(nearest),
-		cmocka_unit_test(buffer),
-		cmocka_unit_test(arena_and_faults),
-		cmocka_unit_test(random_is_uniform_and_repeats),
-		cmocka_unit_test(error_keeps_first_and_latest),
-		cmocka_unit_test(codes_and_version),
-		cmocka_unit_test(utf8),
-		cmocka_unit_test(times),
+			cmocka_unit_test(numbers),
+			cmocka_unit_test(nearest),
+			cmocka_unit_test(buffer),
+			cmocka_unit_test(arena_and_faults),
+			cmocka_unit_test(random_is_uniform_and_repeats),
+			cmocka_unit_test(error_keeps_first_and_latest),
+			cmocka_unit_test(codes_and_version),
+			cmocka_unit_test(utf8),
+			cmocka_unit_test(times),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

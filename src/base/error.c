@@ -12,34 +12,34 @@ static const struct {
 	int code;
 	const char *name, *text;
 } codes[] = {
-	{SN_OK, "OK", "success"},
-	{SN_E_INVALID, "INVALID", "invalid argument"},
-	{SN_E_NOMEM, "NOMEM", "out of memory"},
-	{SN_E_LIMIT, "LIMIT", "limit reached"},
-	{SN_E_EXISTS, "EXISTS", "exists already"},
-	{SN_E_NOT_FOUND, "NOT_FOUND", "not found"},
-	{SN_E_STATE, "STATE", "not possible in this state"},
-	{SN_E_AGAIN, "AGAIN", "nothing now, try later"},
-	{SN_E_CLOSED, "CLOSED", "closed"},
-	{SN_E_CANCELLED, "CANCELLED", "cancelled"},
-	{SN_E_TIMEOUT, "TIMEOUT", "timed out"},
-	{SN_E_DEADLINE, "DEADLINE", "deadline passed"},
-	{SN_E_NO_PEER, "NO_PEER", "no peer found"},
-	{SN_E_BREAKER, "BREAKER", "circuit breaker open"},
-	{SN_E_OVERLOAD, "OVERLOAD", "too many calls in flight"},
-	{SN_E_RESOLVE, "RESOLVE", "name resolution failed"},
-	{SN_E_CONNECT, "CONNECT", "cannot connect"},
-	{SN_E_TLS, "TLS", "TLS failure"},
-	{SN_E_RESET, "RESET", "connection broken"},
-	{SN_E_EOF, "EOF", "connection closed early"},
-	{SN_E_PROTOCOL, "PROTOCOL", "protocol violation by the peer"},
-	{SN_E_STATUS, "STATUS", "failure status"},
-	{SN_E_PARSE, "PARSE", "cannot be parsed"},
-	{SN_E_IO, "IO", "operating system error"},
-	{SN_E_NOTSUP, "NOTSUP", "not supported"},
-	{SN_E_DEADLK, "DEADLK", "waiting on the loop's own thread would never end"},
-	{SN_E_FORKED, "FORKED", "handle belongs to the parent process"},
-	{SN_E_REJECTED, "REJECTED", "rejected"},
+		{SN_OK, "OK", "success"},
+		{SN_E_INVALID, "INVALID", "invalid argument"},
+		{SN_E_NOMEM, "NOMEM", "out of memory"},
+		{SN_E_LIMIT, "LIMIT", "limit reached"},
+		{SN_E_EXISTS, "EXISTS", "exists already"},
+		{SN_E_NOT_FOUND, "NOT_FOUND", "not found"},
+		{SN_E_STATE, "STATE", "not possible in this state"},
+		{SN_E_AGAIN, "AGAIN", "nothing now, try later"},
+		{SN_E_CLOSED, "CLOSED", "closed"},
+		{SN_E_CANCELLED, "CANCELLED", "cancelled"},
+		{SN_E_TIMEOUT, "TIMEOUT", "timed out"},
+		{SN_E_DEADLINE, "DEADLINE", "deadline passed"},
+		{SN_E_NO_PEER, "NO_PEER", "no peer found"},
+		{SN_E_BREAKER, "BREAKER", "circuit breaker open"},
+		{SN_E_OVERLOAD, "OVERLOAD", "too many calls in flight"},
+		{SN_E_RESOLVE, "RESOLVE", "name resolution failed"},
+		{SN_E_CONNECT, "CONNECT", "cannot connect"},
+		{SN_E_TLS, "TLS", "TLS failure"},
+		{SN_E_RESET, "RESET", "connection broken"},
+		{SN_E_EOF, "EOF", "connection closed early"},
+		{SN_E_PROTOCOL, "PROTOCOL", "protocol violation by the peer"},
+		{SN_E_STATUS, "STATUS", "failure status"},
+		{SN_E_PARSE, "PARSE", "cannot be parsed"},
+		{SN_E_IO, "IO", "operating system error"},
+		{SN_E_NOTSUP, "NOTSUP", "not supported"},
+		{SN_E_DEADLK, "DEADLK", "waiting on the loop's own thread would never end"},
+		{SN_E_FORKED, "FORKED", "handle belongs to the parent process"},
+		{SN_E_REJECTED, "REJECTED", "rejected"},
 };
 
 const char *sn_strerror(int code)
@@ -67,10 +67,14 @@ const char *sn_version(void)
 
 const char *sn__phase_name(enum sn_phase phase)
 {
-	static const char *const names[] = {
-		[SN_PHASE_NONE] = "", [SN_PHASE_RESOLVE] = "resolve", [SN_PHASE_ADMIT] = "admit",
-		[SN_PHASE_CONNECT] = "connect", [SN_PHASE_TLS] = "tls", [SN_PHASE_WRITE] = "write",
-		[SN_PHASE_WAIT] = "wait", [SN_PHASE_READ] = "read"};
+	static const char *const names[] = {[SN_PHASE_NONE] = "",
+			[SN_PHASE_RESOLVE] = "resolve",
+			[SN_PHASE_ADMIT] = "admit",
+			[SN_PHASE_CONNECT] = "connect",
+			[SN_PHASE_TLS] = "tls",
+			[SN_PHASE_WRITE] = "write",
+			[SN_PHASE_WAIT] = "wait",
+			[SN_PHASE_READ] = "read"};
 
 	return (size_t)phase < SN_COUNT(names) ? names[phase] : "";
 }
@@ -204,9 +208,14 @@ int sn_error_attempt(const struct sn_error *err, size_t index, struct sn_attempt
 	if (index >= err->n_attempts)
 		return SN_E_INVALID;
 	a = &err->attempts[index];
-	*ret_info = (struct sn_attempt_info){.peer = a->peer, .phase = sn__phase_name(a->phase),
-		.code = a->code, .foreign = a->foreign, .detail = a->detail,
-		.start_ns = a->start_ns, .duration_ns = a->duration_ns, .decision = a->decision};
+	*ret_info = (struct sn_attempt_info){.peer = a->peer,
+			.phase = sn__phase_name(a->phase),
+			.code = a->code,
+			.foreign = a->foreign,
+			.detail = a->detail,
+			.start_ns = a->start_ns,
+			.duration_ns = a->duration_ns,
+			.decision = a->decision};
 	return 0;
 }
 

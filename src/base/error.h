@@ -41,7 +41,7 @@ struct sn_error {
 	bool retriable;
 	char call_id[24];
 	char text[SN_ERROR_TEXT_MAX];
-	uint32_t n_attempts; /* kept */
+	uint32_t n_attempts;     /* kept */
 	uint32_t n_attempts_all; /* made */
 	struct sn_attempt attempts[SN_ERROR_ATTEMPTS_MAX];
 };

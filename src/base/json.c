@@ -115,7 +115,8 @@ static bool object_equal(const json_t *a, const json_t *b)
 
 	if (json_object_size(a) != json_object_size(b))
 		return false;
-	json_object_foreach ((json_t *)a, key, value) {
+	json_object_foreach((json_t *)a, key, value)
+	{
 		json_t *other = json_object_get(b, key);
 
 		if (other == NULL || !sn__json_equal(value, other))
@@ -225,7 +226,8 @@ static int dump_object(const json_t *json, unsigned depth, struct sn_buf *out)
 	bool first = true;
 	int r = 0;
 
-	json_object_foreach ((json_t *)json, key, value) {
+	json_object_foreach((json_t *)json, key, value)
+	{
 		if (!first)
 			r = sn__buf_append(out, ",", 1);
 		first = false;
@@ -264,8 +266,7 @@ static int dump_container(const json_t *json, unsigned depth, struct sn_buf *out
 		return SN_E_LIMIT;
 	r = sn__buf_append(out, object ? "{" : "[", 1);
 	if (r == 0)
-		r = object ? dump_object(json, depth, out)
-			   : dump_array(json, depth, out);
+		r = object ? dump_object(json, depth, out) : dump_array(json, depth, out);
 	return r < 0 ? r : sn__buf_append(out, object ? "}" : "]", 1);
 }
 
@@ -276,8 +277,9 @@ static int dump_value(const json_t *json, unsigned depth, struct sn_buf *out)
 	case JSON_ARRAY:
 		return dump_container(json, depth, out);
 	case JSON_STRING:
-		return sn__json_quote((struct sn_str){json_string_value(json),
-				json_string_length(json)}, out);
+		return sn__json_quote(
+				(struct sn_str){json_string_value(json), json_string_length(json)},
+				out);
 	case JSON_INTEGER:
 		return sn__buf_printf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(json));
 	case JSON_REAL:
@@ -383,12 +385,13 @@ static json_t *redacted_object(const json_t *json)
 
 	if (copy == NULL)
 		return NULL;
-	json_object_foreach ((json_t *)json, key, value) {
+	json_object_foreach((json_t *)json, key, value)
+	{
 		bool hide = !json_is_null(value) && sn__is_secret_name(sn_str_from(key));
 
 		/* set_new takes the value, and fails on NULL too */
-		if (json_object_set_new_nocheck(copy, key,
-				    hide ? json_string("***") : redacted(value)) < 0) {
+		if (json_object_set_new_nocheck(
+				    copy, key, hide ? json_string("***") : redacted(value)) < 0) {
 			json_decref(copy);
 			return NULL;
 		}

@@ -19,9 +19,13 @@ static json_t *parse(const char *text)
 static void parse_and_dump(void **state)
 {
 	static const char *const same[] = {
-		"{\"z\":1,\"a\":[1.5,true,null,\"x\"],\"m\":{}}", "\"text\"", "0", "null", "[]",
-		"{\"a\":0.1,\"b\":1.0,\"c\":-9223372036854775808}",
-		"\"\xc3\xa9\\u0000\\n\"",
+			"{\"z\":1,\"a\":[1.5,true,null,\"x\"],\"m\":{}}",
+			"\"text\"",
+			"0",
+			"null",
+			"[]",
+			"{\"a\":0.1,\"b\":1.0,\"c\":-9223372036854775808}",
+			"\"\xc3\xa9\\u0000\\n\"",
 	};
 
 	for (size_t i = 0; i < SN_COUNT(same); i++) {
@@ -41,12 +45,12 @@ static void parse_errors(void **state)
 		int code;
 		const char *begins;
 	} v[] = {
-		{"", SN_E_PARSE, "1:1: not JSON: "},
-		{"{\"a\": 1,\n  \"b\": ]}", SN_E_PARSE, "2:"},
-		{"{\"a\": 1} x", SN_E_PARSE, "1:"},
-		{"[1e999]", SN_E_PARSE, "1:"},
-		{"{\"password\":\"hunter2\" 3", SN_E_PARSE, "1:"},
-		{"[\"\xff\"]", SN_E_PARSE, "1:"},
+			{"", SN_E_PARSE, "1:1: not JSON: "},
+			{"{\"a\": 1,\n  \"b\": ]}", SN_E_PARSE, "2:"},
+			{"{\"a\": 1} x", SN_E_PARSE, "1:"},
+			{"[1e999]", SN_E_PARSE, "1:"},
+			{"{\"password\":\"hunter2\" 3", SN_E_PARSE, "1:"},
+			{"[\"\xff\"]", SN_E_PARSE, "1:"},
 	};
 	char deep[SN_JSON_DEPTH_MAX * 2 + 3];
 	struct sn_error err;
@@ -65,7 +69,8 @@ static void parse_errors(void **state)
 		memset(deep, '[', (size_t)n);
 		memset(deep + n, ']', (size_t)n);
 		assert_int_equal(sn__json_parse((struct sn_str){deep, (size_t)n * 2}, 1000, &json,
-						 &err), n <= SN_JSON_DEPTH_MAX ? 0 : SN_E_LIMIT);
+						 &err),
+				n <= SN_JSON_DEPTH_MAX ? 0 : SN_E_LIMIT);
 	}
 	json_decref(json);
 	json = parse("\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\\\"[\"");
@@ -78,20 +83,20 @@ static void equality(void **state)
 		const char *a, *b;
 		bool equal;
 	} v[] = {
-		{"1", "1.0", true},
-		{"1", "\"1\"", false},
-		{"9007199254740993", "9007199254740992.0", false},
-		{"9223372036854775807", "9223372036854775807.0", false},
-		{"-0.0", "0", true},
-		{"{\"a\":1,\"b\":[2]}", "{\"b\":[2.0],\"a\":1}", true},
-		{"[1,2]", "[2,1]", false},
-		{"{\"a\":null}", "{}", false},
-		{"{\"a\":null}", "{\"b\":null}", false},
-		{"{}", "[]", false},
-		{"true", "false", false},
-		{"null", "null", true},
-		{"\"a\\u0000b\"", "\"a\\u0000c\"", false},
-		{"[1]", "[1,2]", false},
+			{"1", "1.0", true},
+			{"1", "\"1\"", false},
+			{"9007199254740993", "9007199254740992.0", false},
+			{"9223372036854775807", "9223372036854775807.0", false},
+			{"-0.0", "0", true},
+			{"{\"a\":1,\"b\":[2]}", "{\"b\":[2.0],\"a\":1}", true},
+			{"[1,2]", "[2,1]", false},
+			{"{\"a\":null}", "{}", false},
+			{"{\"a\":null}", "{\"b\":null}", false},
+			{"{}", "[]", false},
+			{"true", "false", false},
+			{"null", "null", true},
+			{"\"a\\u0000b\"", "\"a\\u0000c\"", false},
+			{"[1]", "[1,2]", false},
 	};
 
 	for (size_t i = 0; i < SN_COUNT(v); i++) {
@@ -110,7 +115,8 @@ static void quoting(void **state)
 	json_t *json;
 
 	sn__buf_init(&b, 100);
-	assert_int_equal(sn__json_quote((struct sn_str){"a\"\\\n\x01\v\xff\xc3\xa9\x7f", 10}, &b), 0);
+	assert_int_equal(sn__json_quote((struct sn_str){"a\"\\\n\x01\v\xff\xc3\xa9\x7f", 10}, &b),
+			0);
 	assert_int_equal(sn__buf_append(&b, "", 1), 0);
 	assert_string_equal(sn__buf_data(&b),
 			"\"a\\\"\\\\\\n\\u0001\\u000b\xef\xbf\xbd\xc3\xa9\\u007f\"");
@@ -133,7 +139,8 @@ static void redaction(void **state)
 
 	assert_int_equal(sn__json_redact(json, &copy), 0);
 	text = sn__json_text(copy);
-	assert_string_equal(text, "{\"region\":\"eu\",\"credentials\":\"***\","
+	assert_string_equal(text,
+			"{\"region\":\"eu\",\"credentials\":\"***\","
 			"\"list\":[{\"api-token\":\"***\",\"dbPassword\":null}],\"Secret\":\"***\"}");
 	sn__free(text);
 	json_decref(copy);
@@ -182,12 +189,12 @@ static void faults(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(parse_and_dump),
-		cmocka_unit_test(parse_errors),
-		cmocka_unit_test(equality),
-		cmocka_unit_test(quoting),
-		cmocka_unit_test(redaction),
-		cmocka_unit_test(faults),
+			cmocka_unit_test(parse_and_dump),
+			cmocka_unit_test(parse_errors),
+			cmocka_unit_test(equality),
+			cmocka_unit_test(quoting),
+			cmocka_unit_test(redaction),
+			cmocka_unit_test(faults),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -72,7 +72,7 @@ static inline void sn_list_splice_back(struct sn_list *to, struct sn_list *from)
 #define SN_LIST_FOREACH(pos, head) \
 	for (struct sn_list *pos = (head)->next; pos != (head); pos = pos->next)
 /* The node at @pos may be removed (only it). */
-#define SN_LIST_FOREACH_SAFE(pos, head)                                            \
+#define SN_LIST_FOREACH_SAFE(pos, head) \
 	for (struct sn_list *pos = (head)->next, *pos##_next = pos->next; pos != (head); \
 			pos = pos##_next, pos##_next = pos->next)
 

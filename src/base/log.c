@@ -15,10 +15,10 @@
 static const char *level_name(enum sn_log_level level)
 {
 	static const char *const names[] = {
-		[SN_LOG_ERROR] = "error",
-		[SN_LOG_WARNING] = "warning",
-		[SN_LOG_INFO] = "info",
-		[SN_LOG_DEBUG] = "debug",
+			[SN_LOG_ERROR] = "error",
+			[SN_LOG_WARNING] = "warning",
+			[SN_LOG_INFO] = "info",
+			[SN_LOG_DEBUG] = "debug",
 	};
 
 	return names[level];
@@ -49,7 +49,7 @@ static size_t escape(const char *text, bool json, char *out, size_t size)
 
 		if (len == 0) {
 			n += (size_t)(json ? snprintf(out + n, size - n, "\\ufffd")
-					  : snprintf(out + n, size - n, "\\x%02x", c));
+					   : snprintf(out + n, size - n, "\\x%02x", c));
 			len = 1;
 		} else if (c < 0x20 || c == 0x7f) {
 			n += (size_t)snprintf(out + n, size - n, json ? "\\u%04x" : "\\x%02x", c);
@@ -75,8 +75,7 @@ static void stamp(char *out, size_t size)
 
 	(void)gmtime_r(&seconds, &tm);
 	n = strftime(out, size, "%Y-%m-%dT%H:%M:%S", &tm);
-	(void)snprintf(out + n, size - n, ".%03uZ",
-			(unsigned)(now % SN_NS_PER_S / SN_NS_PER_MS));
+	(void)snprintf(out + n, size - n, ".%03uZ", (unsigned)(now % SN_NS_PER_S / SN_NS_PER_MS));
 }
 
 void sn__log(struct sn_log *log, enum sn_log_level level, const char *area, const char *fmt, ...)
@@ -93,11 +92,12 @@ void sn__log(struct sn_log *log, enum sn_log_level level, const char *area, cons
 	if (log->format != SN_LOG_PLAIN)
 		stamp(time_text, sizeof time_text);
 	if (log->format == SN_LOG_JSON)
-		n = snprintf(line, sizeof line, "{\"time\":\"%s\",\"level\":\"%s\",\"area\":\"%s\","
-				"\"message\":\"", time_text, level_name(level), area);
+		n = snprintf(line, sizeof line,
+				"{\"time\":\"%s\",\"level\":\"%s\",\"area\":\"%s\","
+				"\"message\":\"",
+				time_text, level_name(level), area);
 	else if (log->format == SN_LOG_TEXT)
-		n = snprintf(line, sizeof line, "%s %s %s: ", time_text, level_name(level),
-				area);
+		n = snprintf(line, sizeof line, "%s %s %s: ", time_text, level_name(level), area);
 	else
 		n = snprintf(line, sizeof line, "%s: ", area);
 	if (n < 0 || n > 150) /* an area is one word */

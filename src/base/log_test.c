@@ -64,8 +64,8 @@ static void json_line(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(levels_and_text),
-		cmocka_unit_test(json_line),
+			cmocka_unit_test(levels_and_text),
+			cmocka_unit_test(json_line),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

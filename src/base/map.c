@@ -51,8 +51,10 @@ static inline uint64_t load64(const char *p, size_t n)
 
 uint64_t sn__siphash13(const uint64_t key[2], struct sn_str str)
 {
-	struct sip s = {key[0] ^ UINT64_C(0x736f6d6570736575), key[1] ^ UINT64_C(0x646f72616e646f6d),
-		key[0] ^ UINT64_C(0x6c7967656e657261), key[1] ^ UINT64_C(0x7465646279746573)};
+	struct sip s = {key[0] ^ UINT64_C(0x736f6d6570736575),
+			key[1] ^ UINT64_C(0x646f72616e646f6d),
+			key[0] ^ UINT64_C(0x6c7967656e657261),
+			key[1] ^ UINT64_C(0x7465646279746573)};
 	size_t i = 0;
 
 	for (; i + 8 <= str.len; i += 8)

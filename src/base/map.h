@@ -28,7 +28,7 @@ struct sn_map {
 	uint32_t *index;              /* open addressing: entry number + 1; 0 is free */
 	uint32_t n_entries;           /* holes too */
 	uint32_t n_live;
-	uint32_t cap;                 /* slots of index, a power of two; entries has 3/4 of it */
+	uint32_t cap; /* slots of index, a power of two; entries has 3/4 of it */
 };
 
 /** No memory is taken before the first entry. */
@@ -45,8 +45,8 @@ void *sn__map_get(const struct sn_map *m, struct sn_str key);
 /** SN_E_EXISTS, SN_E_NOMEM, SN_E_LIMIT (2^30 entries); then nothing has changed. */
 SN_MUST_USE int sn__map_add(struct sn_map *m, struct sn_str key, void *value);
 /** Add, or replace key and value. @ret_old: the value replaced, or NULL. Replacing cannot fail. */
-SN_MUST_USE int sn__map_put(struct sn_map *m, struct sn_str key, void *value,
-		void **ret_old /* may be NULL */);
+SN_MUST_USE int sn__map_put(
+		struct sn_map *m, struct sn_str key, void *value, void **ret_old /* may be NULL */);
 /** The value taken out, or NULL. */
 void *sn__map_remove(struct sn_map *m, struct sn_str key);
 /** Room for @n entries in all, so that adding up to that many cannot fail. */

@@ -16,12 +16,12 @@ static void siphash_vectors(void **state)
 		const char *text;
 		uint64_t hash;
 	} v[] = {
-		{{0, 0}, "a", UINT64_C(0x407448d2b89b1813)},
-		{{0, 0}, "1234567", UINT64_C(0xa33d651594fdae81)},
-		{{0, 0}, "12345678", UINT64_C(0x3489982430560a87)},
-		{{0, 0}, "service://shop-core-basket-rest", UINT64_C(0x45dc511a6194103a)},
-		{{UINT64_C(0x0706050403020100), UINT64_C(0x0f0e0d0c0b0a0908)}, "",
-			UINT64_C(0xabac0158050fc4dc)},
+			{{0, 0}, "a", UINT64_C(0x407448d2b89b1813)},
+			{{0, 0}, "1234567", UINT64_C(0xa33d651594fdae81)},
+			{{0, 0}, "12345678", UINT64_C(0x3489982430560a87)},
+			{{0, 0}, "service://shop-core-basket-rest", UINT64_C(0x45dc511a6194103a)},
+			{{UINT64_C(0x0706050403020100), UINT64_C(0x0f0e0d0c0b0a0908)}, "",
+					UINT64_C(0xabac0158050fc4dc)},
 	};
 
 	for (size_t i = 0; i < SN_COUNT(v); i++)
@@ -157,11 +157,11 @@ static void reserve(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(siphash_vectors),
-		cmocka_unit_test(add_get_remove),
-		cmocka_unit_test(model),
-		cmocka_unit_test(faults),
-		cmocka_unit_test(reserve),
+			cmocka_unit_test(siphash_vectors),
+			cmocka_unit_test(add_get_remove),
+			cmocka_unit_test(model),
+			cmocka_unit_test(faults),
+			cmocka_unit_test(reserve),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

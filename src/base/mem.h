@@ -33,20 +33,20 @@ bool sn__mem_failed(void);
 
 /* Release a local at the end of its scope: SN_AUTO(sn_buf) b = NULL calls sn_buf_cleanup(&b). */
 #define SN_CLEANUP(fn) __attribute__((cleanup(fn)))
-#define SN_AUTO_DEFINE(name, destroy)                         \
-	static inline void name##_cleanup_(struct name **p)   \
-	{                                                     \
-		if (*p != NULL)                               \
-			destroy(*p);                          \
-	}                                                     \
+#define SN_AUTO_DEFINE(name, destroy) \
+	static inline void name##_cleanup_(struct name **p) \
+	{ \
+		if (*p != NULL) \
+			destroy(*p); \
+	} \
 	_Static_assert(1, "")
 #define SN_AUTO(name) __attribute__((cleanup(name##_cleanup_))) struct name *
 /* Hand the pointer on: yields its value and leaves NULL behind. */
-#define SN_TAKE(p)                         \
-	__extension__({                    \
+#define SN_TAKE(p) \
+	__extension__({ \
 		__typeof__(p) taken_ = (p); \
-		(p) = NULL;                \
-		taken_;                    \
+		(p) = NULL; \
+		taken_; \
 	})
 static inline void sn__free_cleanup_(void *pp)
 {
@@ -55,8 +55,7 @@ static inline void sn__free_cleanup_(void *pp)
 /* SN_AUTO_FREE char *s = sn__strdup(...): freed at the end of the scope. */
 #define SN_AUTO_FREE __attribute__((cleanup(sn__free_cleanup_)))
 
-#define SN_CONTAINER_OF(ptr, type, member) \
-	((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+#define SN_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 #define SN_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define SN_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define SN_MAX(a, b) ((a) > (b) ? (a) : (b))

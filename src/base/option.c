@@ -23,17 +23,17 @@ static void *member(const struct target *t)
 static const char *kind_text(const struct sn_option *opt)
 {
 	static const char *const texts[] = {
-		[SN_OPTION_STRING] = "a text",
-		[SN_OPTION_BOOL] = "true or false",
-		[SN_OPTION_INT] = "a whole number",
-		[SN_OPTION_NUMBER] = "a number",
-		[SN_OPTION_DURATION] = "a duration such as 250ms, 5s or 2m",
-		[SN_OPTION_SIZE] = "a size such as 512, 64KiB or 10MB",
-		[SN_OPTION_ENUM] = "one of its words",
-		[SN_OPTION_LIST] = "a list of texts",
-		[SN_OPTION_MAP] = "a map of texts",
-		[SN_OPTION_SECTION] = "a map",
-		[SN_OPTION_ANY] = "a value",
+			[SN_OPTION_STRING] = "a text",
+			[SN_OPTION_BOOL] = "true or false",
+			[SN_OPTION_INT] = "a whole number",
+			[SN_OPTION_NUMBER] = "a number",
+			[SN_OPTION_DURATION] = "a duration such as 250ms, 5s or 2m",
+			[SN_OPTION_SIZE] = "a size such as 512, 64KiB or 10MB",
+			[SN_OPTION_ENUM] = "one of its words",
+			[SN_OPTION_LIST] = "a list of texts",
+			[SN_OPTION_MAP] = "a map of texts",
+			[SN_OPTION_SECTION] = "a map",
+			[SN_OPTION_ANY] = "a value",
 	};
 
 	return texts[opt->kind];
@@ -105,7 +105,8 @@ static int text_of(struct target *t, const struct sn_yaml_node *node, const char
 	if (node->kind != SN_YAML_SCALAR)
 		return wrong_kind(t, node);
 	if (memchr(node->text.ptr, '\0', node->text.len) != NULL)
-		return sn__problem(t->problems, node->place, "%s must not hold a NUL", t->opt->name);
+		return sn__problem(
+				t->problems, node->place, "%s must not hold a NUL", t->opt->name);
 	*ret_text = node->text.ptr; /* NUL-terminated, in the tree */
 	return 0;
 }
@@ -195,7 +196,8 @@ static int read_list(struct target *t, const struct sn_yaml_node *node)
 	if (node->kind == SN_YAML_SCALAR) {
 		r = text_of(t, node, &items[0]);
 	} else {
-		SN_YAML_FOREACH (item, node) {
+		SN_YAML_FOREACH(item, node)
+		{
 			int one = text_of(t, item->value, &items[i++]);
 
 			r = r < 0 ? r : one;
@@ -217,7 +219,8 @@ static int read_map(struct target *t, const struct sn_yaml_node *node)
 	pairs = sn__arena_zalloc(t->arena, ((size_t)node->count + 1) * sizeof *pairs);
 	if (pairs == NULL)
 		return SN_E_NOMEM;
-	SN_YAML_FOREACH (item, node) {
+	SN_YAML_FOREACH(item, node)
+	{
 		int one = text_of(t, item->value, &pairs[i].value);
 
 		pairs[i++].name = item->key.ptr;
@@ -245,17 +248,17 @@ static int read_value(const struct sn_option *opt, const struct sn_yaml_node *va
 		struct sn_arena *arena, struct sn_problems *problems)
 {
 	static int (*const readers[])(struct target *, const struct sn_yaml_node *) = {
-		[SN_OPTION_STRING] = read_string,
-		[SN_OPTION_BOOL] = read_bool,
-		[SN_OPTION_INT] = read_int,
-		[SN_OPTION_NUMBER] = read_number,
-		[SN_OPTION_DURATION] = read_amount,
-		[SN_OPTION_SIZE] = read_amount,
-		[SN_OPTION_ENUM] = read_enum,
-		[SN_OPTION_LIST] = read_list,
-		[SN_OPTION_MAP] = read_map,
-		[SN_OPTION_SECTION] = read_section,
-		[SN_OPTION_ANY] = read_any,
+			[SN_OPTION_STRING] = read_string,
+			[SN_OPTION_BOOL] = read_bool,
+			[SN_OPTION_INT] = read_int,
+			[SN_OPTION_NUMBER] = read_number,
+			[SN_OPTION_DURATION] = read_amount,
+			[SN_OPTION_SIZE] = read_amount,
+			[SN_OPTION_ENUM] = read_enum,
+			[SN_OPTION_LIST] = read_list,
+			[SN_OPTION_MAP] = read_map,
+			[SN_OPTION_SECTION] = read_section,
+			[SN_OPTION_ANY] = read_any,
 	};
 	struct target t = {opt, out, arena, problems};
 
@@ -267,17 +270,17 @@ static int read_value(const struct sn_option *opt, const struct sn_yaml_node *va
 static size_t size_of(enum sn_option_kind kind)
 {
 	static const size_t sizes[] = {
-		[SN_OPTION_STRING] = sizeof(const char *),
-		[SN_OPTION_BOOL] = sizeof(bool),
-		[SN_OPTION_INT] = sizeof(int64_t),
-		[SN_OPTION_NUMBER] = sizeof(double),
-		[SN_OPTION_DURATION] = sizeof(uint64_t),
-		[SN_OPTION_SIZE] = sizeof(uint64_t),
-		[SN_OPTION_ENUM] = sizeof(int),
-		[SN_OPTION_LIST] = sizeof(struct sn_option_list),
-		[SN_OPTION_MAP] = sizeof(struct sn_option_map),
-		[SN_OPTION_SECTION] = 0,
-		[SN_OPTION_ANY] = sizeof(const struct sn_yaml_node *),
+			[SN_OPTION_STRING] = sizeof(const char *),
+			[SN_OPTION_BOOL] = sizeof(bool),
+			[SN_OPTION_INT] = sizeof(int64_t),
+			[SN_OPTION_NUMBER] = sizeof(double),
+			[SN_OPTION_DURATION] = sizeof(uint64_t),
+			[SN_OPTION_SIZE] = sizeof(uint64_t),
+			[SN_OPTION_ENUM] = sizeof(int),
+			[SN_OPTION_LIST] = sizeof(struct sn_option_list),
+			[SN_OPTION_MAP] = sizeof(struct sn_option_map),
+			[SN_OPTION_SECTION] = 0,
+			[SN_OPTION_ANY] = sizeof(const struct sn_yaml_node *),
 	};
 
 	return sizes[kind];
@@ -287,12 +290,15 @@ static size_t size_of(enum sn_option_kind kind)
 static int read_default(const struct sn_option *opt, void *out, struct sn_arena *arena,
 		struct sn_problems *problems)
 {
-	struct sn_yaml_node node = {.kind = SN_YAML_SCALAR, .plain = true, .weight = 1,
-		.text = sn_str_from(opt->def)};
+	struct sn_yaml_node node = {.kind = SN_YAML_SCALAR,
+			.plain = true,
+			.weight = 1,
+			.text = sn_str_from(opt->def)};
 
 	memset((char *)out + opt->offset, 0, size_of(opt->kind));
 	if (opt->kind == SN_OPTION_SECTION)
-		return sn__options_read(opt->options, NULL, (char *)out + opt->offset, arena, problems);
+		return sn__options_read(
+				opt->options, NULL, (char *)out + opt->offset, arena, problems);
 	if (opt->def == NULL)
 		return 0;
 	return read_value(opt, &node, out, arena, problems);
@@ -312,7 +318,8 @@ static int read_items(const struct sn_option *table, const struct sn_yaml_node *
 {
 	int r, result = 0;
 
-	SN_YAML_FOREACH (item, map) {
+	SN_YAML_FOREACH(item, map)
+	{
 		const struct sn_option *opt = find(table, item->key);
 
 		if (opt == NULL) {
@@ -345,10 +352,12 @@ int sn__options_read(const struct sn_option *table, const struct sn_yaml_node *m
 		assert(r == 0 || opt->kind == SN_OPTION_SECTION); /* sn__options_check() */
 	}
 	if (map != NULL && map->kind != SN_YAML_MAP)
-		return sn__problem(problems, place, "expected a map, not %s", sn__yaml_kind_name(map));
+		return sn__problem(
+				problems, place, "expected a map, not %s", sn__yaml_kind_name(map));
 	r = map != NULL ? read_items(table, map, out, arena, problems) : 0;
 	for (const struct sn_option *opt = table; opt->name != NULL && r != SN_E_NOMEM; opt++) {
-		const struct sn_yaml_node *value = map != NULL ? sn__yaml_get(map, opt->name) : NULL;
+		const struct sn_yaml_node *value = map != NULL ? sn__yaml_get(map, opt->name)
+							       : NULL;
 
 		if ((opt->flags & SN_OPTION_REQUIRED) && map != NULL &&
 				(value == NULL || sn__yaml_is_null(value)))
@@ -361,11 +370,17 @@ int sn__options_read(const struct sn_option *table, const struct sn_yaml_node *m
 
 static int doc_kind(const struct sn_option *opt, struct sn_buf *out)
 {
-	static const char *const words[] = {
-		[SN_OPTION_STRING] = "text", [SN_OPTION_BOOL] = "bool", [SN_OPTION_INT] = "whole number",
-		[SN_OPTION_NUMBER] = "number", [SN_OPTION_DURATION] = "duration",
-		[SN_OPTION_SIZE] = "size", [SN_OPTION_ENUM] = "", [SN_OPTION_LIST] = "list",
-		[SN_OPTION_MAP] = "map", [SN_OPTION_SECTION] = "map", [SN_OPTION_ANY] = "see below"};
+	static const char *const words[] = {[SN_OPTION_STRING] = "text",
+			[SN_OPTION_BOOL] = "bool",
+			[SN_OPTION_INT] = "whole number",
+			[SN_OPTION_NUMBER] = "number",
+			[SN_OPTION_DURATION] = "duration",
+			[SN_OPTION_SIZE] = "size",
+			[SN_OPTION_ENUM] = "",
+			[SN_OPTION_LIST] = "list",
+			[SN_OPTION_MAP] = "map",
+			[SN_OPTION_SECTION] = "map",
+			[SN_OPTION_ANY] = "see below"};
 	int r = sn__buf_puts(out, words[opt->kind]);
 
 	for (int i = 0; r == 0 && opt->choices != NULL && opt->choices[i] != NULL; i++)
@@ -395,8 +410,9 @@ int sn__options_doc(const struct sn_option *table, const char *prefix, struct sn
 			r = doc_kind(opt, out);
 		if (r == 0)
 			r = sn__buf_printf(out, " | %s%s%s | %s%s |\n", opt->def != NULL ? "`" : "",
-					opt->def != NULL ? opt->def : "", opt->def != NULL ? "`" : "",
-					opt->help, opt->flags & SN_OPTION_REQUIRED ? " Required." : "");
+					opt->def != NULL ? opt->def : "",
+					opt->def != NULL ? "`" : "", opt->help,
+					opt->flags & SN_OPTION_REQUIRED ? " Required." : "");
 	}
 	return r;
 }
@@ -460,7 +476,8 @@ int sn__options_check(const struct sn_option *table, struct sn_error *err)
 			return sn__error_set(err, SN_E_INVALID, "%s: no help", opt->name);
 		if ((opt->kind == SN_OPTION_ENUM) != (opt->choices != NULL) ||
 				(opt->kind == SN_OPTION_SECTION) != (opt->options != NULL))
-			return sn__error_set(err, SN_E_INVALID, "%s: choices or options", opt->name);
+			return sn__error_set(
+					err, SN_E_INVALID, "%s: choices or options", opt->name);
 		if (opt->min > opt->max)
 			return sn__error_set(err, SN_E_INVALID, "%s: min above max", opt->name);
 		if (find(table, sn_str_from(opt->name)) != opt)

@@ -13,34 +13,34 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum sn_option_kind {     /* member of the struct at .offset: */
-	SN_OPTION_STRING, /* const char *; NULL when not given and without default */
-	SN_OPTION_BOOL,   /* bool */
-	SN_OPTION_INT,    /* int64_t */
-	SN_OPTION_NUMBER, /* double */
+enum sn_option_kind {       /* member of the struct at .offset: */
+	SN_OPTION_STRING,   /* const char *; NULL when not given and without default */
+	SN_OPTION_BOOL,     /* bool */
+	SN_OPTION_INT,      /* int64_t */
+	SN_OPTION_NUMBER,   /* double */
 	SN_OPTION_DURATION, /* uint64_t, milliseconds; "250ms", "5s", "2m"; a bare number is ms */
-	SN_OPTION_SIZE,   /* uint64_t, bytes; "64KiB", "10MB"; a bare number is bytes */
-	SN_OPTION_ENUM,   /* int, index into .choices */
-	SN_OPTION_LIST,   /* struct sn_option_list; one text may stand for a list of one */
-	SN_OPTION_MAP,    /* struct sn_option_map: text -> text */
-	SN_OPTION_SECTION, /* the struct of .options, embedded */
-	SN_OPTION_ANY,    /* const struct sn_yaml_node *: read by its owner; NULL when not given */
+	SN_OPTION_SIZE,     /* uint64_t, bytes; "64KiB", "10MB"; a bare number is bytes */
+	SN_OPTION_ENUM,     /* int, index into .choices */
+	SN_OPTION_LIST,     /* struct sn_option_list; one text may stand for a list of one */
+	SN_OPTION_MAP,      /* struct sn_option_map: text -> text */
+	SN_OPTION_SECTION,  /* the struct of .options, embedded */
+	SN_OPTION_ANY, /* const struct sn_yaml_node *: read by its owner; NULL when not given */
 };
 
 #define SN_OPTION_SECRET 1u   /* never shown */
 #define SN_OPTION_REQUIRED 2u /* has no default and must be given */
 
 struct sn_option {
-	const char *name;       /* as in the file: lower case and '-'; NULL ends the table */
+	const char *name; /* as in the file: lower case and '-'; NULL ends the table */
 	enum sn_option_kind kind;
-	size_t offset;          /* offsetof(struct, member) */
-	const char *def;        /* default, as it would be written in the file; NULL: none (zero) */
-	const char *unit;       /* for people: "ms", "bytes", "connections"; may be NULL */
-	double min, max;        /* of numbers, durations (ms), sizes (bytes); both 0: no limits */
-	unsigned flags;         /* SN_OPTION_ */
-	const char *const *choices; /* ENUM; NULL-terminated */
+	size_t offset;    /* offsetof(struct, member) */
+	const char *def;  /* default, as it would be written in the file; NULL: none (zero) */
+	const char *unit; /* for people: "ms", "bytes", "connections"; may be NULL */
+	double min, max;  /* of numbers, durations (ms), sizes (bytes); both 0: no limits */
+	unsigned flags;   /* SN_OPTION_ */
+	const char *const *choices;      /* ENUM; NULL-terminated */
 	const struct sn_option *options; /* SECTION */
-	const char *help;       /* one line */
+	const char *help;                /* one line */
 };
 
 struct sn_option_list {
@@ -69,8 +69,9 @@ struct sn_option_map {
  * known one, wrong kinds, values out of limits, required ones that are missing.
  * SN_E_INVALID (see @problems; @out then holds defaults where a value was wrong), SN_E_NOMEM.
  */
-SN_MUST_USE int sn__options_read(const struct sn_option *table, const struct sn_yaml_node *map /* may be NULL */,
-		void *out, struct sn_arena *arena, struct sn_problems *problems);
+SN_MUST_USE int sn__options_read(const struct sn_option *table,
+		const struct sn_yaml_node *map /* may be NULL */, void *out, struct sn_arena *arena,
+		struct sn_problems *problems);
 
 /** Report @item's key as unknown, with the nearest of @table (NULL name ends it). */
 void sn__option_unknown(const struct sn_option *table, const struct sn_yaml_item *item,
@@ -78,7 +79,8 @@ void sn__option_unknown(const struct sn_option *table, const struct sn_yaml_item
 
 /** Rows of a Markdown table "| `prefix.name` | kind | default | help |", sections expanded, for
  * reference pages. @prefix: "" or "tls.". SN_E_LIMIT, SN_E_NOMEM. */
-SN_MUST_USE int sn__options_doc(const struct sn_option *table, const char *prefix, struct sn_buf *out);
+SN_MUST_USE int sn__options_doc(
+		const struct sn_option *table, const char *prefix, struct sn_buf *out);
 
 /** Whether a table is sound: names, kinds, defaults within limits, help, no duplicate. For tests of
  * tables. SN_E_INVALID; err says which option. */

@@ -30,35 +30,79 @@ struct outer {
 
 static const char *const colors[] = {"red", "green", NULL};
 static const struct sn_option inner_options[] = {
-	{.name = "port", .kind = SN_OPTION_INT, .offset = offsetof(struct inner, port), .min = 1,
-		.max = 65535, .def = "80", .help = "Where to listen."},
-	{.name = "host", .kind = SN_OPTION_STRING, .offset = offsetof(struct inner, host),
-		.flags = SN_OPTION_REQUIRED, .help = "The address."},
-	{0}};
-static const struct sn_option options[] = {
-	{.name = "name", .kind = SN_OPTION_STRING, .offset = offsetof(struct outer, name),
-		.def = "sinew", .help = "Who we are."},
-	{.name = "on", .kind = SN_OPTION_BOOL, .offset = offsetof(struct outer, on), .def = "true",
-		.help = "Whether."},
-	{.name = "ratio", .kind = SN_OPTION_NUMBER, .offset = offsetof(struct outer, ratio),
-		.min = 0, .max = 1, .def = "0.5", .help = "How much."},
-	{.name = "wait", .kind = SN_OPTION_DURATION, .offset = offsetof(struct outer, wait_ms),
-		.unit = "ms", .min = 1, .max = 60000, .def = "5s", .help = "How long."},
-	{.name = "room", .kind = SN_OPTION_SIZE, .offset = offsetof(struct outer, room),
-		.unit = "bytes", .def = "64KiB", .help = "How big."},
-	{.name = "color", .kind = SN_OPTION_ENUM, .offset = offsetof(struct outer, color),
-		.choices = colors, .def = "green", .help = "Which."},
-	{.name = "tags", .kind = SN_OPTION_LIST, .offset = offsetof(struct outer, tags),
-		.help = "Words."},
-	{.name = "labels", .kind = SN_OPTION_MAP, .offset = offsetof(struct outer, labels),
-		.help = "Pairs."},
-	{.name = "listen", .kind = SN_OPTION_SECTION, .offset = offsetof(struct outer, listen),
-		.options = inner_options, .help = "Where."},
-	{.name = "rest", .kind = SN_OPTION_ANY, .offset = offsetof(struct outer, rest),
-		.help = "Anything."},
-	{.name = "secret", .kind = SN_OPTION_STRING, .offset = offsetof(struct outer, secret),
-		.flags = SN_OPTION_SECRET, .help = "Not shown."},
-	{0}};
+		{.name = "port",
+				.kind = SN_OPTION_INT,
+				.offset = offsetof(struct inner, port),
+				.min = 1,
+				.max = 65535,
+				.def = "80",
+				.help = "Where to listen."},
+		{.name = "host",
+				.kind = SN_OPTION_STRING,
+				.offset = offsetof(struct inner, host),
+				.flags = SN_OPTION_REQUIRED,
+				.help = "The address."},
+		{0}};
+static const struct sn_option options[] = {{.name = "name",
+							   .kind = SN_OPTION_STRING,
+							   .offset = offsetof(struct outer, name),
+							   .def = "sinew",
+							   .help = "Who we are."},
+		{.name = "on",
+				.kind = SN_OPTION_BOOL,
+				.offset = offsetof(struct outer, on),
+				.def = "true",
+				.help = "Whether."},
+		{.name = "ratio",
+				.kind = SN_OPTION_NUMBER,
+				.offset = offsetof(struct outer, ratio),
+				.min = 0,
+				.max = 1,
+				.def = "0.5",
+				.help = "How much."},
+		{.name = "wait",
+				.kind = SN_OPTION_DURATION,
+				.offset = offsetof(struct outer, wait_ms),
+				.unit = "ms",
+				.min = 1,
+				.max = 60000,
+				.def = "5s",
+				.help = "How long."},
+		{.name = "room",
+				.kind = SN_OPTION_SIZE,
+				.offset = offsetof(struct outer, room),
+				.unit = "bytes",
+				.def = "64KiB",
+				.help = "How big."},
+		{.name = "color",
+				.kind = SN_OPTION_ENUM,
+				.offset = offsetof(struct outer, color),
+				.choices = colors,
+				.def = "green",
+				.help = "Which."},
+		{.name = "tags",
+				.kind = SN_OPTION_LIST,
+				.offset = offsetof(struct outer, tags),
+				.help = "Words."},
+		{.name = "labels",
+				.kind = SN_OPTION_MAP,
+				.offset = offsetof(struct outer, labels),
+				.help = "Pairs."},
+		{.name = "listen",
+				.kind = SN_OPTION_SECTION,
+				.offset = offsetof(struct outer, listen),
+				.options = inner_options,
+				.help = "Where."},
+		{.name = "rest",
+				.kind = SN_OPTION_ANY,
+				.offset = offsetof(struct outer, rest),
+				.help = "Anything."},
+		{.name = "secret",
+				.kind = SN_OPTION_STRING,
+				.offset = offsetof(struct outer, secret),
+				.flags = SN_OPTION_SECRET,
+				.help = "Not shown."},
+		{0}};
 
 struct fixture {
 	struct sn_yaml yaml;
@@ -115,9 +159,10 @@ static void values(void **state)
 {
 	struct fixture f;
 
-	read_text(&f, "name: 12\non: false\nratio: 1\nwait: 250ms\nroom: 10MB\ncolor: red\n"
-		      "tags: [a, 2]\nlabels: {x: y, z: 1}\nlisten: {port: 0x50, host: h}\n"
-		      "rest: [1]\nsecret: s\n");
+	read_text(&f,
+			"name: 12\non: false\nratio: 1\nwait: 250ms\nroom: 10MB\ncolor: red\n"
+			"tags: [a, 2]\nlabels: {x: y, z: 1}\nlisten: {port: 0x50, host: h}\n"
+			"rest: [1]\nsecret: s\n");
 	assert_int_equal(f.result, 0);
 	assert_string_equal(f.out.name, "12");
 	assert_false(f.out.on);
@@ -142,23 +187,24 @@ static void values(void **state)
 static void all_problems(void **state)
 {
 	static const char *const want[] = {
-		"f:1:1: unknown key \"nmae\", did you mean \"name\"?",
-		"f:2:5: on must be true or false, not yes",
-		"f:3:8: ratio must be between 0 and 1",
-		"f:4:7: wait must be a duration such as 250ms, 5s or 2m, not 5 s",
-		"f:5:7: room must be a size such as 512, 64KiB or 10MB, not a list",
-		"f:6:8: unknown color \"gren\", did you mean \"green\"?",
-		"f:7:11: tags must be a list of texts, not a map",
-		"f:8:13: labels must be a map of texts, not a list",
-		"f:9:9: host is missing: The address.",
-		"f:9:16: port must be between 1 and 65535",
-		"f:9:19: unknown key \"zzz\"",
-		"f:10:9: secret must be a text, not a map",
+			"f:1:1: unknown key \"nmae\", did you mean \"name\"?",
+			"f:2:5: on must be true or false, not yes",
+			"f:3:8: ratio must be between 0 and 1",
+			"f:4:7: wait must be a duration such as 250ms, 5s or 2m, not 5 s",
+			"f:5:7: room must be a size such as 512, 64KiB or 10MB, not a list",
+			"f:6:8: unknown color \"gren\", did you mean \"green\"?",
+			"f:7:11: tags must be a list of texts, not a map",
+			"f:8:13: labels must be a map of texts, not a list",
+			"f:9:9: host is missing: The address.",
+			"f:9:16: port must be between 1 and 65535",
+			"f:9:19: unknown key \"zzz\"",
+			"f:10:9: secret must be a text, not a map",
 	};
 	struct fixture f;
 
-	read_text(&f, "nmae: x\non: yes\nratio: 1.5\nwait: 5 s\nroom: []\ncolor: gren\n"
-		      "tags: [1, {}]\nlabels: {a: []}\nlisten: {port: 0, zzz: 1}\nsecret: {a: b}\n");
+	read_text(&f,
+			"nmae: x\non: yes\nratio: 1.5\nwait: 5 s\nroom: []\ncolor: gren\n"
+			"tags: [1, {}]\nlabels: {a: []}\nlisten: {port: 0, zzz: 1}\nsecret: {a: b}\n");
 	assert_int_equal(f.result, SN_E_INVALID);
 	sn__problems_sort(&f.problems);
 	for (size_t i = 0; i < SN_COUNT(want); i++) {
@@ -166,7 +212,8 @@ static void all_problems(void **state)
 
 		assert_true(i < f.problems.n);
 		assert_string_equal(sn__problem_text(&f.problems, &f.problems.list[i], text,
-						    sizeof text), want[i]);
+						    sizeof text),
+				want[i]);
 	}
 	assert_int_equal(f.problems.n, SN_COUNT(want));
 	finish(&f);
@@ -178,13 +225,18 @@ static void all_problems(void **state)
 static void unsound_tables(void **state)
 {
 	static const struct sn_option bad[][2] = {
-		{{.name = "Big", .kind = SN_OPTION_BOOL, .help = "x"}, {0}},
-		{{.name = "a", .kind = SN_OPTION_BOOL}, {0}},
-		{{.name = "a", .kind = SN_OPTION_INT, .def = "x", .help = "x"}, {0}},
-		{{.name = "a", .kind = SN_OPTION_INT, .def = "5", .max = 4, .help = "x"}, {0}},
-		{{.name = "a", .kind = SN_OPTION_ENUM, .help = "x"}, {0}},
-		{{.name = "a", .kind = SN_OPTION_BOOL, .def = "true", .flags = SN_OPTION_REQUIRED,
-			.help = "x"}, {0}},
+			{{.name = "Big", .kind = SN_OPTION_BOOL, .help = "x"}, {0}},
+			{{.name = "a", .kind = SN_OPTION_BOOL}, {0}},
+			{{.name = "a", .kind = SN_OPTION_INT, .def = "x", .help = "x"}, {0}},
+			{{.name = "a", .kind = SN_OPTION_INT, .def = "5", .max = 4, .help = "x"},
+					{0}},
+			{{.name = "a", .kind = SN_OPTION_ENUM, .help = "x"}, {0}},
+			{{.name = "a",
+					 .kind = SN_OPTION_BOOL,
+					 .def = "true",
+					 .flags = SN_OPTION_REQUIRED,
+					 .help = "x"},
+					{0}},
 	};
 
 	for (size_t i = 0; i < SN_COUNT(bad); i++)
@@ -193,7 +245,8 @@ static void unsound_tables(void **state)
 
 static void faults(void **state)
 {
-	static const char text[] = "tags: [a, b]\nlabels: {x: y}\nlisten: {port: 1, host: a}\nzz: 1\n";
+	static const char text[] =
+			"tags: [a, b]\nlabels: {x: y}\nlisten: {port: 1, host: a}\nzz: 1\n";
 	int64_t live = sn__mem_live();
 	bool failed = true;
 
@@ -235,8 +288,9 @@ static const char *fake_env(const char *name, void *arg)
 
 static void substitution(void **state)
 {
-	static const char yaml[] = "a: ${PORT}\nb: \"${PORT}\"\nc: x${EMPTY}y${NO:z}$${PORT}$1\n"
-				   "d: ${EMPTY:q}\ne: ${NO:}\nf: &f '${TRICK}'\ng: *f\nh: ${NO:a:b}\n";
+	static const char yaml[] =
+			"a: ${PORT}\nb: \"${PORT}\"\nc: x${EMPTY}y${NO:z}$${PORT}$1\n"
+			"d: ${EMPTY:q}\ne: ${NO:}\nf: &f '${TRICK}'\ng: *f\nh: ${NO:a:b}\n";
 	struct sn_problems problems;
 	struct sn_yaml y;
 	json_t *json;
@@ -247,7 +301,8 @@ static void substitution(void **state)
 	assert_int_equal(sn__subst_yaml(&y, fake_env, NULL, &problems), 0);
 	assert_int_equal(sn__yaml_to_json(y.root, &json, NULL), 0);
 	text = sn__json_text(json);
-	assert_string_equal(text, "{\"a\":7101,\"b\":\"7101\",\"c\":\"xyz${PORT}$1\",\"d\":null,"
+	assert_string_equal(text,
+			"{\"a\":7101,\"b\":\"7101\",\"c\":\"xyz${PORT}$1\",\"d\":null,"
 			"\"e\":null,\"f\":\"a: [${PORT}\",\"g\":\"a: [${PORT}\",\"h\":\"a:b\"}");
 	sn__free(text);
 	json_decref(json);
@@ -256,7 +311,8 @@ static void substitution(void **state)
 
 static void substitution_problems(void **state)
 {
-	static const char yaml[] = "a: ${NOT_SET}\nb: ['${}', '${x', '${a b}']\nc: ${file:/nonexistent}\n";
+	static const char yaml[] =
+			"a: ${NOT_SET}\nb: ['${}', '${x', '${a b}']\nc: ${file:/nonexistent}\n";
 	struct sn_problems problems;
 	struct sn_yaml y;
 
@@ -264,7 +320,8 @@ static void substitution_problems(void **state)
 	assert_int_equal(sn__yaml_parse(&y, "f", sn_str_from(yaml), NULL), 0);
 	assert_int_equal(sn__subst_yaml(&y, fake_env, NULL, &problems), SN_E_INVALID);
 	assert_int_equal(problems.n, 5);
-	assert_string_equal(problems.list[0].text, "${NOT_SET} is not set in the environment and has "
+	assert_string_equal(problems.list[0].text,
+			"${NOT_SET} is not set in the environment and has "
 			"no default (${NOT_SET:default})");
 	assert_int_equal(problems.list[4].place.line, 3);
 	assert_string_equal(problems.list[4].text,
@@ -296,13 +353,13 @@ static void berlioz_rule(void **state)
 	static const struct {
 		const char *text, *want;
 	} v[] = {
-		{"ws://h:${PORT}/t", "ws://h:7101/t"},
-		{"${NO}${}${PORT:x}$PORT", "${NO}${}${PORT:x}$PORT"},
-		{"${TRICK}", "a: [${PORT}"},
-		{"${", "${"},
-		{"${PORT", "${PORT"},
-		{"$${PORT}", "$7101"},
-		{"", ""},
+			{"ws://h:${PORT}/t", "ws://h:7101/t"},
+			{"${NO}${}${PORT:x}$PORT", "${NO}${}${PORT:x}$PORT"},
+			{"${TRICK}", "a: [${PORT}"},
+			{"${", "${"},
+			{"${PORT", "${PORT"},
+			{"$${PORT}", "$7101"},
+			{"", ""},
 	};
 
 	for (size_t i = 0; i < SN_COUNT(v); i++) {
@@ -323,15 +380,15 @@ static void berlioz_rule(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(defaults),
-		cmocka_unit_test(values),
-		cmocka_unit_test(all_problems),
-		cmocka_unit_test(unsound_tables),
-		cmocka_unit_test(faults),
-		cmocka_unit_test(substitution),
-		cmocka_unit_test(substitution_problems),
-		cmocka_unit_test(substitution_file),
-		cmocka_unit_test(berlioz_rule),
+			cmocka_unit_test(defaults),
+			cmocka_unit_test(values),
+			cmocka_unit_test(all_problems),
+			cmocka_unit_test(unsound_tables),
+			cmocka_unit_test(faults),
+			cmocka_unit_test(substitution),
+			cmocka_unit_test(substitution_problems),
+			cmocka_unit_test(substitution_file),
+			cmocka_unit_test(berlioz_rule),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

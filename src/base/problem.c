@@ -115,8 +115,8 @@ void sn__problems_sort(struct sn_problems *p)
 	}
 }
 
-const char *sn__problem_text(const struct sn_problems *p, const struct sn_problem *one, char *out,
-		size_t size)
+const char *sn__problem_text(
+		const struct sn_problems *p, const struct sn_problem *one, char *out, size_t size)
 {
 	const char *mark = one->warning ? "warning: " : "";
 	const char *file = p->file != NULL ? p->file : "";
@@ -141,8 +141,8 @@ int sn__problems_to_error(const struct sn_problems *p, int code, struct sn_error
 	while (i < p->n && p->list[i].warning)
 		i++;
 	if (i == p->n) /* no memory for the list, or it is full of warnings */
-		return sn__error_set(err, code, "%s: %u problems", p->file != NULL ? p->file : "text",
-				p->n_errors);
+		return sn__error_set(err, code, "%s: %u problems",
+				p->file != NULL ? p->file : "text", p->n_errors);
 	(void)sn__problem_text(p, &p->list[i], text, sizeof text);
 	if (p->n_errors == 1)
 		return sn__error_set(err, code, "%s", text);

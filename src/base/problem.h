@@ -47,9 +47,10 @@ int sn__problem_from(struct sn_problems *p, const struct sn_error *err);
 /** Sort by place, keeping the order of discovery at one place. */
 void sn__problems_sort(struct sn_problems *p);
 /** "file:line:column: text" (with "warning: " before the text of a warning) into @out. */
-const char *sn__problem_text(const struct sn_problems *p, const struct sn_problem *one, char *out,
-		size_t size);
+const char *sn__problem_text(
+		const struct sn_problems *p, const struct sn_problem *one, char *out, size_t size);
 /** Set @err to the first error, with the number of further ones; returns @code, or 0 without errors. */
-int sn__problems_to_error(const struct sn_problems *p, int code, struct sn_error *err /* may be NULL */);
+int sn__problems_to_error(
+		const struct sn_problems *p, int code, struct sn_error *err /* may be NULL */);
 
 #endif

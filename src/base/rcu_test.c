@@ -215,10 +215,10 @@ static void fork_inside_section_while_synchronizing(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(readers_and_writer),
-		cmocka_unit_test(fork_with_dead_reader),
-		cmocka_unit_test(fork_inside_section),
-		cmocka_unit_test(fork_inside_section_while_synchronizing),
+			cmocka_unit_test(readers_and_writer),
+			cmocka_unit_test(fork_with_dead_reader),
+			cmocka_unit_test(fork_inside_section),
+			cmocka_unit_test(fork_inside_section_while_synchronizing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -134,16 +134,16 @@ static int parse_with_unit(struct sn_str s, const struct unit *units, uint64_t *
 int sn__parse_duration_ms(struct sn_str s, uint64_t *ret_ms)
 {
 	static const struct unit units[] = {
-		{"", 1}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {NULL, 0}};
+			{"", 1}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {NULL, 0}};
 
 	return parse_with_unit(s, units, ret_ms);
 }
 
 int sn__parse_size(struct sn_str s, uint64_t *ret_bytes)
 {
-	static const struct unit units[] = {{"", 1}, {"B", 1}, {"KiB", 1024},
-		{"MiB", 1024 * 1024}, {"GiB", UINT64_C(1) << 30}, {"kB", 1000}, {"KB", 1000},
-		{"MB", 1000000}, {"GB", 1000000000}, {NULL, 0}};
+	static const struct unit units[] = {{"", 1}, {"B", 1}, {"KiB", 1024}, {"MiB", 1024 * 1024},
+			{"GiB", UINT64_C(1) << 30}, {"kB", 1000}, {"KB", 1000}, {"MB", 1000000},
+			{"GB", 1000000000}, {NULL, 0}};
 
 	return parse_with_unit(s, units, ret_bytes);
 }

@@ -24,7 +24,8 @@ static const char *process_env(const char *name, void *arg)
 
 static bool is_name_char(char c)
 {
-	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
+	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+			c == '_';
 }
 
 static const char *lookup(sn_env_fn *env, void *arg, struct sn_str name)
@@ -79,14 +80,17 @@ static int append_reference(struct subst *s, struct sn_str ref, struct sn_place 
 	while (name.len < ref.len && is_name_char(ref.ptr[name.len]))
 		name.len++;
 	if (name.len == 0 || (name.len < ref.len && ref.ptr[name.len] != ':'))
-		return sn__problem(s->problems, place, "${%.*s}: expected ${NAME}, ${NAME:default} or "
-				"${file:PATH}; write $${ for a literal ${", (int)SN_MIN(ref.len,
-				(size_t)40), ref.ptr);
+		return sn__problem(s->problems, place,
+				"${%.*s}: expected ${NAME}, ${NAME:default} or "
+				"${file:PATH}; write $${ for a literal ${",
+				(int)SN_MIN(ref.len, (size_t)40), ref.ptr);
 	value = lookup(s->env, s->arg, name);
 	if (value == NULL && name.len == ref.len)
-		return sn__problem(s->problems, place, "${%.*s} is not set in the environment and has "
-				"no default (${%.*s:default})", (int)SN_MIN(name.len, (size_t)64),
-				name.ptr, (int)SN_MIN(name.len, (size_t)64), name.ptr);
+		return sn__problem(s->problems, place,
+				"${%.*s} is not set in the environment and has "
+				"no default (${%.*s:default})",
+				(int)SN_MIN(name.len, (size_t)64), name.ptr,
+				(int)SN_MIN(name.len, (size_t)64), name.ptr);
 	if (value == NULL)
 		return sn__buf_append(&s->out, ref.ptr + name.len + 1, ref.len - name.len - 1);
 	if (!sn__utf8_valid(sn_str_from(value)))
@@ -111,9 +115,11 @@ static int expand(struct subst *s, struct sn_str text, struct sn_place place)
 		} else if (left >= 2 && memcmp(at, "${", 2) == 0) {
 			end = memchr(at, '}', left);
 			if (end == NULL)
-				return sn__problem(s->problems, place, "${ without }; write $${ for "
+				return sn__problem(s->problems, place,
+						"${ without }; write $${ for "
 						"a literal ${");
-			r = append_reference(s, (struct sn_str){at + 2, (size_t)(end - at) - 2}, place);
+			r = append_reference(
+					s, (struct sn_str){at + 2, (size_t)(end - at) - 2}, place);
 			i += (size_t)(end - at) + 1;
 		} else {
 			r = sn__buf_append(&s->out, at, 1);
@@ -155,7 +161,8 @@ static int subst_node(struct subst *s, struct sn_yaml_node *node)
 	if (node->substituted)
 		return 0;
 	node->substituted = true;
-	SN_YAML_FOREACH (item, node) {
+	SN_YAML_FOREACH(item, node)
+	{
 		r = subst_node(s, item->value);
 		if (r == SN_E_NOMEM)
 			return r;

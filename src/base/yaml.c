@@ -96,8 +96,8 @@ static int check_tag(struct reader *rd, struct fy_event *event, struct sn_yaml_n
 		const char *name;
 		enum sn_yaml_kind kind;
 	} known[] = {{"str", SN_YAML_SCALAR}, {"int", SN_YAML_SCALAR}, {"float", SN_YAML_SCALAR},
-		{"bool", SN_YAML_SCALAR}, {"null", SN_YAML_SCALAR}, {"map", SN_YAML_MAP},
-		{"seq", SN_YAML_LIST}};
+			{"bool", SN_YAML_SCALAR}, {"null", SN_YAML_SCALAR}, {"map", SN_YAML_MAP},
+			{"seq", SN_YAML_LIST}};
 	struct fy_token *token = fy_event_get_tag_token(event);
 	struct sn_str prefix = SN_STR("tag:yaml.org,2002:");
 	struct sn_str tag = {0};
@@ -112,7 +112,8 @@ static int check_tag(struct reader *rd, struct fy_event *event, struct sn_yaml_n
 		return 0;
 	}
 	for (size_t i = 0; i < SN_COUNT(known) && tag.len > prefix.len &&
-			memcmp(tag.ptr, prefix.ptr, prefix.len) == 0; i++) {
+			memcmp(tag.ptr, prefix.ptr, prefix.len) == 0;
+			i++) {
 		struct sn_str rest = {tag.ptr + prefix.len, tag.len - prefix.len};
 
 		if (!sn_str_eq(rest, sn_str_from(known[i].name)) || known[i].kind != node->kind)
@@ -121,8 +122,8 @@ static int check_tag(struct reader *rd, struct fy_event *event, struct sn_yaml_n
 			node->plain = i != 0;
 		return 0;
 	}
-	return fail(rd, SN_E_PARSE, node->place, "tag %.*s means nothing here", (int)SN_MIN(tag.len,
-			(size_t)64), tag.ptr);
+	return fail(rd, SN_E_PARSE, node->place, "tag %.*s means nothing here",
+			(int)SN_MIN(tag.len, (size_t)64), tag.ptr);
 }
 
 static int node_new(struct reader *rd, struct fy_event *event, enum sn_yaml_kind kind,
@@ -319,8 +320,10 @@ static int syntax_error(struct reader *rd, struct fy_diag *diag)
 	/* For some faults (an unknown %YAML version, a malformed block header) it has no words. */
 	if (e == NULL || e->msg == NULL)
 		return fail(rd, SN_E_PARSE, rd->last, "not YAML 1.2 from here on");
-	return fail(rd, SN_E_PARSE, (struct sn_place){(uint32_t)SN_MAX(e->line, 1),
-			(uint32_t)SN_MAX(e->column, 1)}, "%s", e->msg);
+	return fail(rd, SN_E_PARSE,
+			(struct sn_place){(uint32_t)SN_MAX(e->line, 1),
+					(uint32_t)SN_MAX(e->column, 1)},
+			"%s", e->msg);
 }
 
 static int read_events(struct reader *rd, struct fy_diag *diag, struct sn_str text)
@@ -343,8 +346,8 @@ static int read_all(struct reader *rd, struct sn_str text)
 {
 	struct fy_diag_cfg diag_cfg;
 	struct fy_diag *diag;
-	struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET | FYPCF_JSON_NONE |
-			FYPCF_SLOPPY_FLOW_INDENTATION};
+	struct fy_parse_cfg cfg = {
+			.flags = FYPCF_QUIET | FYPCF_JSON_NONE | FYPCF_SLOPPY_FLOW_INDENTATION};
 	int r = SN_E_NOMEM;
 
 	fy_diag_cfg_default(&diag_cfg);
@@ -413,8 +416,10 @@ int sn__yaml_parse(struct sn_yaml *yaml, const char *file, struct sn_str text, s
 	if (r == 0 && result.root == NULL) {
 		result.root = sn__arena_zalloc(&result.arena, sizeof *result.root);
 		if (result.root != NULL)
-			*result.root = (struct sn_yaml_node){.place = {1, 1}, .plain = true,
-				.weight = 1, .text = SN_STR("")};
+			*result.root = (struct sn_yaml_node){.place = {1, 1},
+					.plain = true,
+					.weight = 1,
+					.text = SN_STR("")};
 		else
 			r = no_memory(rd);
 	}
@@ -463,7 +468,8 @@ static int read_fd(int fd, const char *path, size_t max, char **ret_text, size_t
 				break;
 			sn__free(text);
 			if (got > 0)
-				return sn__error_set(err, SN_E_LIMIT, "%s: over %zu bytes", path, max);
+				return sn__error_set(
+						err, SN_E_LIMIT, "%s: over %zu bytes", path, max);
 			return sn__error_set(err, SN_E_IO, "%s: %s", path, strerror(errno));
 		}
 		n += (size_t)got;
@@ -482,8 +488,8 @@ int sn__file_read(const char *path, size_t max, char **ret_text, size_t *ret_siz
 	int r;
 
 	if (fd < 0)
-		return sn__error_set(err, errno == ENOENT ? SN_E_NOT_FOUND : SN_E_IO, "%s: %s", path,
-				strerror(errno));
+		return sn__error_set(err, errno == ENOENT ? SN_E_NOT_FOUND : SN_E_IO, "%s: %s",
+				path, strerror(errno));
 	r = read_fd(fd, path, max, ret_text, ret_size, err);
 	(void)close(fd);
 	return r;

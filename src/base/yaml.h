@@ -42,8 +42,8 @@ struct sn_yaml_node {
 struct sn_yaml_item {
 	struct sn_yaml_item *next;
 	struct sn_yaml_node *value;
-	struct sn_str key;      /* maps; NUL behind it */
-	struct sn_place place;  /* of the key; lists: of the value */
+	struct sn_str key;     /* maps; NUL behind it */
+	struct sn_place place; /* of the key; lists: of the value */
 };
 
 struct sn_yaml {

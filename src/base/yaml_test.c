@@ -12,24 +12,25 @@ static void as_json(void **state)
 	static const struct {
 		const char *yaml, *json;
 	} v[] = {
-		{"", "null"},
-		{"# nothing\n", "null"},
-		{"a: 1\nb: [true, ~, 'x', \"y\\n\"]\nc:\n  - d: 2.5\n    e:\n",
-			"{\"a\":1,\"b\":[true,null,\"x\",\"y\\n\"],\"c\":[{\"d\":2.5,\"e\":null}]}"},
-		{"x: 0x1F\no: 0o17\nn: -12\np: +3\nf: 1e3\ng: .5\nh: 5.\ns: 1_000\nv: 1.2.3\nd: 012\n",
-			"{\"x\":31,\"o\":15,\"n\":-12,\"p\":3,\"f\":1000.0,\"g\":0.5,\"h\":5.0,"
-			"\"s\":\"1_000\",\"v\":\"1.2.3\",\"d\":12}"},
-		{"yes: no\non: OFF\nnull: True\n", "{\"yes\":\"no\",\"on\":\"OFF\",\"null\":true}"},
-		{"a: !!str 5\nb: ! 6\nc: !!int 7\n", "{\"a\":\"5\",\"b\":\"6\",\"c\":7}"},
-		{"a: &x {k: [1]}\nb: *x\nc: &y z\n*y : 1\n",
-			"{\"a\":{\"k\":[1]},\"b\":{\"k\":[1]},\"c\":\"z\",\"z\":1}"},
-		{"a: |\n  one\n  two\nb: >-\n  three\n  four\n",
-			"{\"a\":\"one\\ntwo\\n\",\"b\":\"three four\"}"},
-		{"{\"a\":1,\n\t\"b\":\"\\ud83d\\ude00\\/\\u00e9\",\"c\":[\n1.5e3\n],\"\":{}}",
-			"{\"a\":1,\"b\":\"\xf0\x9f\x98\x80/\xc3\xa9\",\"c\":[1500.0],\"\":{}}"},
-		{"a: {\n}\nb: [\n]\n", "{\"a\":{},\"b\":[]}"},
-		{"-9223372036854775808", "-9223372036854775808"},
-		{"0x7fffffffffffffff", "9223372036854775807"},
+			{"", "null"},
+			{"# nothing\n", "null"},
+			{"a: 1\nb: [true, ~, 'x', \"y\\n\"]\nc:\n  - d: 2.5\n    e:\n",
+					"{\"a\":1,\"b\":[true,null,\"x\",\"y\\n\"],\"c\":[{\"d\":2.5,\"e\":null}]}"},
+			{"x: 0x1F\no: 0o17\nn: -12\np: +3\nf: 1e3\ng: .5\nh: 5.\ns: 1_000\nv: 1.2.3\nd: 012\n",
+					"{\"x\":31,\"o\":15,\"n\":-12,\"p\":3,\"f\":1000.0,\"g\":0.5,\"h\":5.0,"
+					"\"s\":\"1_000\",\"v\":\"1.2.3\",\"d\":12}"},
+			{"yes: no\non: OFF\nnull: True\n",
+					"{\"yes\":\"no\",\"on\":\"OFF\",\"null\":true}"},
+			{"a: !!str 5\nb: ! 6\nc: !!int 7\n", "{\"a\":\"5\",\"b\":\"6\",\"c\":7}"},
+			{"a: &x {k: [1]}\nb: *x\nc: &y z\n*y : 1\n",
+					"{\"a\":{\"k\":[1]},\"b\":{\"k\":[1]},\"c\":\"z\",\"z\":1}"},
+			{"a: |\n  one\n  two\nb: >-\n  three\n  four\n",
+					"{\"a\":\"one\\ntwo\\n\",\"b\":\"three four\"}"},
+			{"{\"a\":1,\n\t\"b\":\"\\ud83d\\ude00\\/\\u00e9\",\"c\":[\n1.5e3\n],\"\":{}}",
+					"{\"a\":1,\"b\":\"\xf0\x9f\x98\x80/\xc3\xa9\",\"c\":[1500.0],\"\":{}}"},
+			{"a: {\n}\nb: [\n]\n", "{\"a\":{},\"b\":[]}"},
+			{"-9223372036854775808", "-9223372036854775808"},
+			{"0x7fffffffffffffff", "9223372036854775807"},
 	};
 
 	for (size_t i = 0; i < SN_COUNT(v); i++) {
@@ -60,8 +61,11 @@ static void places(void **state)
 	struct sn_yaml y;
 	const struct sn_yaml_node *list;
 
-	assert_int_equal(sn__yaml_parse(&y, "f",
-			SN_STR("a:\n  \"b\": 'c'\n  d: [1, \"x\"]\ne:\nf: {\"g\":\n h}\n"), NULL), 0);
+	assert_int_equal(
+			sn__yaml_parse(&y, "f",
+					SN_STR("a:\n  \"b\": 'c'\n  d: [1, \"x\"]\ne:\nf: {\"g\":\n h}\n"),
+					NULL),
+			0);
 	assert_place(y.root->place, 1, 1);
 	assert_place(y.root->items->place, 1, 1);
 	assert_place(y.root->items->value->items->place, 2, 3);
@@ -83,20 +87,23 @@ static void errors(void **state)
 		int code;
 		const char *text;
 	} v[] = {
-		{"a: 1\nb: 2\na: 3\n", SN_E_PARSE, "f:3:1: duplicate key \"a\" (first at 1:1)"},
-		{"{\"a\": {\"x\": 1, \"x\": 2}}", SN_E_PARSE,
-			"f:1:16: duplicate key \"x\" (first at 1:8)"},
-		{"a: \"x\n", SN_E_PARSE, "f:1:5: double-quoted scalar without closing quote"},
-		{"a: \xff\n", SN_E_PARSE, "f:1:4: byte 0xff is not UTF-8"},
-		{"a: b\x01\n", SN_E_PARSE, "f:1:5: control character 0x01"},
-		{"a: 1\n---\nb: 2\n", SN_E_PARSE, NULL},
-		{"? [a]\n: 1\n", SN_E_PARSE, "f:1:3: a key must be a word or a text, not a list"},
-		{"a: *x\n", SN_E_PARSE, NULL},
-		{"a: &x [*x]\n", SN_E_PARSE, NULL},
-		{"a: !!binary AAAA\n", SN_E_PARSE, NULL},
-		{"a: !include x\n", SN_E_PARSE, "f:1:13: tag !include means nothing here"},
-		{"a: b: c\n", SN_E_PARSE, NULL},
-		{"a: [1\nb: 2\n", SN_E_PARSE, NULL},
+			{"a: 1\nb: 2\na: 3\n", SN_E_PARSE,
+					"f:3:1: duplicate key \"a\" (first at 1:1)"},
+			{"{\"a\": {\"x\": 1, \"x\": 2}}", SN_E_PARSE,
+					"f:1:16: duplicate key \"x\" (first at 1:8)"},
+			{"a: \"x\n", SN_E_PARSE,
+					"f:1:5: double-quoted scalar without closing quote"},
+			{"a: \xff\n", SN_E_PARSE, "f:1:4: byte 0xff is not UTF-8"},
+			{"a: b\x01\n", SN_E_PARSE, "f:1:5: control character 0x01"},
+			{"a: 1\n---\nb: 2\n", SN_E_PARSE, NULL},
+			{"? [a]\n: 1\n", SN_E_PARSE,
+					"f:1:3: a key must be a word or a text, not a list"},
+			{"a: *x\n", SN_E_PARSE, NULL},
+			{"a: &x [*x]\n", SN_E_PARSE, NULL},
+			{"a: !!binary AAAA\n", SN_E_PARSE, NULL},
+			{"a: !include x\n", SN_E_PARSE, "f:1:13: tag !include means nothing here"},
+			{"a: b: c\n", SN_E_PARSE, NULL},
+			{"a: [1\nb: 2\n", SN_E_PARSE, NULL},
 	};
 	struct sn_yaml y = {.file = "untouched"};
 
@@ -123,7 +130,8 @@ static void numbers_json_lacks(void **state)
 
 	sn__problems_init(&p, "f");
 	assert_int_equal(sn__yaml_parse(&y, "f", SN_STR("[.inf, 1,\n 9223372036854775808, 1e999]"),
-				NULL), 0);
+					 NULL),
+			0);
 	assert_int_equal(sn__yaml_to_json(y.root, &json, &p), SN_E_INVALID);
 	assert_null(json);
 	assert_int_equal(p.n, 3);
@@ -185,7 +193,8 @@ static void many_keys(void **state)
 
 static void faults(void **state)
 {
-	static const char text[] = "a: &x {k: [1, 'two']}\nb: *x\nc: !!str 5\n\"long text\": |\n  y\n";
+	static const char text[] =
+			"a: &x {k: [1, 'two']}\nb: *x\nc: !!str 5\n\"long text\": |\n  y\n";
 	int64_t live = sn__mem_live();
 	bool failed = true;
 
@@ -217,8 +226,8 @@ static void problems(void **state)
 		(void)sn__problem(&p, (struct sn_place){100 - i, 2}, "bad\n%u", i);
 	sn__problems_sort(&p);
 	assert_int_equal(p.n, SN_PROBLEMS_MAX);
-	assert_string_equal(sn__problem_text(&p, &p.list[0], text, sizeof text),
-			"f:9:1: warning: odd");
+	assert_string_equal(
+			sn__problem_text(&p, &p.list[0], text, sizeof text), "f:9:1: warning: odd");
 	assert_int_equal(sn__problems_to_error(&p, SN_E_INVALID, &err), SN_E_INVALID);
 	assert_string_equal(err.text, "f:38:2: bad?62 (and 68 more)");
 	sn__problems_finish(&p);
@@ -233,14 +242,14 @@ static void problems(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(as_json),
-		cmocka_unit_test(places),
-		cmocka_unit_test(errors),
-		cmocka_unit_test(numbers_json_lacks),
-		cmocka_unit_test(bounds),
-		cmocka_unit_test(many_keys),
-		cmocka_unit_test(faults),
-		cmocka_unit_test(problems),
+			cmocka_unit_test(as_json),
+			cmocka_unit_test(places),
+			cmocka_unit_test(errors),
+			cmocka_unit_test(numbers_json_lacks),
+			cmocka_unit_test(bounds),
+			cmocka_unit_test(many_keys),
+			cmocka_unit_test(faults),
+			cmocka_unit_test(problems),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

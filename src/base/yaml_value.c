@@ -25,7 +25,8 @@ struct sn_yaml_node *sn__yaml_get(const struct sn_yaml_node *map, const char *ke
 
 	if (map->kind != SN_YAML_MAP)
 		return NULL;
-	SN_YAML_FOREACH (item, map) {
+	SN_YAML_FOREACH(item, map)
+	{
 		if (sn_str_eq(item->key, k))
 			return item->value;
 	}
@@ -160,8 +161,8 @@ bool sn__yaml_is_null(const struct sn_yaml_node *node)
 
 const char *sn__yaml_kind_name(const struct sn_yaml_node *node)
 {
-	static const char *const scalars[] = {"a text", "nothing", "a boolean", "a whole number",
-		"a number"};
+	static const char *const scalars[] = {
+			"a text", "nothing", "a boolean", "a whole number", "a number"};
 
 	if (node->kind == SN_YAML_MAP)
 		return "a map";
@@ -252,8 +253,8 @@ static json_t *text_json(struct sn_str s)
 	return json_stringn_nocheck(s.ptr, s.len);
 }
 
-static int scalar_json(const struct sn_yaml_node *node, json_t **ret_json,
-		struct sn_problems *problems)
+static int scalar_json(
+		const struct sn_yaml_node *node, json_t **ret_json, struct sn_problems *problems)
 {
 	enum type type = type_of(node);
 	int64_t whole;
@@ -291,8 +292,8 @@ static int scalar_json(const struct sn_yaml_node *node, json_t **ret_json,
 }
 
 /* Depth is bounded by SN_YAML_DEPTH_MAX, and the number of nodes by SN_YAML_NODES_MAX. */
-static int container_json(const struct sn_yaml_node *node, json_t **ret_json,
-		struct sn_problems *problems)
+static int container_json(
+		const struct sn_yaml_node *node, json_t **ret_json, struct sn_problems *problems)
 {
 	bool is_map = node->kind == SN_YAML_MAP;
 	SN_AUTO_JSON json_t *json = is_map ? json_object() : json_array();
@@ -300,7 +301,8 @@ static int container_json(const struct sn_yaml_node *node, json_t **ret_json,
 
 	if (json == NULL)
 		return SN_E_NOMEM;
-	SN_YAML_FOREACH (item, node) {
+	SN_YAML_FOREACH(item, node)
+	{
 		json_t *value = NULL;
 
 		r = sn__yaml_to_json(item->value, &value, problems);
@@ -325,8 +327,8 @@ static int container_json(const struct sn_yaml_node *node, json_t **ret_json,
 	return result;
 }
 
-int sn__yaml_to_json(const struct sn_yaml_node *node, json_t **ret_json,
-		struct sn_problems *problems)
+int sn__yaml_to_json(
+		const struct sn_yaml_node *node, json_t **ret_json, struct sn_problems *problems)
 {
 	json_t *json = NULL;
 	int r = node->kind == SN_YAML_SCALAR ? scalar_json(node, &json, problems)

@@ -19,121 +19,218 @@ struct raw {
 
 #define TLS(field) offsetof(struct sn_config_tls, field)
 static const struct sn_option tls_options[] = {
-	{.name = "ca", .kind = SN_OPTION_STRING, .offset = TLS(ca),
-		.help = "File with the certificate authorities to trust; else the system's."},
-	{.name = "cert", .kind = SN_OPTION_STRING, .offset = TLS(cert),
-		.help = "File with our own certificate chain, leaf first."},
-	{.name = "key", .kind = SN_OPTION_STRING, .offset = TLS(key),
-		.help = "File with our own private key."},
-	{.name = "server-name", .kind = SN_OPTION_STRING, .offset = TLS(server_name),
-		.help = "Name the peer's certificate must have; else the address dialled."},
-	{.name = "verify", .kind = SN_OPTION_BOOL, .offset = TLS(verify), .def = "true",
-		.help = "Verify the peer's certificate."},
-	{0}};
+		{.name = "ca",
+				.kind = SN_OPTION_STRING,
+				.offset = TLS(ca),
+				.help = "File with the certificate authorities to trust; else the system's."},
+		{.name = "cert",
+				.kind = SN_OPTION_STRING,
+				.offset = TLS(cert),
+				.help = "File with our own certificate chain, leaf first."},
+		{.name = "key",
+				.kind = SN_OPTION_STRING,
+				.offset = TLS(key),
+				.help = "File with our own private key."},
+		{.name = "server-name",
+				.kind = SN_OPTION_STRING,
+				.offset = TLS(server_name),
+				.help = "Name the peer's certificate must have; else the address dialled."},
+		{.name = "verify",
+				.kind = SN_OPTION_BOOL,
+				.offset = TLS(verify),
+				.def = "true",
+				.help = "Verify the peer's certificate."},
+		{0}};
 
 #define AGENT(field) offsetof(struct sn_config_agent, field)
 static const struct sn_option agent_options[] = {
-	{.name = "url", .kind = SN_OPTION_STRING, .offset = AGENT(url), .flags = SN_OPTION_REQUIRED,
-		.help = "Where the agent listens, ws://HOST:PORT/TASK."},
-	{.name = "ping", .kind = SN_OPTION_DURATION, .offset = AGENT(ping_ms), .unit = "ms",
-		.max = 86400000, .def = "0",
-		.help = "Ping a silent agent this often and reconnect after two without answer; 0: off."},
-	{.name = "prune-absent", .kind = SN_OPTION_BOOL, .offset = AGENT(prune_absent), .def = "false",
-		.help = "Forget targets that a peers message does not name."},
-	{.name = "tls", .kind = SN_OPTION_SECTION, .offset = AGENT(tls), .options = tls_options,
-		.help = "TLS to the agent; what is not set here comes from the file's tls."},
-	{0}};
+		{.name = "url",
+				.kind = SN_OPTION_STRING,
+				.offset = AGENT(url),
+				.flags = SN_OPTION_REQUIRED,
+				.help = "Where the agent listens, ws://HOST:PORT/TASK."},
+		{.name = "ping",
+				.kind = SN_OPTION_DURATION,
+				.offset = AGENT(ping_ms),
+				.unit = "ms",
+				.max = 86400000,
+				.def = "0",
+				.help = "Ping a silent agent this often and reconnect after two without answer; 0: off."},
+		{.name = "prune-absent",
+				.kind = SN_OPTION_BOOL,
+				.offset = AGENT(prune_absent),
+				.def = "false",
+				.help = "Forget targets that a peers message does not name."},
+		{.name = "tls",
+				.kind = SN_OPTION_SECTION,
+				.offset = AGENT(tls),
+				.options = tls_options,
+				.help = "TLS to the agent; what is not set here comes from the file's tls."},
+		{0}};
 
 #define TRACE(field) offsetof(struct sn_config_trace, field)
 static const struct sn_option trace_options[] = {
-	{.name = "zipkin", .kind = SN_OPTION_STRING, .offset = TRACE(zipkin),
-		.help = "URL of a Zipkin collector."},
-	{.name = "otlp", .kind = SN_OPTION_STRING, .offset = TRACE(otlp),
-		.help = "URL of an OTLP collector over HTTP."},
-	{.name = "sample", .kind = SN_OPTION_NUMBER, .offset = TRACE(sample), .max = 1, .def = "1",
-		.help = "Share of new traces that is recorded."},
-	{0}};
+		{.name = "zipkin",
+				.kind = SN_OPTION_STRING,
+				.offset = TRACE(zipkin),
+				.help = "URL of a Zipkin collector."},
+		{.name = "otlp",
+				.kind = SN_OPTION_STRING,
+				.offset = TRACE(otlp),
+				.help = "URL of an OTLP collector over HTTP."},
+		{.name = "sample",
+				.kind = SN_OPTION_NUMBER,
+				.offset = TRACE(sample),
+				.max = 1,
+				.def = "1",
+				.help = "Share of new traces that is recorded."},
+		{0}};
 
 #define LOG(field) offsetof(struct sn_config_log, field)
 static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
 static const struct sn_option log_options[] = {
-	{.name = "level", .kind = SN_OPTION_ENUM, .offset = LOG(level), .choices = log_levels,
-		.def = "info", .help = "Least important lines that are written."},
-	{.name = "format", .kind = SN_OPTION_ENUM, .offset = LOG(format), .choices = log_formats,
-		.def = "text", .help = "How a line is written."},
-	{0}};
+		{.name = "level",
+				.kind = SN_OPTION_ENUM,
+				.offset = LOG(level),
+				.choices = log_levels,
+				.def = "info",
+				.help = "Least important lines that are written."},
+		{.name = "format",
+				.kind = SN_OPTION_ENUM,
+				.offset = LOG(format),
+				.choices = log_formats,
+				.def = "text",
+				.help = "How a line is written."},
+		{0}};
 
 #define LIMITS(field) offsetof(struct sn_config_limits, field)
 static const struct sn_option limits_options[] = {
-	{.name = "connections", .kind = SN_OPTION_INT, .offset = LIMITS(connections), .min = 1,
-		.max = 1000000, .def = "10000", .help = "Connections of each listener; beyond, accepting pauses."},
-	{.name = "header", .kind = SN_OPTION_SIZE, .offset = LIMITS(header_bytes), .unit = "bytes",
-		.min = 1024, .max = 1048576, .def = "64KiB", .help = "Head of a request."},
-	{.name = "body", .kind = SN_OPTION_SIZE, .offset = LIMITS(body_bytes), .unit = "bytes",
-		.max = 1099511627776.0, .def = "16MiB", .help = "Body of a request."},
-	{.name = "message", .kind = SN_OPTION_SIZE, .offset = LIMITS(message_bytes), .unit = "bytes",
-		.min = 1024, .max = 1073741824.0, .def = "64MiB", .help = "A WebSocket message."},
-	{.name = "idle", .kind = SN_OPTION_DURATION, .offset = LIMITS(idle_ms), .unit = "ms",
-		.min = 1000, .max = 86400000, .def = "60s", .help = "Silence before a connection is closed."},
-	{.name = "core", .kind = SN_OPTION_BOOL, .offset = LIMITS(core), .def = "false",
-		.help = "Allow core dumps, which may hold secrets."},
-	{0}};
+		{.name = "connections",
+				.kind = SN_OPTION_INT,
+				.offset = LIMITS(connections),
+				.min = 1,
+				.max = 1000000,
+				.def = "10000",
+				.help = "Connections of each listener; beyond, accepting pauses."},
+		{.name = "header",
+				.kind = SN_OPTION_SIZE,
+				.offset = LIMITS(header_bytes),
+				.unit = "bytes",
+				.min = 1024,
+				.max = 1048576,
+				.def = "64KiB",
+				.help = "Head of a request."},
+		{.name = "body",
+				.kind = SN_OPTION_SIZE,
+				.offset = LIMITS(body_bytes),
+				.unit = "bytes",
+				.max = 1099511627776.0,
+				.def = "16MiB",
+				.help = "Body of a request."},
+		{.name = "message",
+				.kind = SN_OPTION_SIZE,
+				.offset = LIMITS(message_bytes),
+				.unit = "bytes",
+				.min = 1024,
+				.max = 1073741824.0,
+				.def = "64MiB",
+				.help = "A WebSocket message."},
+		{.name = "idle",
+				.kind = SN_OPTION_DURATION,
+				.offset = LIMITS(idle_ms),
+				.unit = "ms",
+				.min = 1000,
+				.max = 86400000,
+				.def = "60s",
+				.help = "Silence before a connection is closed."},
+		{.name = "core",
+				.kind = SN_OPTION_BOOL,
+				.offset = LIMITS(core),
+				.def = "false",
+				.help = "Allow core dumps, which may hold secrets."},
+		{0}};
 
 #define RAW(field) offsetof(struct raw, field)
-const struct sn_option sn__config_options[] = {
-	{.name = "name", .kind = SN_OPTION_STRING, .offset = RAW(name), .def = "sinew",
-		.help = "Name of this instance."},
-	{.name = "agent", .kind = SN_OPTION_ANY, .offset = RAW(agent),
-		.help = "The agent's URL, or a map with url, ping, prune-absent, tls."},
-	{.name = "peers", .kind = SN_OPTION_ANY, .offset = RAW(peers),
-		.help = "Static peers, in any form of the wire, or a whole message."},
-	{.name = "endpoints", .kind = SN_OPTION_ANY, .offset = RAW(endpoints),
-		.help = "Own endpoints, as an agent would send them."},
-	{.name = "consumes", .kind = SN_OPTION_ANY, .offset = RAW(consumes),
-		.help = "What is consumed, as an agent would send it."},
-	{.name = "policies", .kind = SN_OPTION_ANY, .offset = RAW(policies),
-		.help = "Policies of the root, of kinds, of targets."},
-	{.name = "trace", .kind = SN_OPTION_SECTION, .offset = RAW(trace), .options = trace_options,
-		.help = "Where spans go."},
-	{.name = "log", .kind = SN_OPTION_SECTION, .offset = RAW(log), .options = log_options,
-		.help = "What is logged, and how."},
-	{.name = "state", .kind = SN_OPTION_STRING, .offset = RAW(state),
-		.help = "Directory that keeps the last good metadata across restarts."},
-	{.name = "limits", .kind = SN_OPTION_SECTION, .offset = RAW(limits), .options = limits_options,
-		.help = "Bounds of what others can make us hold."},
-	{.name = "tls", .kind = SN_OPTION_SECTION, .offset = RAW(tls), .options = tls_options,
-		.help = "TLS of connections to peers; policies tls-* of a target win."},
-	{0}};
+const struct sn_option sn__config_options[] = {{.name = "name",
+							       .kind = SN_OPTION_STRING,
+							       .offset = RAW(name),
+							       .def = "sinew",
+							       .help = "Name of this instance."},
+		{.name = "agent",
+				.kind = SN_OPTION_ANY,
+				.offset = RAW(agent),
+				.help = "The agent's URL, or a map with url, ping, prune-absent, tls."},
+		{.name = "peers",
+				.kind = SN_OPTION_ANY,
+				.offset = RAW(peers),
+				.help = "Static peers, in any form of the wire, or a whole message."},
+		{.name = "endpoints",
+				.kind = SN_OPTION_ANY,
+				.offset = RAW(endpoints),
+				.help = "Own endpoints, as an agent would send them."},
+		{.name = "consumes",
+				.kind = SN_OPTION_ANY,
+				.offset = RAW(consumes),
+				.help = "What is consumed, as an agent would send it."},
+		{.name = "policies",
+				.kind = SN_OPTION_ANY,
+				.offset = RAW(policies),
+				.help = "Policies of the root, of kinds, of targets."},
+		{.name = "trace",
+				.kind = SN_OPTION_SECTION,
+				.offset = RAW(trace),
+				.options = trace_options,
+				.help = "Where spans go."},
+		{.name = "log",
+				.kind = SN_OPTION_SECTION,
+				.offset = RAW(log),
+				.options = log_options,
+				.help = "What is logged, and how."},
+		{.name = "state",
+				.kind = SN_OPTION_STRING,
+				.offset = RAW(state),
+				.help = "Directory that keeps the last good metadata across restarts."},
+		{.name = "limits",
+				.kind = SN_OPTION_SECTION,
+				.offset = RAW(limits),
+				.options = limits_options,
+				.help = "Bounds of what others can make us hold."},
+		{.name = "tls",
+				.kind = SN_OPTION_SECTION,
+				.offset = RAW(tls),
+				.options = tls_options,
+				.help = "TLS of connections to peers; policies tls-* of a target win."},
+		{0}};
 
 /* Names that the file's description reserves, and the first keys of a sqAPI file. */
 static const char *const later[] = {"listen", "connectors", "streams", "hub", "node", "registry",
-	"bridge", "control", "metrics", "memory", "msg_broker", "data_store", "meta_store", "database",
-	"active_plugins", NULL};
+		"bridge", "control", "metrics", "memory", "msg_broker", "data_store", "meta_store",
+		"database", "active_plugins", NULL};
 
 int sn__config_doc(struct sn_buf *out)
 {
 	static const char begin[] =
-		"# sinew's own file\n\n"
-		"Written by the table of options in `src/mesh/config.c`; a test compares.\n\n"
-		"YAML 1.2 (JSON is YAML). Read by `sinew` (`--config FILE`, else `$SINEW_CONFIG`, else\n"
-		"`sinew.yaml`) and by `sn_open()`. Every section may be left out. `sinew check FILE` tells every\n"
-		"problem as `FILE:LINE:COLUMN: what`; an unknown key is one.\n\n"
-		"| key | kind | default | meaning |\n| --- | --- | --- | --- |\n";
+			"# sinew's own file\n\n"
+			"Written by the table of options in `src/mesh/config.c`; a test compares.\n\n"
+			"YAML 1.2 (JSON is YAML). Read by `sinew` (`--config FILE`, else `$SINEW_CONFIG`, else\n"
+			"`sinew.yaml`) and by `sn_open()`. Every section may be left out. `sinew check FILE` tells every\n"
+			"problem as `FILE:LINE:COLUMN: what`; an unknown key is one.\n\n"
+			"| key | kind | default | meaning |\n| --- | --- | --- | --- |\n";
 	static const char end[] =
-		"\nDurations: `250ms`, `5s`, `2m`, `1h`; a bare number is milliseconds. Sizes: `512`, `64KiB`, `10MB`.\n\n"
-		"**Values from elsewhere**, in any value (not in keys), after the file was parsed: `${VAR}`,\n"
-		"`${VAR:default}`, `${file:PATH}` (a trailing newline is dropped); `$${` is a literal `${`.\n\n"
-		"**`agent`** is a URL, `agent: ws://127.0.0.1:55555/TASK`, or a map:\n\n"
-		"| key | kind | default | meaning |\n| --- | --- | --- | --- |\n";
+			"\nDurations: `250ms`, `5s`, `2m`, `1h`; a bare number is milliseconds. Sizes: `512`, `64KiB`, `10MB`.\n\n"
+			"**Values from elsewhere**, in any value (not in keys), after the file was parsed: `${VAR}`,\n"
+			"`${VAR:default}`, `${file:PATH}` (a trailing newline is dropped); `$${` is a literal `${`.\n\n"
+			"**`agent`** is a URL, `agent: ws://127.0.0.1:55555/TASK`, or a map:\n\n"
+			"| key | kind | default | meaning |\n| --- | --- | --- | --- |\n";
 	static const char tail[] =
-		"\n**`peers`** takes what an agent would send, in any of its three forms (docs/berlioz.md), or a\n"
-		"whole message with `peers`, `policies`, `endpoints`, `consumes` inside. So the JSON of the connector\n"
-		"guidelines, saved to a file, is such a file. A peer of a service or cluster needs `address` and `port`.\n\n"
-		"**`policies`** takes the tree as it goes over the wire (`values`, `children`), or shorter: a key\n"
-		"whose value is a map is a child, any other a policy (docs/policies.md):\n\n"
-		"```yaml\npolicies:\n  timeout: 2s\n  service:\n    basket:\n      rest: {timeout: 800ms, retry-count: 2}\n```\n\n"
-		"**Of later versions**, and refused with a sentence that says so: ";
+			"\n**`peers`** takes what an agent would send, in any of its three forms (docs/berlioz.md), or a\n"
+			"whole message with `peers`, `policies`, `endpoints`, `consumes` inside. So the JSON of the connector\n"
+			"guidelines, saved to a file, is such a file. A peer of a service or cluster needs `address` and `port`.\n\n"
+			"**`policies`** takes the tree as it goes over the wire (`values`, `children`), or shorter: a key\n"
+			"whose value is a map is a child, any other a policy (docs/policies.md):\n\n"
+			"```yaml\npolicies:\n  timeout: 2s\n  service:\n    basket:\n      rest: {timeout: 800ms, retry-count: 2}\n```\n\n"
+			"**Of later versions**, and refused with a sentence that says so: ";
 	int r = sn__buf_puts(out, begin);
 
 	if (r == 0)
@@ -192,11 +289,12 @@ static int read_agent(struct reader *rd, const struct sn_yaml_node *node)
 	struct sn_config *c = rd->config;
 	const struct sn_yaml_node *url = NULL;
 	bool is_map = node != NULL && node->kind == SN_YAML_MAP;
-	int r = sn__options_read(agent_options, is_map ? node : NULL, &c->agent, &c->arena,
-			rd->problems);
+	int r = sn__options_read(
+			agent_options, is_map ? node : NULL, &c->agent, &c->arena, rd->problems);
 
 	if (node != NULL && node->kind == SN_YAML_LIST)
-		r = sn__problem(rd->problems, node->place, "agent must be a URL or a map, not a list");
+		r = sn__problem(rd->problems, node->place,
+				"agent must be a URL or a map, not a list");
 	else if (is_map)
 		url = sn__yaml_get(node, "url");
 	else if (node != NULL)
@@ -263,10 +361,11 @@ static int read_policies(struct reader *rd, const struct sn_yaml_node *node)
 static int read_message(struct reader *rd, const struct sn_yaml_node *node)
 {
 	static const struct sn_option sections[] = {{.name = "peers"}, {.name = "policies"},
-		{.name = "endpoints"}, {.name = "consumes"}, {0}};
+			{.name = "endpoints"}, {.name = "consumes"}, {0}};
 	int r = 0;
 
-	SN_YAML_FOREACH (item, node) {
+	SN_YAML_FOREACH(item, node)
+	{
 		if (sn__yaml_is_null(item->value))
 			continue;
 		if (sn_str_eq(item->key, SN_STR("peers")))
@@ -324,8 +423,10 @@ static int read_sections(struct reader *rd, const struct raw *raw)
 	if (raw->policies != NULL)
 		r = worse(r, read_policies(rd, raw->policies));
 	if (raw->peers != NULL)
-		r = worse(r, sn__yaml_get(raw->peers, "peers") != NULL ? read_message(rd, raw->peers)
-								       : read_peers(rd, raw->peers));
+		r = worse(r,
+				sn__yaml_get(raw->peers, "peers") != NULL
+						? read_message(rd, raw->peers)
+						: read_peers(rd, raw->peers));
 	if (raw->endpoints != NULL)
 		r = worse(r, read_plain(rd, "endpoints", SN_YAML_MAP, raw->endpoints));
 	if (raw->consumes != NULL)
@@ -389,7 +490,8 @@ static int parse(const char *file, struct sn_str text, sn_env_fn *env, void *arg
 	return r;
 }
 
-static int finish(struct sn_problems *problems, struct sn_problems *own, int r, struct sn_error *err)
+static int finish(
+		struct sn_problems *problems, struct sn_problems *own, int r, struct sn_error *err)
 {
 	if (r == SN_E_NOMEM)
 		(void)sn__error_set(err, r, "out of memory");

@@ -28,7 +28,7 @@ struct sn_config_agent {
 	struct sn_config_tls tls; /* where it says nothing, that of the file's `tls` */
 };
 
-struct sn_config_trace { /* read, not used yet */
+struct sn_config_trace {           /* read, not used yet */
 	const char *zipkin, *otlp; /* URLs; NULL: none */
 	double sample;
 };
@@ -40,26 +40,26 @@ struct sn_config_log {
 };
 
 struct sn_config_limits {
-	int64_t connections;     /* of each listener */
-	uint64_t header_bytes;   /* of a request's head */
+	int64_t connections;   /* of each listener */
+	uint64_t header_bytes; /* of a request's head */
 	uint64_t body_bytes;
-	uint64_t message_bytes;  /* of a WebSocket message */
+	uint64_t message_bytes; /* of a WebSocket message */
 	uint64_t idle_ms;
-	bool core;               /* allow core dumps */
+	bool core; /* allow core dumps */
 };
 
 struct sn_config {
-	const char *file;        /* as in messages */
+	const char *file; /* as in messages */
 	const char *name;
 	struct sn_config_agent agent;
 	struct sn_config_trace trace;
 	struct sn_config_log log;
 	struct sn_config_limits limits;
 	struct sn_config_tls tls; /* of connections to peers */
-	const char *state;       /* directory; NULL: none */
-	json_t *message;         /* static metadata as one message of an agent: peers, and what stands
+	const char *state;        /* directory; NULL: none */
+	json_t *message;  /* static metadata as one message of an agent: peers, and what stands
 	                          * beside it (endpoints, consumes, policies); NULL: none */
-	json_t *policies;        /* tree {"values", "children"}, values in their plain form; NULL: none */
+	json_t *policies; /* tree {"values", "children"}, values in their plain form; NULL: none */
 
 	struct sn_yaml yaml;
 	struct sn_arena arena;
@@ -72,7 +72,8 @@ struct sn_config {
  * there is at least one problem in @problems; SN_E_NOMEM. Blocks; any thread.
  */
 SN_MUST_USE int sn__config_load(const char *path, struct sn_config **ret_config,
-		struct sn_problems *problems /* may be NULL */, struct sn_error *err /* may be NULL */);
+		struct sn_problems *problems /* may be NULL */,
+		struct sn_error *err /* may be NULL */);
 SN_MUST_USE int sn__config_parse(const char *file, struct sn_str text, sn_env_fn *env, void *arg,
 		struct sn_config **ret_config, struct sn_problems *problems /* may be NULL */,
 		struct sn_error *err /* may be NULL */);
@@ -89,13 +90,13 @@ SN_MUST_USE int sn__config_doc(struct sn_buf *out);
  * policy. Unknown names and wrong values are problems with the nearest name. *ret_tree: a new
  * reference. SN_E_INVALID (see @problems), SN_E_NOMEM.
  */
-SN_MUST_USE int sn__config_policies(const struct sn_yaml_node *node, json_t **ret_tree,
-		struct sn_problems *problems);
+SN_MUST_USE int sn__config_policies(
+		const struct sn_yaml_node *node, json_t **ret_tree, struct sn_problems *problems);
 /**
  * The value of a `peers` section, in any of its three forms, as JSON: kinds, shapes, addresses and
  * ports are checked. As above.
  */
-SN_MUST_USE int sn__config_peers(const struct sn_yaml_node *node, json_t **ret_peers,
-		struct sn_problems *problems);
+SN_MUST_USE int sn__config_peers(
+		const struct sn_yaml_node *node, json_t **ret_peers, struct sn_problems *problems);
 
 #endif

@@ -39,12 +39,14 @@ static int check_address(const struct sn_yaml_node *peer, struct sn_problems *pr
 	if (port == NULL)
 		r = sn__problem(problems, peer->place, "port is missing");
 	else if (sn__yaml_int(port, &n) < 0 || n < 1 || n > 65535)
-		r = sn__problem(problems, port->place, "port must be a whole number from 1 to 65535");
+		r = sn__problem(problems, port->place,
+				"port must be a whole number from 1 to 65535");
 	return r;
 }
 
 /* identity -> peer */
-static int check_peer_map(const struct sn_yaml_node *map, bool with_address, struct sn_problems *problems)
+static int check_peer_map(
+		const struct sn_yaml_node *map, bool with_address, struct sn_problems *problems)
 {
 	int one, r;
 
@@ -53,7 +55,8 @@ static int check_peer_map(const struct sn_yaml_node *map, bool with_address, str
 	r = want_map(map, "peers of a target (identity: peer)", problems);
 	if (r < 0)
 		return r;
-	SN_YAML_FOREACH (item, map) {
+	SN_YAML_FOREACH(item, map)
+	{
 		one = want_map(item->value, "a peer", problems);
 		if (one == 0 && with_address)
 			one = check_address(item->value, problems);
@@ -63,8 +66,8 @@ static int check_peer_map(const struct sn_yaml_node *map, bool with_address, str
 }
 
 /* name or endpoint -> what @depth levels further down is a peer map */
-static int check_level(const struct sn_yaml_node *map, const char *what, unsigned depth, bool with_address,
-		struct sn_problems *problems)
+static int check_level(const struct sn_yaml_node *map, const char *what, unsigned depth,
+		bool with_address, struct sn_problems *problems)
 {
 	int one, r;
 
@@ -75,8 +78,10 @@ static int check_level(const struct sn_yaml_node *map, const char *what, unsigne
 	r = want_map(map, what, problems);
 	if (r < 0)
 		return r;
-	SN_YAML_FOREACH (item, map) {
-		one = check_level(item->value, "endpoints of a name", depth - 1, with_address, problems);
+	SN_YAML_FOREACH(item, map)
+	{
+		one = check_level(item->value, "endpoints of a name", depth - 1, with_address,
+				problems);
 		r = r < 0 ? r : one;
 	}
 	return r;
@@ -87,10 +92,12 @@ static bool is_endpoint_form(const struct sn_yaml_node *value)
 {
 	if (value->kind != SN_YAML_MAP || value->count == 0)
 		return false;
-	SN_YAML_FOREACH (item, value) {
+	SN_YAML_FOREACH(item, value)
+	{
 		if (item->value->kind != SN_YAML_MAP)
 			return false;
-		SN_YAML_FOREACH (inner, item->value) {
+		SN_YAML_FOREACH(inner, item->value)
+		{
 			if (inner->value->kind != SN_YAML_MAP)
 				return false;
 		}
@@ -101,7 +108,7 @@ static bool is_endpoint_form(const struct sn_yaml_node *value)
 static int check_target(const struct sn_yaml_item *item, struct sn_problems *problems)
 {
 	static const char *const kinds[] = {"service", "cluster", "database", "queue",
-		"secret_public_key", "secret_private_key", NULL};
+			"secret_public_key", "secret_private_key", NULL};
 	bool is_id = strstr(item->key.ptr, "://") != NULL;
 	const char *near;
 
@@ -110,7 +117,8 @@ static int check_target(const struct sn_yaml_item *item, struct sn_problems *pro
 				has_prefix(item->key, "cluster://");
 
 		return check_level(item->value, "endpoints of an id",
-				addressed && is_endpoint_form(item->value) ? 1 : 0, addressed, problems);
+				addressed && is_endpoint_form(item->value) ? 1 : 0, addressed,
+				problems);
 	}
 	for (size_t i = 0; kinds[i] != NULL; i++) {
 		if (sn_str_eq(item->key, sn_str_from(kinds[i])))
@@ -119,19 +127,23 @@ static int check_target(const struct sn_yaml_item *item, struct sn_problems *pro
 	}
 	near = item->key.len <= SHOWN_MAX ? sn__nearest(item->key.ptr, kinds) : NULL;
 	if (near != NULL)
-		return sn__problem(problems, item->place, "unknown kind \"%s\", did you mean \"%s\"?",
-				item->key.ptr, near);
-	return sn__problem(problems, item->place, "unknown kind \"%.*s\": expected service, cluster, "
-			"database, queue or an id (KIND://...)", SHOWN_MAX, item->key.ptr);
+		return sn__problem(problems, item->place,
+				"unknown kind \"%s\", did you mean \"%s\"?", item->key.ptr, near);
+	return sn__problem(problems, item->place,
+			"unknown kind \"%.*s\": expected service, cluster, "
+			"database, queue or an id (KIND://...)",
+			SHOWN_MAX, item->key.ptr);
 }
 
-int sn__config_peers(const struct sn_yaml_node *node, json_t **ret_peers, struct sn_problems *problems)
+int sn__config_peers(
+		const struct sn_yaml_node *node, json_t **ret_peers, struct sn_problems *problems)
 {
 	int one, r = want_map(node, "peers", problems);
 
 	if (r < 0)
 		return r;
-	SN_YAML_FOREACH (item, node) {
+	SN_YAML_FOREACH(item, node)
+	{
 		one = check_target(item, problems);
 		r = r < 0 ? r : one;
 	}

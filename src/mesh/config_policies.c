@@ -26,8 +26,8 @@ static void unknown_policy(struct tree *t, const struct sn_yaml_item *item)
 		t->result = sn__problem(t->problems, item->place,
 				"unknown policy \"%s\", did you mean \"%s\"?", item->key.ptr, near);
 	else
-		t->result = sn__problem(t->problems, item->place, "unknown policy \"%.*s\"", SHOWN_MAX,
-				item->key.ptr);
+		t->result = sn__problem(t->problems, item->place, "unknown policy \"%.*s\"",
+				SHOWN_MAX, item->key.ptr);
 }
 
 /* One policy into @values. 0 also when it was refused; SN_E_NOMEM. */
@@ -70,7 +70,8 @@ static int add_values(struct tree *t, const struct sn_yaml_node *map, json_t *va
 				sn__yaml_kind_name(map));
 		return 0;
 	}
-	SN_YAML_FOREACH (item, map) {
+	SN_YAML_FOREACH(item, map)
+	{
 		r = add_value(t, item, values);
 		if (r < 0)
 			break;
@@ -82,7 +83,7 @@ static int add_values(struct tree *t, const struct sn_yaml_node *map, json_t *va
 static void check_first_step(struct tree *t, const struct sn_yaml_item *item)
 {
 	static const char *const kinds[] = {"service", "cluster", "database", "queue",
-		"secret_public_key", "secret_private_key", NULL};
+			"secret_public_key", "secret_private_key", NULL};
 	const char *near;
 
 	if (strstr(item->key.ptr, "://") != NULL)
@@ -92,15 +93,18 @@ static void check_first_step(struct tree *t, const struct sn_yaml_item *item)
 			return;
 	}
 	near = item->key.len <= SHOWN_MAX ? sn__nearest(item->key.ptr, kinds) : NULL;
-	t->result = sn__problem(t->problems, item->place, "\"%.*s\" is neither a kind (service, "
-			"cluster, database, queue) nor an id (KIND://...)%s%s%s", SHOWN_MAX,
-			item->key.ptr, near != NULL ? ", did you mean \"" : "",
+	t->result = sn__problem(t->problems, item->place,
+			"\"%.*s\" is neither a kind (service, "
+			"cluster, database, queue) nor an id (KIND://...)%s%s%s",
+			SHOWN_MAX, item->key.ptr, near != NULL ? ", did you mean \"" : "",
 			near != NULL ? near : "", near != NULL ? "\"?" : "");
 }
 
-static int node_json(struct tree *t, const struct sn_yaml_node *node, unsigned depth, json_t **ret_json);
+static int node_json(
+		struct tree *t, const struct sn_yaml_node *node, unsigned depth, json_t **ret_json);
 
-static int add_child(struct tree *t, const struct sn_yaml_item *item, unsigned depth, json_t *children)
+static int add_child(
+		struct tree *t, const struct sn_yaml_item *item, unsigned depth, json_t *children)
 {
 	json_t *child = NULL;
 	int r;
@@ -113,7 +117,8 @@ static int add_child(struct tree *t, const struct sn_yaml_item *item, unsigned d
 	return json_object_set_new(children, item->key.ptr, child) < 0 ? SN_E_NOMEM : 0;
 }
 
-static int add_children(struct tree *t, const struct sn_yaml_node *map, unsigned depth, json_t *children)
+static int add_children(
+		struct tree *t, const struct sn_yaml_node *map, unsigned depth, json_t *children)
 {
 	int r = 0;
 
@@ -124,7 +129,8 @@ static int add_children(struct tree *t, const struct sn_yaml_node *map, unsigned
 				sn__yaml_kind_name(map));
 		return 0;
 	}
-	SN_YAML_FOREACH (item, map) {
+	SN_YAML_FOREACH(item, map)
+	{
 		r = add_child(t, item, depth, children);
 		if (r < 0)
 			break;
@@ -149,7 +155,8 @@ static int add_item(struct tree *t, const struct sn_yaml_item *item, unsigned de
 }
 
 /* *ret_json stays NULL for a node that says nothing or was refused. */
-static int node_json(struct tree *t, const struct sn_yaml_node *node, unsigned depth, json_t **ret_json)
+static int node_json(
+		struct tree *t, const struct sn_yaml_node *node, unsigned depth, json_t **ret_json)
 {
 	SN_AUTO_JSON json_t *values = json_object();
 	SN_AUTO_JSON json_t *children = json_object();
@@ -159,11 +166,13 @@ static int node_json(struct tree *t, const struct sn_yaml_node *node, unsigned d
 	if (sn__yaml_is_null(node))
 		return 0;
 	if (node->kind != SN_YAML_MAP || depth > SN_POLICY_DEPTH_MAX) {
-		t->result = sn__problem(t->problems, node->place, node->kind != SN_YAML_MAP
-				? "policies must be a map" : "policies are nested too deep");
+		t->result = sn__problem(t->problems, node->place,
+				node->kind != SN_YAML_MAP ? "policies must be a map"
+							  : "policies are nested too deep");
 		return 0;
 	}
-	for (const struct sn_yaml_item *item = node->items; r == 0 && item != NULL; item = item->next)
+	for (const struct sn_yaml_item *item = node->items; r == 0 && item != NULL;
+			item = item->next)
 		r = add_item(t, item, depth, values, children);
 	if (r == 0 && json_object_size(values) > 0 && json_object_set(json, "values", values) < 0)
 		r = SN_E_NOMEM;
@@ -175,8 +184,8 @@ static int node_json(struct tree *t, const struct sn_yaml_node *node, unsigned d
 	return r;
 }
 
-int sn__config_policies(const struct sn_yaml_node *node, json_t **ret_tree,
-		struct sn_problems *problems)
+int sn__config_policies(
+		const struct sn_yaml_node *node, json_t **ret_tree, struct sn_problems *problems)
 {
 	struct tree t = {.problems = problems};
 	SN_AUTO_JSON json_t *json = NULL;

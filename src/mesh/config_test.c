@@ -14,7 +14,8 @@ static const char *fake_env(const char *name, void *arg)
 	return strcmp(name, "AGENT_PORT") == 0 ? "55555" : NULL;
 }
 
-static int parse(const char *text, struct sn_config **ret, struct sn_problems *p, struct sn_error *err)
+static int parse(const char *text, struct sn_config **ret, struct sn_problems *p,
+		struct sn_error *err)
 {
 	return sn__config_parse("f", sn_str_from(text), fake_env, NULL, ret, p, err);
 }
@@ -71,7 +72,8 @@ static void whole_file(void **state)
 		  "limits: {connections: 10, body: 1MiB, idle: 5s}\ntrace: {zipkin: http://z:9411, sample: 0.1}\n"
 		  "policies:\n  timeout: 2s\n  service://shop-core-basket-rest: {timeout: 800}\n"
 		  "  service:\n    basket:\n      rest: {retry-on: [connect, 503]}\n"
-		  "endpoints: {web: {port: 80}}\nconsumes: [{kind: service}]\n", &c, NULL, &err) < 0)
+		  "endpoints: {web: {port: 80}}\nconsumes: [{kind: service}]\n",
+			    &c, NULL, &err) < 0)
 		fail_msg("%s", err.text);
 	assert_string_equal(c->name, "front");
 	assert_string_equal(c->agent.url, "ws://127.0.0.1:55555/front-1");
@@ -88,11 +90,13 @@ static void whole_file(void **state)
 	assert_int_equal(c->limits.body_bytes, 1 << 20);
 	assert_int_equal(c->limits.idle_ms, 5000);
 	assert_true(c->trace.sample == 0.1);
-	assert_json(c->policies, "{\"values\":{\"timeout\":2000},\"children\":{"
+	assert_json(c->policies,
+			"{\"values\":{\"timeout\":2000},\"children\":{"
 			"\"service://shop-core-basket-rest\":{\"values\":{\"timeout\":800}},"
 			"\"service\":{\"children\":{\"basket\":{\"children\":{\"rest\":"
 			"{\"values\":{\"retry-on\":[\"connect\",\"503\"]}}}}}}}}");
-	assert_json(c->message, "{\"endpoints\":{\"web\":{\"port\":80}},\"consumes\":[{\"kind\":\"service\"}]}");
+	assert_json(c->message,
+			"{\"endpoints\":{\"web\":{\"port\":80}},\"consumes\":[{\"kind\":\"service\"}]}");
 	sn__config_destroy(c);
 }
 
@@ -100,14 +104,14 @@ static void whole_file(void **state)
 static void wire_forms(void **state)
 {
 	static const char *const same[] = {
-		"{\"peers\":{\"service\":{\"app\":{\"client\":{\"1\":{\"protocol\":\"http\","
-		"\"networkProtocol\":\"tcp\",\"port\":4000,\"address\":\"10.0.0.23\"}}}}}}",
-		"{\"peers\":{\"service://s-c-b\":{\"rest\":{\"1\":{\"port\":1,\"address\":\"a\"}}},"
-		"\"cluster://x\":{\"web\":{}},\"queue://s-c-m\":{\"0\":{\"name\":\"s1\"}}}}",
-		"{\"peers\":{\"service://s-c-b-rest\":{\"1\":{\"port\":1,\"address\":\"a\",\"x\":[1]}},"
-		"\"cluster://x-web\":{},\"thing://x\":{\"0\":{}}}}",
-		"{\"peers\":{\"database\":{\"contacts\":{\"1\":{\"tableName\":\"contacts\",\"config\":{}}}},"
-		"\"queue\":{\"jobs\":null}}}",
+			"{\"peers\":{\"service\":{\"app\":{\"client\":{\"1\":{\"protocol\":\"http\","
+			"\"networkProtocol\":\"tcp\",\"port\":4000,\"address\":\"10.0.0.23\"}}}}}}",
+			"{\"peers\":{\"service://s-c-b\":{\"rest\":{\"1\":{\"port\":1,\"address\":\"a\"}}},"
+			"\"cluster://x\":{\"web\":{}},\"queue://s-c-m\":{\"0\":{\"name\":\"s1\"}}}}",
+			"{\"peers\":{\"service://s-c-b-rest\":{\"1\":{\"port\":1,\"address\":\"a\",\"x\":[1]}},"
+			"\"cluster://x-web\":{},\"thing://x\":{\"0\":{}}}}",
+			"{\"peers\":{\"database\":{\"contacts\":{\"1\":{\"tableName\":\"contacts\",\"config\":{}}}},"
+			"\"queue\":{\"jobs\":null}}}",
 	};
 	struct sn_config *c = NULL;
 	struct sn_error err;
@@ -119,7 +123,8 @@ static void wire_forms(void **state)
 		sn__config_destroy(c);
 	}
 	if (parse("peers:\n  peers: {database: {d: {}}}\n  policies: {values: {timeout: 5}}\n"
-		  "  consumes: []\n", &c, NULL, &err) < 0)
+		  "  consumes: []\n",
+			    &c, NULL, &err) < 0)
 		fail_msg("%s", err.text);
 	assert_json(c->message, "{\"peers\":{\"database\":{\"d\":{}}},\"consumes\":[]}");
 	assert_json(c->policies, "{\"values\":{\"timeout\":5}}");
@@ -161,38 +166,35 @@ static void all_problems(void **state)
 	assert_problems("agnet: ws://h/t\npolicies:\n  timeout: soon\n  retrycount: 3\n"
 			"  servcie: {a: {timeout: 1}}\n  values: {brea: 1}\n"
 			"streams: {}\nlog: {level: loud}\nlimits: {body: much}\n",
-		(const char *const[]){
-			"f:1:1: unknown key \"agnet\", did you mean \"agent\"?",
-			"f:3:12: timeout: expected a time",
-			"f:4:3: unknown policy \"retrycount\", did you mean \"retry-count\"?",
-			"f:5:3: \"servcie\" is neither a kind (service, cluster, database, queue) nor an id "
-			"(KIND://...), did you mean \"service\"?",
-			"f:6:12: unknown policy \"brea\"",
-			"f:7:1: section streams is not available in this version",
-			"f:8:14: unknown level \"loud\"",
-			"f:9:16: body must be a size",
-			NULL});
+			(const char *const[]){
+					"f:1:1: unknown key \"agnet\", did you mean \"agent\"?",
+					"f:3:12: timeout: expected a time",
+					"f:4:3: unknown policy \"retrycount\", did you mean \"retry-count\"?",
+					"f:5:3: \"servcie\" is neither a kind (service, cluster, database, queue) nor an id "
+					"(KIND://...), did you mean \"service\"?",
+					"f:6:12: unknown policy \"brea\"",
+					"f:7:1: section streams is not available in this version",
+					"f:8:14: unknown level \"loud\"",
+					"f:9:16: body must be a size", NULL});
 	assert_problems("agent: http://h/t\npeers:\n  servise: {}\n  service: {a: {b: {'1': {port: 0}}}}\n"
 			"  cluster://x: {'1': {address: a, port: 1}, '2': 5}\n  database: {d: [1]}\n"
 			"tls: {verify: maybe}\n",
-		(const char *const[]){
-			"f:1:8: agent: expected a URL that begins with ws://",
-			"f:3:3: unknown kind \"servise\", did you mean \"service\"?",
-			"f:4:26: address is missing",
-			"f:4:33: port must be a whole number from 1 to 65535",
-			"f:5:50: a peer must be a map, not a whole number",
-			"f:6:17: peers of a target (identity: peer) must be a map, not a list",
-			"f:7:15: verify must be true or false, not maybe",
-			NULL});
+			(const char *const[]){"f:1:8: agent: expected a URL that begins with ws://",
+					"f:3:3: unknown kind \"servise\", did you mean \"service\"?",
+					"f:4:26: address is missing",
+					"f:4:33: port must be a whole number from 1 to 65535",
+					"f:5:50: a peer must be a map, not a whole number",
+					"f:6:17: peers of a target (identity: peer) must be a map, not a list",
+					"f:7:15: verify must be true or false, not maybe", NULL});
 	assert_problems("peers: {peers: {}, plicies: {}}\nconsumes: {}\nagent: [1]\nstate: ${NOT_SET_HERE}\n",
-		(const char *const[]){
-			"f:1:20: unknown section of a message \"plicies\", did you mean \"policies\"?",
-			"f:2:11: consumes must be a list, not a map",
-			"f:3:8: agent must be a URL or a map, not a list",
-			"f:4:8: ${NOT_SET_HERE} is not set",
-			NULL});
+			(const char *const[]){
+					"f:1:20: unknown section of a message \"plicies\", did you mean \"policies\"?",
+					"f:2:11: consumes must be a list, not a map",
+					"f:3:8: agent must be a URL or a map, not a list",
+					"f:4:8: ${NOT_SET_HERE} is not set", NULL});
 	assert_problems("a: [1\nb: 2\n", (const char *const[]){"f:", NULL});
-	assert_problems("agent: {ping: 5s}\n", (const char *const[]){"f:1:8: url is missing", NULL});
+	assert_problems("agent: {ping: 5s}\n",
+			(const char *const[]){"f:1:8: url is missing", NULL});
 	assert_problems("a: 1\na: 2\n", (const char *const[]){"f:2:1: duplicate key \"a\"", NULL});
 	assert_problems("[1]\n", (const char *const[]){"f:1:1: expected a map", NULL});
 }
@@ -236,8 +238,9 @@ static void page_is_what_the_table_says(void **state)
 
 static void faults(void **state)
 {
-	static const char text[] = "agent: ws://h/t\nstate: ${X:y}\npolicies: {timeout: 5s, service: {a: {}}}\n"
-				   "peers: {service: {a: {b: {'1': {address: x, port: 1}}}}}\n";
+	static const char text[] =
+			"agent: ws://h/t\nstate: ${X:y}\npolicies: {timeout: 5s, service: {a: {}}}\n"
+			"peers: {service: {a: {b: {'1': {address: x, port: 1}}}}}\n";
 	int64_t live = sn__mem_live();
 	bool failed = true;
 
@@ -262,14 +265,14 @@ static void faults(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(table_is_sound),
-		cmocka_unit_test(empty_file),
-		cmocka_unit_test(whole_file),
-		cmocka_unit_test(wire_forms),
-		cmocka_unit_test(all_problems),
-		cmocka_unit_test(no_file),
-		cmocka_unit_test(page_is_what_the_table_says),
-		cmocka_unit_test(faults),
+			cmocka_unit_test(table_is_sound),
+			cmocka_unit_test(empty_file),
+			cmocka_unit_test(whole_file),
+			cmocka_unit_test(wire_forms),
+			cmocka_unit_test(all_problems),
+			cmocka_unit_test(no_file),
+			cmocka_unit_test(page_is_what_the_table_says),
+			cmocka_unit_test(faults),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
