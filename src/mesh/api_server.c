@@ -22,6 +22,7 @@ struct hosted {
 struct opening {
 	struct sn_wait wait;
 	struct sn_runtime *rt;
+	const struct sn_http_server_options *opts;
 	struct sn_http_server_config config;
 	sn_http_handler_fn *handler;
 	void *arg;
@@ -30,6 +31,36 @@ struct opening {
 	int code;
 };
 
+/* TLS contexts belong to the loop's thread, as the server does. */
+static int tls_open(struct opening *o)
+{
+	const struct sn_http_server_options *opts = o->opts;
+	struct sn_tls_options tls = {
+			.ca = opts->tls_ca,
+			.cert = opts->tls_cert,
+			.key = opts->tls_key,
+			.alpn = "http/1.1",
+			.require_client_cert = opts->tls_ca != NULL,
+	};
+	struct sn_tls *made;
+	int r;
+
+	if (opts->tls_cert == NULL && opts->tls_key == NULL)
+		return 0;
+	if (opts->tls_cert == NULL || opts->tls_key == NULL)
+		return sn__error_set(o->err, SN_E_INVALID, "tls_cert and tls_key go together");
+	r = sn__tls_create(o->rt->loop, &tls, true, &made);
+	if (r < 0)
+		return sn__error_set(o->err, r, "%s", sn_strerror(r));
+	r = sn__tls_load(made, o->err);
+	if (r < 0) {
+		sn__tls_unref(made);
+		return r;
+	}
+	o->config.tls = made;
+	return 0;
+}
+
 static int server_open(struct opening *o)
 {
 	struct hosted *h = sn__calloc(1, sizeof(*h));
@@ -37,7 +68,11 @@ static int server_open(struct opening *o)
 
 	if (h == NULL)
 		return sn__error_set(o->err, SN_E_NOMEM, "out of memory");
-	r = sn__http_server_open(o->rt->loop, &o->config, o->handler, o->arg, &h->server, o->err);
+	r = tls_open(o);
+	if (r == 0)
+		r = sn__http_server_open(
+				o->rt->loop, &o->config, o->handler, o->arg, &h->server, o->err);
+	sn__tls_unref(o->config.tls); /* the server has its own reference */
 	if (r < 0) {
 		sn__free(h);
 		return r;
@@ -76,35 +111,6 @@ static int open_anywhere(struct opening *o)
 	return o->code;
 }
 
-static int tls_open(struct sn_runtime *rt, const struct sn_http_server_options *opts,
-		struct sn_tls **ret_tls, struct sn_error *err)
-{
-	struct sn_tls_options tls = {
-			.ca = opts->tls_ca,
-			.cert = opts->tls_cert,
-			.key = opts->tls_key,
-			.alpn = "http/1.1",
-			.require_client_cert = opts->tls_ca != NULL,
-	};
-	struct sn_tls *made;
-	int r;
-
-	if (opts->tls_cert == NULL && opts->tls_key == NULL)
-		return 0;
-	if (opts->tls_cert == NULL || opts->tls_key == NULL)
-		return sn__error_set(err, SN_E_INVALID, "tls_cert and tls_key go together");
-	r = sn__tls_create(rt->loop, &tls, true, &made);
-	if (r < 0)
-		return sn__error_set(err, r, "%s", sn_strerror(r));
-	r = sn__tls_load(made, err);
-	if (r < 0) {
-		sn__tls_unref(made);
-		return r;
-	}
-	*ret_tls = made;
-	return 0;
-}
-
 static int options_check(const struct sn_http_server_options *opts, struct sn_error *err)
 {
 	if (opts->size != sizeof(*opts))
@@ -115,21 +121,16 @@ static int options_check(const struct sn_http_server_options *opts, struct sn_er
 	return 0;
 }
 
-static int open_checked(struct sn_runtime *rt, const struct sn_http_server_options *opts,
-		struct opening *o, struct sn_error *err)
+static int open_checked(struct opening *o)
 {
-	int r = options_check(opts, err);
+	int r = options_check(o->opts, o->err);
 
 	if (r == 0)
-		r = sn__addr_parse_listen(sn_str_from(opts->listen), &o->config.addr, err);
-	if (r == 0)
-		r = tls_open(rt, opts, &o->config.tls, err);
+		r = sn__addr_parse_listen(sn_str_from(o->opts->listen), &o->config.addr, o->err);
 	if (r < 0)
 		return r;
-	o->config.max_body = opts->max_body;
-	r = open_anywhere(o);
-	sn__tls_unref(o->config.tls);
-	return r;
+	o->config.max_body = o->opts->max_body;
+	return open_anywhere(o);
 }
 
 int sn_http_server_open(struct sn_runtime *rt, const struct sn_http_server_options *opts,
@@ -137,13 +138,13 @@ int sn_http_server_open(struct sn_runtime *rt, const struct sn_http_server_optio
 		struct sn_error **ret_error)
 {
 	struct sn_error err;
-	struct opening o = {.rt = rt, .handler = handler, .arg = arg, .err = &err};
+	struct opening o = {.rt = rt, .opts = opts, .handler = handler, .arg = arg, .err = &err};
 	int r = sn__enter(rt);
 
 	if (r < 0) {
 		sn__error_set(&err, r, "%s", sn_strerror(r));
 	} else {
-		r = open_checked(rt, opts, &o, &err);
+		r = open_checked(&o);
 		sn__leave(rt);
 	}
 	if (r == 0)
