@@ -291,6 +291,84 @@ static void test_memory_sweep(void **state)
 	assert_in_range(n, 50, 4999);
 }
 
+/* ---- steady state ---- */
+
+struct steady {
+	struct sn_runtime *rt;
+	struct sn_runtime *server_rt;
+	unsigned answered, wanted;
+};
+
+static void steady_answer(struct sn_exchange *x, void *arg)
+{
+	assert_int_equal(sn_exchange_respond(x, 200, NULL, 0, "hello", 5), 0);
+}
+
+static void steady_send(struct steady *s);
+
+static void steady_answered(const struct sn_response *res, const struct sn_error *err, void *arg)
+{
+	struct steady *s = arg;
+
+	assert_null(err);
+	if (++s->answered < s->wanted)
+		steady_send(s);
+}
+
+static void steady_send(struct steady *s)
+{
+	static const struct sn_header headers[] = {{"X-One", "1"}};
+	struct sn_request_options opts = SN_REQUEST_INIT;
+
+	opts.url = "/some/path?q=1";
+	opts.headers = headers;
+	opts.n_headers = 1;
+	assert_int_equal(sn_request(s->rt, "service", "a", "web", &opts, steady_answered, s, NULL,
+					 NULL),
+			0);
+}
+
+static void steady_run(struct steady *s, unsigned calls)
+{
+	s->answered = 0;
+	s->wanted = calls;
+	for (int i = 0; i < 8; i++)
+		steady_send(s);
+	while (s->answered < calls + 7) {
+		assert_int_equal(sn_runtime_step(s->rt), 0);
+		assert_int_equal(sn_runtime_step(s->server_rt), 0);
+	}
+}
+
+static void test_steady_state_takes_no_memory(void **state)
+{
+	struct sn_http_server_options http = {.size = sizeof(http), .listen = "127.0.0.1:0"};
+	struct sn_options opts = SN_OPTIONS_INIT;
+	struct steady s = {.answered = 0};
+	struct sn_http_server *server;
+	char config[256];
+	uint64_t before;
+
+	opts.mode = SN_MODE_FOREIGN;
+	opts.agent = "";
+	assert_int_equal(sn_open(&opts, &s.server_rt, NULL), 0);
+	assert_int_equal(
+			sn_http_server_open(s.server_rt, &http, steady_answer, NULL, &server, NULL),
+			0);
+	snprintf(config, sizeof(config),
+			"peers: {service: {a: {web: {'1': {protocol: http, address: 127.0.0.1, "
+			"port: %u}}}}}\n",
+			sn_http_server_port(server));
+	opts.config_text = config;
+	assert_int_equal(sn_open(&opts, &s.rt, NULL), 0);
+	steady_run(&s, 2000);
+	before = sn__mem_count();
+	steady_run(&s, 2000);
+	assert_int_equal(sn__mem_count() - before, 0);
+	assert_int_equal(sn_close(s.rt, NULL, NULL), 0);
+	assert_int_equal(sn_close(s.server_rt, NULL, NULL), 0);
+}
+
 /* ---- options ---- */
 
 static void refused(const struct sn_options *opts, const char *sentence)
@@ -523,6 +601,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 			cmocka_unit_test(test_memory_sweep),
+			cmocka_unit_test(test_steady_state_takes_no_memory),
 			cmocka_unit_test(test_options),
 			cmocka_unit_test(test_override_needs_its_text),
 			cmocka_unit_test(test_file),
