@@ -14,8 +14,14 @@ int main(int argc, char **argv)
 	struct sn_runtime *rt;
 
 	opts.url = argc > 3 ? argv[3] : "/";
-	if (argc < 3 || sn_open(NULL, &rt, &err) < 0 || sn_wait_ready(rt, 5000) < 0)
+	if (argc < 3 || sn_open(NULL, &rt, &err) < 0) {
+		fprintf(stderr, "%s\n",
+				err != NULL ? sn_error_text(err) : "call NAME ENDPOINT [URL]");
+		sn_error_destroy(err);
 		return 2;
+	}
+	if (sn_wait_ready(rt, 5000) < 0)
+		fprintf(stderr, "the agent says nothing yet\n");
 	if (sn_request_wait(rt, "service", argv[1], argv[2], &opts, &res, &err) < 0)
 		fprintf(stderr, "%s\n", err != NULL ? sn_error_text(err) : "out of memory");
 	if (res != NULL)
