@@ -250,14 +250,17 @@ class TestWebSocketServer:
 
 class TestWebSocketClient:
     def talk(self, serve, lines, cert=None, more=()):
-        """Run our client against @serve(ws); returns its output."""
+        """Run our client against @serve(ws); returns its output. The client closes at the end of its
+        input; @lines None: once @serve has set ws.told."""
         async def go():
             context = None
+            told = asyncio.Event()
             if cert:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
                 context.load_cert_chain(*cert)
 
             async def one(ws, path=None):
+                ws.told = told
                 await serve(ws)
             async with websockets.serve(one, "127.0.0.1", 0, ssl=context, max_size=None) as s:
                 url = "%s://127.0.0.1:%d/a?b" % ("wss" if cert else "ws",
@@ -265,7 +268,9 @@ class TestWebSocketClient:
                 p = await asyncio.create_subprocess_exec(
                     PEER, "ws", url, *more, stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
-                out, err = await asyncio.wait_for(p.communicate(lines.encode()), 20)
+                if lines is None:
+                    await asyncio.wait_for(told.wait(), 20)
+                out, err = await asyncio.wait_for(p.communicate((lines or "").encode()), 20)
                 assert p.returncode == 0, err
                 return out.decode().splitlines()
         return asyncio.run(go())
@@ -283,8 +288,10 @@ class TestWebSocketClient:
         async def serve(ws):
             await ws.send(b"bin")
             await ws.send(iter(["fr", "ag", "ment"]))
+            await (await ws.ping())  # what was sent before has been read
+            ws.told.set()
             await ws.wait_closed()
-        out = self.talk(serve, "x\n")
+        out = self.talk(serve, None)
         assert "binary 3 bin" in out and "text 8 fragment" in out
 
     def test_server_closes(self):
