@@ -105,8 +105,9 @@ struct sn_http_server_options {
 	const char *tls_key;
 	const char *tls_ca; /* demand client certificates signed by it; NULL: none */
 };
-/** Listen on the loop of @rt. Any thread. SN_E_INVALID, SN_E_EXISTS (address in use), SN_E_IO,
- * SN_E_TLS, SN_E_NOMEM. *ret_error (owned by the caller) says more. */
+/** Listen on the loop of @rt. Any thread in own-thread mode, else the loop thread (SN_E_DEADLK).
+ * SN_E_INVALID, SN_E_EXISTS (address in use), SN_E_IO, SN_E_TLS, SN_E_NOMEM. *ret_error (owned by
+ * the caller) says more. */
 struct sn_error;
 SN_API SN_MUST_USE int sn_http_server_open(struct sn_runtime *rt,
 		const struct sn_http_server_options *opts, sn_http_handler_fn *handler, void *arg,

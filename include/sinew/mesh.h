@@ -93,8 +93,11 @@ typedef void sn_first_peer_fn(const struct sn_peer_info *peer /* may be NULL */,
 SN_API SN_MUST_USE int sn_monitor_first_peer(struct sn_runtime *rt, const char *kind,
 		const char *name, const char *endpoint /* may be NULL */, sn_first_peer_fn *fn,
 		void *arg, struct sn_monitor **ret_monitor);
-/** No call of the monitor begins after this returns on the loop thread; from another thread one may
- * still be running when it returns. Any monitor (peers, endpoints, policies). */
+/**
+ * No call of the monitor begins after this returns on the loop thread; from another thread one may
+ * still be running when it returns. Any monitor (peers, endpoints, policies), once. sn_close() ends
+ * what is left of them: they must not be stopped after it was called.
+ */
 SN_API void sn_monitor_stop(struct sn_monitor *monitor /* may be NULL */);
 
 /* ---- requests ---- */
@@ -151,7 +154,8 @@ struct sn_call_id {
 
 /**
  * The end of a request. @res: the answer, or NULL; @err: NULL on success, else what went wrong; both
- * are given when the last attempt was answered with a failure status. Borrowed for the call.
+ * are given when the last attempt was answered with a failure status (5xx; 4xx are answers).
+ * Borrowed for the call.
  */
 typedef void sn_response_fn(const struct sn_response *res, const struct sn_error *err, void *arg);
 

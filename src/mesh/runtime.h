@@ -38,7 +38,7 @@ struct sn_part_ops {
 	/** Stop talking: no new work, and no callback of the user afterwards. Call
 	 * sn__runtime_part_closed() once, in a later turn, when nothing is in flight any more. */
 	void (*close)(struct sn_dialect_part *dialect);
-	/** Free everything; also for one that was never started, and in a child after fork(). */
+	/** Free everything; also for one that was never started. */
 	void (*destroy)(struct sn_dialect_part *dialect);
 };
 struct sn_dialect_part {
