@@ -138,6 +138,7 @@ struct sn_peer_state *sn__mesh_peer(struct sn_mesh_target *mt, const struct sn_p
 	if (ps == NULL)
 		return NULL;
 	sn_list_push_back(&mt->mesh->states, &ps->link);
+	mt->mesh->born++;
 	if (mt->force != SN_BREAKER_AUTO && sn__mesh_breaker(ps) != NULL) {
 		sn__breaker_force(ps->breaker, mt->force, sn__loop_now_ns(mt->mesh->loop));
 		sn__mesh_breaker_changed(ps);
@@ -174,15 +175,21 @@ void sn__mesh_breaker_changed(struct sn_peer_state *ps)
 		ps->mt->n_barred--;
 }
 
-/* Touching a state that nobody uses costs memory latency: only with every 64th call. */
+/* Touching a state that nobody uses costs memory latency: only with every 64th call, and as often
+ * as states are made: peers that come and go with every call must not be forgotten more slowly. */
 #define SWEEP_EVERY 64
 #define SWEEP_STEPS 16
+#define SWEEP_A_BIRTH 2
+#define SWEEP_BIRTHS 256 /* at most in one call */
 
 void sn__mesh_sweep(struct sn_mesh *mesh)
 {
-	if (++mesh->sweep % SWEEP_EVERY != 0)
-		return;
-	for (int i = 0; i < SWEEP_STEPS && !sn_list_empty(&mesh->states); i++) {
+	unsigned births = SN_MIN(mesh->born, SWEEP_BIRTHS), steps = births * SWEEP_A_BIRTH;
+
+	if (++mesh->sweep % SWEEP_EVERY == 0)
+		steps += SWEEP_STEPS;
+	mesh->born -= births;
+	for (unsigned i = 0; i < steps && !sn_list_empty(&mesh->states); i++) {
 		struct sn_peer_state *ps = SN_CONTAINER_OF(
 				mesh->states.next, struct sn_peer_state, link);
 
