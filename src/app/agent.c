@@ -24,6 +24,7 @@ struct sn_agent {
 	char *mesh;
 	struct stat seen; /* of the mesh file when it was last read */
 	struct sn_timer reload;
+	bool again; /* the file could not be read at all, which was said: try again */
 	void (*say)(const char *level, const char *line, void *arg);
 	void *say_arg;
 	void (*done)(void *arg);
@@ -323,6 +324,12 @@ static void say_problems(struct sn_agent *agent, const struct sn_problems *probl
 				sn__problem_text(problems, &problems->list[i], line, sizeof line));
 }
 
+/* No descriptors, no memory, no permission: that passes without the file changing. */
+static bool unreadable(int code)
+{
+	return code == SN_E_IO || code == SN_E_NOMEM;
+}
+
 static int load_mesh(struct sn_agent *agent, struct sn_error *err)
 {
 	struct sn_problems problems;
@@ -331,7 +338,8 @@ static int load_mesh(struct sn_agent *agent, struct sn_error *err)
 
 	sn__problems_init(&problems, agent->mesh);
 	r = sn__meshfile_load(agent->mesh, &mesh, &problems);
-	say_problems(agent, &problems);
+	if (!agent->again || !unreadable(r))
+		say_problems(agent, &problems);
 	if (r < 0) {
 		(void)sn__error_set(err, r, "%s: %s", agent->mesh, sn_strerror(r));
 		(void)sn__problems_to_error(&problems, r, err);
@@ -362,14 +370,20 @@ static void on_reload(struct sn_timer *t)
 	struct sn_agent *agent = SN_CONTAINER_OF(t, struct sn_agent, reload);
 	struct sn_error err;
 	struct stat now;
+	bool changed = stat(agent->mesh, &now) == 0 && !same_file(&now, &agent->seen);
 
-	if (stat(agent->mesh, &now) == 0 && !same_file(&now, &agent->seen)) {
-		agent->seen = now;
-		if (load_mesh(agent, &err) == 0)
+	if (changed || agent->again) {
+		int r;
+
+		if (changed)
+			agent->seen = now;
+		r = load_mesh(agent, &err);
+		if (r == 0)
 			say(agent, "info", "%s: read again", agent->mesh);
-		else
+		else if (!agent->again || !unreadable(r))
 			say(agent, "error", "%s: not used, the former one stays in force",
 					agent->mesh);
+		agent->again = unreadable(r);
 	}
 	sn__timer_start(agent->loop, t, SN_AGENT_RELOAD_MS * SN_NS_PER_MS, on_reload);
 }

@@ -2,6 +2,8 @@
 /* The agent as connectors see it, on the simulated network; only the mesh file is a real one. */
 #include "app/agent.h"
 
+#include <sys/resource.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -345,6 +347,33 @@ static void mesh_file_changes(void **state)
 	finish(&own);
 }
 
+/* The file changes while no descriptor is left: read once there is one again. */
+static void mesh_file_unreadable_for_a_while(void **state)
+{
+	struct fixture *f = *state;
+	struct rlimit was, none;
+	struct socket s;
+
+	connect_to(f, &s, "/t");
+	f->lines.n = 0;
+	write_mesh(f, "services: {app: {endpoints: {client: ['10.0.0.9:4000']}}}\n");
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	none = was;
+	none.rlim_cur = 3;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	settle(f);
+	settle(f);
+	settle(f);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+	assert_int_equal(f->lines.n, 2); /* said once */
+	assert_non_null(strstr(f->lines.last, "stays in force"));
+	assert_int_equal(s.n, 1);
+	settle(f);
+	assert_non_null(strstr(f->lines.last, "read again"));
+	assert_int_equal(s.n, 2);
+	finish(&s);
+}
+
 static void seed_message_as_mesh_file(void **state)
 {
 	struct fixture *f = *state;
@@ -386,6 +415,7 @@ int main(void)
 			cmocka_unit_test_setup_teardown(sockets_and_reports, setup, teardown),
 			cmocka_unit_test_setup_teardown(refused, setup, teardown),
 			cmocka_unit_test_setup_teardown(mesh_file_changes, setup, teardown),
+			cmocka_unit_test_setup_teardown(mesh_file_unreadable_for_a_while, setup, teardown),
 			cmocka_unit_test_setup_teardown(seed_message_as_mesh_file, setup, teardown),
 			cmocka_unit_test_setup_teardown(close_tells_sockets, setup, teardown),
 	};

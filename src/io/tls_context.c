@@ -215,6 +215,16 @@ static const char *reason_text(unsigned long e)
 	return text != NULL ? text : "unknown TLS failure";
 }
 
+/* OpenSSL 3.0 has no words for two alerts of TLS 1.3. */
+static const char *alert_text(int alert)
+{
+	if (alert == SSL_AD_CERTIFICATE_REQUIRED)
+		return "certificate required";
+	if (alert == SSL_AD_MISSING_EXTENSION)
+		return "missing extension";
+	return SSL_alert_desc_string_long(alert);
+}
+
 void sn__tls_explain(const struct sn_tls_stream *ts, char *out, size_t size, int *ret_reason)
 {
 	unsigned long e = ERR_peek_error();
@@ -227,7 +237,7 @@ void sn__tls_explain(const struct sn_tls_stream *ts, char *out, size_t size, int
 	else if (ERR_GET_LIB(e) == ERR_LIB_SSL && reason > SSL_AD_REASON_OFFSET)
 		(void)snprintf(out, size, "the peer sent alert %d: %s",
 				reason - SSL_AD_REASON_OFFSET,
-				SSL_alert_desc_string_long(reason - SSL_AD_REASON_OFFSET));
+				alert_text(reason - SSL_AD_REASON_OFFSET));
 	else
 		(void)snprintf(out, size, "TLS: %s", reason_text(e));
 }

@@ -363,6 +363,11 @@ static void start_failed_report(struct sn_task *task)
 	struct sn_outcome outcome = SN_OUTCOME_INIT;
 
 	outcome.class = SN_OUTCOME_REJECTED;
+	if (f->unfit) { /* one broken entry must not fail calls that others can answer */
+		outcome.class = SN_OUTCOME_FAILED;
+		outcome.retry_on = SN_RETRY_CONNECT;
+		outcome.sent = SN_SENT_NO;
+	}
 	outcome.code = f->data_error;
 	outcome.phase = SN_PHASE_ADMIT;
 	snprintf(outcome.detail, sizeof(outcome.detail), "%s", f->start_detail);
@@ -412,6 +417,7 @@ static int attempt_start(struct sn_fetch *f, struct sn_error *err)
 	struct sn_http_dest *dest;
 	int r = sn__dest_of(f->rt, f->call.permit.state, policy, &dest, err);
 
+	f->unfit = r == SN_E_NOTSUP || r == SN_E_INVALID;
 	if (r < 0)
 		return r;
 	r = body_restart(f);

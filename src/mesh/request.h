@@ -79,6 +79,7 @@ struct sn_fetch {
 	int data_error; /* why we ended the attempt ourselves; 0: we did not */
 	bool zipkin, in_flight, given, reported, restart, call_over, cancelled, paused;
 	char start_detail[96];
+	bool unfit; /* the peer's entry is what kept the attempt from starting */
 	char what[96];
 };
 

@@ -457,6 +457,29 @@ static void test_not_http(void **state)
 	site_close(&s);
 }
 
+/* An agent that names entries nobody can call beside a good one: calls do not notice. */
+static void test_unfit_peers_are_passed_over(void **state)
+{
+	static const struct step steps[] = {{OK_5, THEN_KEEP}};
+	struct site s;
+	char json[400];
+
+	site_open(&s, steps, 1, NULL, 0);
+	(void)snprintf(json, sizeof(json), "{\"1\": null, \"3\": {\"protocol\": \"gopher\", \"port\": 70, \"address\": "
+			"\"127.0.0.1\"}, \"4\": {\"protocol\": \"http\", \"port\": %u, \"address\": "
+			"\"127.0.0.1\"}}", sn__addr_port(&s.servers[0].addr));
+	mw_peers_of(&s.w, "service", "a", json);
+	for (int i = 0; i < 40; i++) {
+		struct owner o = {.n_done = 0};
+
+		owner_run(&o, &s);
+		assert_int_equal(o.code, 0);
+		assert_int_equal(o.status, 200);
+		owner_finish(&o);
+	}
+	site_close(&s);
+}
+
 /* ---- the body ---- */
 
 struct text_source {
@@ -730,6 +753,7 @@ int main(void)
 			cmocka_unit_test(test_deadline_ends_it),
 			cmocka_unit_test(test_throttled),
 			cmocka_unit_test(test_not_http),
+			cmocka_unit_test(test_unfit_peers_are_passed_over),
 			cmocka_unit_test(test_body_is_sent_again),
 			cmocka_unit_test(test_body_that_comes_late),
 			cmocka_unit_test(test_body_larger_than_the_buffer_is_final),
