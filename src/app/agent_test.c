@@ -415,7 +415,8 @@ int main(void)
 			cmocka_unit_test_setup_teardown(sockets_and_reports, setup, teardown),
 			cmocka_unit_test_setup_teardown(refused, setup, teardown),
 			cmocka_unit_test_setup_teardown(mesh_file_changes, setup, teardown),
-			cmocka_unit_test_setup_teardown(mesh_file_unreadable_for_a_while, setup, teardown),
+			cmocka_unit_test_setup_teardown(
+					mesh_file_unreadable_for_a_while, setup, teardown),
 			cmocka_unit_test_setup_teardown(seed_message_as_mesh_file, setup, teardown),
 			cmocka_unit_test_setup_teardown(close_tells_sockets, setup, teardown),
 	};

@@ -911,15 +911,15 @@ static void no_memory_for_the_rest(void **state)
 			THEN_KEEP};
 	struct world w;
 	struct probe p;
-	int pending = 1;
+	int pending = 1, rounds = 0;
 
 	world_open(&w, &step, 1, NULL);
 	probe_init(&p, "GET", "/");
 	p.pending = &pending;
 	p.data = no_memory_now;
 	assert_int_equal(sn__http_start(w.dest, &p.req, NULL), 0);
-	for (int i = 0; pending > 0; i++) {
-		assert_true(i < ROUNDS);
+	while (pending > 0) {
+		assert_true(rounds++ < ROUNDS);
 		turn(&w);
 		if (sn__mem_failed())
 			sn__mem_fail_nth(0);

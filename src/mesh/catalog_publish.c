@@ -101,12 +101,15 @@ static bool deliver(struct sn_catalog *cat, struct sn_list *list, uint64_t end_n
 {
 	while (!sn_list_empty(list)) {
 		struct sn_target_monitor *m = of_queue(list->next);
+		const struct sn_peers *peers = sn__target_peers(m->target);
 
 		if (m->turn == sn__loop_turn(cat->loop) + 1)
 			return false; /* registered in this very turn */
 		sn_list_remove(&m->queue);
 		m->turn = 0;
-		m->fn(m, sn__target_peers(m->target));
+		/* What was there at registration, and only while a group went away, is nothing to tell. */
+		if (peers != NULL || list == &cat->due)
+			m->fn(m, peers);
 		if (cat->closed || sn__loop_clock_ns(cat->loop) >= end_ns)
 			return false;
 	}
@@ -328,9 +331,11 @@ static void start_update(struct sn_catalog *cat)
 /* One step; false: nothing more to do in this turn. */
 static bool step(struct sn_catalog *cat, uint64_t end_ns, uint32_t *left)
 {
-	if (!cat->in_group && !deliver(cat, &cat->due, end_ns))
+	/* In the middle of a group targets show values for a moment that nobody shall hear. */
+	if (!cat->in_group &&
+			(!deliver(cat, &cat->due, end_ns) || !deliver(cat, &cat->firsts, end_ns)))
 		return false;
-	if (!deliver(cat, &cat->firsts, end_ns) || cat->working)
+	if (cat->working)
 		return false;
 	if (cat->update == NULL) {
 		if (sn_list_empty(&cat->updates))

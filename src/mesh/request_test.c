@@ -465,9 +465,11 @@ static void test_unfit_peers_are_passed_over(void **state)
 	char json[400];
 
 	site_open(&s, steps, 1, NULL, 0);
-	(void)snprintf(json, sizeof(json), "{\"1\": null, \"3\": {\"protocol\": \"gopher\", \"port\": 70, \"address\": "
+	(void)snprintf(json, sizeof(json),
+			"{\"1\": null, \"3\": {\"protocol\": \"gopher\", \"port\": 70, \"address\": "
 			"\"127.0.0.1\"}, \"4\": {\"protocol\": \"http\", \"port\": %u, \"address\": "
-			"\"127.0.0.1\"}}", sn__addr_port(&s.servers[0].addr));
+			"\"127.0.0.1\"}}",
+			sn__addr_port(&s.servers[0].addr));
 	mw_peers_of(&s.w, "service", "a", json);
 	for (int i = 0; i < 40; i++) {
 		struct owner o = {.n_done = 0};

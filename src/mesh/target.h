@@ -36,7 +36,7 @@ struct sn_mesh {
 	unsigned n_calls;
 	uint64_t serial; /* of the newest peer state */
 	unsigned sweep;
-	unsigned born; /* peer states made since the last sweep */
+	unsigned born;    /* peer states made since the last sweep */
 	uint64_t next_id; /* of calls, without a recorder */
 	bool closing, closed;
 	void (*close_done)(void *arg);

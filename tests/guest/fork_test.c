@@ -188,6 +188,9 @@ static void test_a_new_one_in_the_child(void **state)
 	int status;
 	pid_t pid;
 
+#ifdef __SANITIZE_THREAD__
+	skip(); /* TSan knows no new threads behind fork() */
+#endif
 	away_open(&site);
 	rt = client_open(SN_MODE_THREAD, NULL, site.port);
 	pid = fork();

@@ -589,5 +589,7 @@ static void one(uint64_t seed, bool single)
 
 int main(void)
 {
+	/* A monitor registered in the middle of a reset heard what showed for a moment. */
+	seeds_known[0] = 13106;
 	return seeds_main("metadata", one);
 }
