@@ -290,6 +290,50 @@ static void broken_state(void **state)
 	}
 }
 
+#define SHARED_SIZE (64u << 10)
+
+struct writer {
+	const char *dir;
+	char letter;
+	int code; /* of the first failure */
+};
+
+static void *write_often(void *arg)
+{
+	struct writer *wr = arg;
+	char *text = malloc(SHARED_SIZE);
+
+	memset(text, wr->letter, SHARED_SIZE);
+	for (int i = 0; i < 60 && wr->code == 0; i++)
+		wr->code = sn__state_write(wr->dir, (struct sn_str){text, SHARED_SIZE}, NULL);
+	free(text);
+	return NULL;
+}
+
+/* Several programs with one state directory: what is read is always one writer's whole text. */
+static void shared_state(void **state)
+{
+	struct world *w = *state;
+	struct writer writers[3] = {{w->dir, 'a', 0}, {w->dir, 'b', 0}, {w->dir, 'c', 0}};
+	pthread_t threads[3];
+
+	assert_int_equal(sn__state_write(w->dir, SN_STR(""), NULL), 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, write_often, &writers[i]), 0);
+	for (int i = 0; i < 1000; i++) {
+		char *text;
+		size_t n;
+
+		assert_int_equal(sn__state_read(w->dir, &text, &n, NULL), 0);
+		assert_true(n == 0 || (n == SHARED_SIZE && text[0] == text[n - 1]));
+		sn__free(text);
+	}
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+		assert_int_equal(writers[i].code, 0);
+	}
+}
+
 static void unwritable_state(void **state)
 {
 	struct world *w = *state;
@@ -485,7 +529,7 @@ int main(void)
 			T(prunes),
 			T(state_survives),
 			T(state_of_another_agent),
-			T(broken_state),
+			T(broken_state), T(shared_state),
 			T(unwritable_state),
 			T(out_of_memory),
 			T(creation_without_memory),

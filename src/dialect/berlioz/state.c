@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,9 +21,19 @@ static int failed(struct sn_error *err, const char *what, const char *path)
 	return code;
 }
 
-static char *path_of(const char *dir, const char *suffix)
+/* Every writer has its own: processes may share the directory, and nobody may move what another has
+ * half written. */
+static char *temp_of(const char *dir)
 {
-	return sn__asprintf("%s/%s%s", dir, SN_STATE_FILE, suffix);
+	static _Atomic unsigned n;
+
+	return sn__asprintf("%s/%s.%ld-%u.new", dir, SN_STATE_FILE, (long)getpid(),
+			atomic_fetch_add(&n, 1));
+}
+
+static char *path_of(const char *dir)
+{
+	return sn__asprintf("%s/%s", dir, SN_STATE_FILE);
 }
 
 static int write_all(int fd, struct sn_str text)
@@ -42,8 +53,8 @@ static int write_all(int fd, struct sn_str text)
 
 int sn__state_write(const char *dir, struct sn_str text, struct sn_error *err)
 {
-	SN_AUTO_FREE char *path = path_of(dir, "");
-	SN_AUTO_FREE char *temp = path_of(dir, ".new");
+	SN_AUTO_FREE char *path = path_of(dir);
+	SN_AUTO_FREE char *temp = temp_of(dir);
 	int fd, rc = 0;
 
 	if (path == NULL || temp == NULL)
@@ -68,7 +79,7 @@ int sn__state_write(const char *dir, struct sn_str text, struct sn_error *err)
 
 size_t sn__state_size(const char *dir)
 {
-	SN_AUTO_FREE char *path = path_of(dir, "");
+	SN_AUTO_FREE char *path = path_of(dir);
 	struct stat st;
 
 	return path != NULL && stat(path, &st) == 0 && S_ISREG(st.st_mode) ? (size_t)st.st_size : 0;
@@ -110,7 +121,7 @@ static int read_all(
 
 int sn__state_read(const char *dir, char **ret_text, size_t *ret_len, struct sn_error *err)
 {
-	SN_AUTO_FREE char *path = path_of(dir, "");
+	SN_AUTO_FREE char *path = path_of(dir);
 	int fd, rc;
 
 	if (path == NULL)
