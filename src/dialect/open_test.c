@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -597,6 +598,57 @@ static void test_cancel(void **state)
 	assert_int_equal(ended.n, 100);
 }
 
+struct canceller {
+	struct sn_runtime *rt;
+	_Atomic unsigned ended;
+};
+
+static void count_end(const struct sn_response *res, const struct sn_error *err, void *arg)
+{
+	atomic_fetch_add(&((struct canceller *)arg)->ended, 1);
+}
+
+static void *start_and_cancel(void *arg)
+{
+	struct canceller *c = arg;
+
+	for (unsigned i = 1; i <= 500; i++) {
+		struct sn_call_id id;
+
+		if (sn_request(c->rt, "service", "nobody", "x", NULL, count_end, c, &id, NULL) != 0)
+			return NULL;
+		sn_request_cancel(c->rt, id);
+		while (atomic_load(&c->ended) + 4 < i)
+			sn_request_cancel(c->rt, id); /* the operation is another's by now, perhaps */
+	}
+	return c;
+}
+
+/* A cancel that comes late meets an operation that another thread is filling in. */
+static void test_cancel_by_many(void **state)
+{
+	struct canceller c[THREADS];
+	struct sn_options opts = SN_OPTIONS_INIT;
+	pthread_t threads[THREADS];
+	struct sn_runtime *rt;
+	void *well;
+
+	opts.agent = "";
+	assert_int_equal(sn_open(&opts, &rt, NULL), 0);
+	for (int i = 0; i < THREADS; i++) {
+		c[i].rt = rt;
+		atomic_init(&c[i].ended, 0);
+		assert_int_equal(pthread_create(&threads[i], NULL, start_and_cancel, &c[i]), 0);
+	}
+	for (int i = 0; i < THREADS; i++) {
+		assert_int_equal(pthread_join(threads[i], &well), 0);
+		assert_non_null(well);
+	}
+	assert_int_equal(sn_close(rt, NULL, NULL), 0);
+	for (int i = 0; i < THREADS; i++)
+		assert_int_equal(atomic_load(&c[i].ended), 500);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -609,6 +661,7 @@ int main(void)
 			cmocka_unit_test(test_close_wakes_who_waits),
 			cmocka_unit_test(test_wait_times_out),
 			cmocka_unit_test(test_cancel),
+			cmocka_unit_test(test_cancel_by_many),
 	};
 
 	return cmocka_run_group_tests(tests, service_open, service_close);

@@ -410,7 +410,8 @@ static void cancel_run(struct sn_task *task)
 	struct request *req = SN_CONTAINER_OF(task, struct request, cancel_task);
 
 	atomic_store(&req->cancel_queued, false);
-	if (req->running && atomic_load(&req->cancel) == atomic_load(&req->generation))
+	/* The generation first: of a later one, another thread may be filling in the rest just now. */
+	if (atomic_load(&req->cancel) == atomic_load(&req->generation) && req->running)
 		sn__fetch_cancel(&req->fetch);
 }
 
