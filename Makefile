@@ -35,6 +35,7 @@ bench: deps
 install: all
 	$(if $(PREFIX),meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX)))
 	meson install -C $(BUILD) --no-rebuild
+	[ -n "$(DESTDIR)" ] || [ "$$(id -u)" -ne 0 ] || ldconfig
 
 # Only files that a check would refuse are touched.
 format: deps
