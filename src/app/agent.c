@@ -252,7 +252,10 @@ static void serve_socket(struct sn_agent *agent, struct sn_exchange *x, struct s
 	r = attach(agent, x, t, &err);
 	if (r < 0) {
 		audience_leave(agent, t);
-		respond_error(x, r == SN_E_PROTOCOL ? 400 : 503, err.text);
+		if (r == SN_E_PROTOCOL)
+			sn__ws_refuse(x); /* with the version we speak, where that is the matter */
+		else
+			respond_error(x, 503, err.text);
 	}
 }
 

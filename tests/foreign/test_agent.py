@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import urllib.error
 import urllib.request
 
@@ -83,6 +84,17 @@ def test_other_paths_are_404(sinew):
         with pytest.raises(websockets.InvalidStatusCode) as e:
             asyncio.run(messages(port, path, 1))
         assert e.value.status_code == 404
+
+
+def test_another_websocket_version_is_told_ours(sinew):
+    _, port = sinew.agent()
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as s:
+        s.sendall(b"GET /t HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
+                  b"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                  b"Sec-WebSocket-Version: 8\r\n\r\n" % port)
+        head = s.makefile("rb").read()
+    assert head.startswith(b"HTTP/1.1 426 "), head
+    assert b"\r\nSec-WebSocket-Version: 13\r\n" in head
 
 
 def test_bad_reports_are_refused_whole(sinew):
