@@ -32,8 +32,9 @@ bench: deps
 	$(PYTHON) tools/run-bench
 
 # PREFIX=/opt/sinew (default /usr/local); DESTDIR=/tmp/image.
-install: all
+install: $(BUILD)/build.ninja
 	$(if $(PREFIX),meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX)))
+	ninja -C $(BUILD)
 	meson install -C $(BUILD) --no-rebuild
 	[ -n "$(DESTDIR)" ] || [ "$$(id -u)" -ne 0 ] || ldconfig
 

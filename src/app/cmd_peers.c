@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <time.h>
 
 #include "app/session.h"
+#include "base/str.h"
 
 struct watch {
 	bool show_secrets;
@@ -22,9 +24,15 @@ static void print_peers(struct sn_peers *peers, void *arg)
 
 static int refused(const struct sn_cli *cli, int code)
 {
-	sn__cli_say(cli, "%s %s: %s", cli->args[0], cli->args[1],
-			code == SN_E_INVALID ? "kind is service, cluster, database or queue"
-					     : sn_strerror(code));
+	static const char *const kinds[] = {"service", "cluster", "database", "queue", NULL};
+	const char *near = sn__nearest(cli->args[0], kinds);
+
+	if (code == SN_E_INVALID && near != NULL && strcmp(near, cli->args[0]) != 0)
+		sn__cli_say(cli, "no kind `%s`; did you mean `%s`?", cli->args[0], near);
+	else
+		sn__cli_say(cli, "%s %s: %s", cli->args[0], cli->args[1],
+				code == SN_E_INVALID ? "kind is service, cluster, database or queue"
+						     : sn_strerror(code));
 	return sn__cli_exit_of(code);
 }
 

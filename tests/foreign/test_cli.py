@@ -65,6 +65,13 @@ def test_wrong_usage_exits_2(sinew, args):
     assert (r.returncode, r.stdout) == (2, "") and r.stderr != ""
 
 
+@pytest.mark.parametrize("command", ["peers", "peer"])
+def test_a_misspelt_kind_names_the_nearest(sinew, cleanup, command):
+    a = an_agent(cleanup, peers_message(1))
+    r = sinew.run(command, "servce", "app", "client", agent=a)
+    assert r.returncode == 2 and "did you mean `service`?" in r.stderr
+
+
 def test_no_agent_named(sinew):
     r = sinew.run("peers", "service", "app", "client")
     assert r.returncode == 2 and "BERLIOZ_AGENT_PATH" in r.stderr
