@@ -377,8 +377,13 @@ static int check_values(struct sn_cli *cli)
 		return SN_EXIT_USAGE;
 	}
 	if (cli->n_args < cli->cmd->min_args) {
-		sn__cli_say(cli, "%s: something is missing; usage: sinew %s %s", cli->cmd->name,
-				cli->cmd->name, cli->cmd->args);
+		const char *missing = cli->cmd->args;
+
+		for (unsigned i = 0; i < cli->n_args; i++)
+			missing += strcspn(missing, " ") + 1;
+		sn__cli_say(cli, "%s: %.*s is missing; usage: sinew %s %s", cli->cmd->name,
+				(int)strcspn(missing, " "), missing, cli->cmd->name,
+				cli->cmd->args);
 		return SN_EXIT_USAGE;
 	}
 	return 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sinew agent */
 #include <signal.h>
+#include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -14,12 +15,14 @@ struct run {
 	struct sn_loop *loop;
 	struct sn_agent *agent;
 	bool closing;
+	bool told; /* an error */
 };
 
 static void say(const char *level, const char *line, void *arg)
 {
-	const struct run *run = arg;
+	struct run *run = arg;
 
+	run->told = run->told || strcmp(level, "error") == 0;
 	sn__cli_log(run->cli, level, line);
 }
 
@@ -88,8 +91,10 @@ static int serve(struct run *run, int signals)
 		return r;
 	r = sn__agent_open(run->loop, &opts, &run->agent, &err);
 	if (r != 0) {
+		if (run->told)
+			return SN_EXIT_USAGE; /* the mesh file: all its problems */
 		sn__cli_say(run->cli, "%s", sn_error_text(&err));
-		return r == SN_E_INVALID ? SN_EXIT_USAGE : SN_EXIT_FAILED;
+		return SN_EXIT_FAILED;
 	}
 	r = sn__poll_open(run->loop, signals, on_signal, run, &poll);
 	if (r != 0) {

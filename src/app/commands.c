@@ -7,7 +7,8 @@ const struct sn_opt sn__global_opts[] = {
 				"sinew's file (default: $SINEW_CONFIG, then sinew.yaml)"},
 		{SN_OPT_AGENT, 0, "agent", "URL",
 				"the agent, ws://host:port/TASK (default: $BERLIOZ_AGENT_PATH)"},
-		{SN_OPT_ADMIN, 0, "admin", "ADDR", "a running sinew's admin address"},
+		{SN_OPT_ADMIN, 0, "admin", "ADDR",
+				"a running sinew's admin address (not available in this version)"},
 		{SN_OPT_TIMEOUT, 0, "timeout", "DURATION",
 				"wait at most so long, e.g. 500ms, 10s (default: 10s)"},
 		{SN_OPT_VERBOSE, 'v', "verbose", NULL, "say more on stderr; twice: debug lines"},
@@ -48,7 +49,8 @@ static const struct sn_opt request_opts[] = {
 };
 
 static const struct sn_opt agent_opts[] = {
-		{SN_OPT_LISTEN, 0, "listen", "ADDR", "host:port, :port (loopback) or unix:PATH"},
+		{SN_OPT_LISTEN, 0, "listen", "ADDR",
+				"host:port, :port (loopback) or unix:PATH (default: 127.0.0.1:55555)"},
 		{SN_OPT_MESH, 0, "mesh", "FILE", "the mesh file; re-read when it changes"},
 		{0, 0, NULL, NULL, NULL},
 };
@@ -65,10 +67,12 @@ static const struct sn_opt check_opts[] = {
 		{0, 0, NULL, NULL, NULL},
 };
 
-#define TARGET_TEXT \
+#define KIND_TEXT \
 	"KIND is service, cluster, database or queue. NAME is a service of the own sector, or " \
-	"SECTOR.NAME. Without ENDPOINT the endpoint `default` is meant; databases and queues have " \
-	"none.\n\n"
+	"SECTOR.NAME."
+#define TARGET_TEXT \
+	KIND_TEXT " Without ENDPOINT the endpoint `default` is meant; databases and queues have " \
+		  "none.\n\n"
 #define WAIT_TEXT \
 	"The command waits for the first message of the agent, at most --timeout; when none comes " \
 	"it exits 1 and names the agent's URL.\n"
@@ -93,7 +97,7 @@ const struct sn_cmd sn__commands[] = {
 				"stdout, its status line to stderr. Any answer exits 0 unless --fail is given; "
 				"when no answer came the attempts are told on stderr. URL is relative: it "
 				"begins with / and names no host. --timeout, when given, also bounds the whole "
-				"call.\n\n" TARGET_TEXT WAIT_TEXT,
+				"call.\n\n" KIND_TEXT "\n\n" WAIT_TEXT,
 				"sinew request service app client /contact\n"
 				"sinew request service app client /contact -X POST "
 				"-d '{\"name\": \"Chuck Norris\", \"phone\": \"314-159-2653\"}'",

@@ -619,7 +619,8 @@ static void *start_and_cancel(void *arg)
 			return NULL;
 		sn_request_cancel(c->rt, id);
 		while (atomic_load(&c->ended) + 4 < i)
-			sn_request_cancel(c->rt, id); /* the operation is another's by now, perhaps */
+			sn_request_cancel(
+					c->rt, id); /* the operation is another's by now, perhaps */
 	}
 	return c;
 }

@@ -177,4 +177,6 @@ def test_help_and_mistakes(sinew):
     r = sinew.run("peers", "--wach", "service", "a", "b")
     assert r.returncode == 2 and "--watch" in r.stderr
     r = sinew.run("peers", "service")
-    assert r.returncode == 2
+    assert r.returncode == 2 and "peers: NAME is missing" in r.stderr
+    r = sinew.run("check")
+    assert r.returncode == 2 and "check: FILE is missing" in r.stderr

@@ -352,8 +352,8 @@ static void test_other_answers(void **state)
 	static const char *const answers[] = {
 			"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
 			"HTTP/1.1 302 There\r\nLocation: ws://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
-			"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-			"Sec-WebSocket-Accept: nonsense\r\n\r\n",
+			("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+			 "Sec-WebSocket-Accept: nonsense\r\n\r\n"),
 			"SSH-2.0-OpenSSH_9.2\r\n\r\n",
 			"",
 	};
