@@ -707,6 +707,8 @@ static enum sn_http1_event next_chunked(
 enum sn_http1_event sn__http1_next(struct sn_http1_parser *p, struct sn_str in, size_t *ret_used)
 {
 	*ret_used = 0;
+	if (in.ptr == NULL)
+		in.ptr = ""; /* an empty buffer: no arithmetic on a null pointer below */
 	switch ((enum state)p->state) {
 	case ST_START_LINE:
 	case ST_HEADERS:

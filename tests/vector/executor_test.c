@@ -89,7 +89,9 @@ static void check(struct run *run)
 {
 	json_t *expect = json_object_get(run->c, "expect"), *sleep;
 	const char *error = json_string_value(json_object_get(expect, "error"));
-	const struct sn_attempt *last = &run->err.attempts[run->err.n_attempts - 1];
+	const struct sn_attempt *last = run->err.n_attempts > 0
+			? &run->err.attempts[run->err.n_attempts - 1]
+			: NULL;
 	size_t i;
 
 	assert_int_equal(
@@ -100,6 +102,7 @@ static void check(struct run *run)
 		assert_int_equal(run->err.code, 0);
 		return;
 	}
+	assert_non_null(last);
 	assert_string_equal(last->detail, error);
 	assert_non_null(strstr(run->err.text, error));
 	json_array_foreach(json_object_get(expect, "sleeps_ms"), i, sleep)
