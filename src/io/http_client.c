@@ -326,7 +326,7 @@ static int next_output(struct sn_http_conn *conn, struct sn_str vec[2])
 			conn->out.len == 0;
 	vec[0] = sn__buf_str(&conn->out);
 	vec[1] = (struct sn_str){NULL, 0};
-	if (req->source == NULL)
+	if (req->source == NULL && req->body.ptr != NULL)
 		vec[1] = (struct sn_str){
 				req->body.ptr + conn->body_off, req->body.len - conn->body_off};
 	if (vec[0].len == 0) {
