@@ -24,8 +24,8 @@ extern "C" {
  *
  * A guest: no signal handler is installed, no signal reaches the host (writes use MSG_NOSIGNAL), no
  * child process is made or reaped. After fork() every handle is dead in the child: calls return
- * SN_E_FORKED, and sn_close() closes descriptors and frees memory without a word on the wire (what
- * the loop's thread was just making when fork() was called stays behind).
+ * SN_E_FORKED, and sn_close() closes descriptors without a word on the wire (what the loop's thread
+ * was just making when fork() was called stays behind); most of the memory stays the child's.
  */
 struct sn_runtime;
 struct uv_loop_s;

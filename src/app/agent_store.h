@@ -42,10 +42,10 @@ SN_MUST_USE int sn__store_task(
 void sn__store_drop(struct sn_store *s, struct sn_store_task *task);
 
 /**
- * A report, [{"id": "...", "metadata": {...}}, ...]: checked whole, then applied whole. A section
- * that deep-equals the stored one is no change; absent, null, false, 0 and "" count as {} in that
- * comparison, and are sent as {}. SN_E_INVALID (err says which item and why), SN_E_LIMIT,
- * SN_E_NOMEM.
+ * A report, [{"id": "...", "metadata": {...}}, ...]: checked whole, then applied item by item.
+ * A section that deep-equals the stored one is no change; absent, null, false, 0 and "" count as {}
+ * in that comparison, and are sent as {}. SN_E_INVALID (err says which item and why), SN_E_LIMIT:
+ * nothing has changed. SN_E_NOMEM: the items before the one that err names have been applied.
  */
 SN_MUST_USE int sn__store_report(struct sn_store *s, const json_t *report, sn_store_changed_fn *fn,
 		void *arg, struct sn_error *err);
