@@ -390,6 +390,54 @@ static int check_text(struct reader *rd, struct sn_str text)
 	return 0;
 }
 
+/* Whether the line from @at begins, behind indicators, tags and anchors, with an explicit key. Its
+ * column counts from 0. */
+static bool explicit_key(struct sn_str text, size_t at, uint32_t *ret_column)
+{
+	size_t i = at;
+
+	while (i < text.len && text.ptr[i] != '\n' && text.ptr[i] != '\r') {
+		size_t n = 0, indicators = 0;
+
+		if (text.ptr[i] == ' ' || text.ptr[i] == '\t') {
+			i++;
+			continue;
+		}
+		while (i + n < text.len && strchr(" \t\r\n", text.ptr[i + n]) == NULL) {
+			indicators += text.ptr[i + n] == '-' || text.ptr[i + n] == ':';
+			n++;
+		}
+		if (n == 1 && text.ptr[i] == '?') {
+			*ret_column = (uint32_t)(i - at);
+			return true;
+		}
+		if (text.ptr[i] != '!' && text.ptr[i] != '&' && n != indicators)
+			return false;
+		i += SN_MAX(n, (size_t)1);
+	}
+	return false;
+}
+
+/* libfyaml 0.7 writes through a wild pointer on some mappings with explicit keys (`? e:<TAB>:`), so
+ * it never sees one; nobody writes them in configuration. */
+static int check_keys(struct reader *rd, struct sn_str text)
+{
+	struct sn_place place = {.line = 1};
+
+	for (size_t at = 0; at < text.len; place.line++) {
+		if (explicit_key(text, at, &place.column)) {
+			place.column++;
+			return fail(rd, SN_E_PARSE, place,
+					"explicit keys (`? key`) are not supported; write `key: value`");
+		}
+		while (at < text.len && text.ptr[at] != '\n' && text.ptr[at] != '\r')
+			at++;
+		/* CR LF is one line end. */
+		at += at + 1 < text.len && text.ptr[at] == '\r' && text.ptr[at + 1] == '\n' ? 2 : 1;
+	}
+	return 0;
+}
+
 int sn__yaml_parse(struct sn_yaml *yaml, const char *file, struct sn_str text, struct sn_error *err)
 {
 	struct sn_yaml result = {0};
@@ -411,6 +459,8 @@ int sn__yaml_parse(struct sn_yaml *yaml, const char *file, struct sn_str text, s
 	}
 	if (r == 0)
 		r = check_text(rd, text);
+	if (r == 0)
+		r = check_keys(rd, text);
 	if (r == 0 && text.len > 0)
 		r = read_all(rd, text);
 	if (r == 0 && result.root == NULL) {

@@ -96,8 +96,14 @@ static void errors(void **state)
 			{"a: \xff\n", SN_E_PARSE, "f:1:4: byte 0xff is not UTF-8"},
 			{"a: b\x01\n", SN_E_PARSE, "f:1:5: control character 0x01"},
 			{"a: 1\n---\nb: 2\n", SN_E_PARSE, NULL},
-			{"? [a]\n: 1\n", SN_E_PARSE,
-					"f:1:3: a key must be a word or a text, not a list"},
+			{"[a]: 1\n", SN_E_PARSE,
+					"f:1:1: a key must be a word or a text, not a list"},
+			{"a: 1\r\n- ? b\n", SN_E_PARSE,
+					"f:2:3: explicit keys (`? key`) are not supported; write "
+					"`key: value`"},
+			{"? e:\t:", SN_E_PARSE,
+					"f:1:1: explicit keys (`? key`) are not supported; write "
+					"`key: value`"},
 			{"a: *x\n", SN_E_PARSE, NULL},
 			{"a: &x [*x]\n", SN_E_PARSE, NULL},
 			{"a: !!binary AAAA\n", SN_E_PARSE, NULL},
