@@ -34,7 +34,7 @@ static void trim_end(struct side *s)
 
 /* ---- ours ---- */
 
-static void our_head(struct side *s, const struct sn_http1_head *h)
+static void our_head(struct side *s, const struct sn_http_head *h)
 {
 	char status[8];
 	int n = snprintf(status, sizeof(status), "%u", h->status);
@@ -56,7 +56,7 @@ static void our_head(struct side *s, const struct sn_http1_head *h)
 }
 
 /* http-parser takes every name that begins so for the header itself. */
-static bool confuses_them(const struct sn_http1_head *h)
+static bool confuses_them(const struct sn_http_head *h)
 {
 	const struct sn_str encoding = SN_STR("transfer-encoding");
 

@@ -25,12 +25,12 @@ const char *sn_exchange_query(const struct sn_exchange *x)
 
 const char *sn_exchange_header(const struct sn_exchange *x, const char *name)
 {
-	const struct sn_str *value = sn__http1_find(&x->parser.head, name);
+	const struct sn_str *value = sn__http_find(&x->parser.head, name);
 
 	return value != NULL ? value->ptr : NULL;
 }
 
-const struct sn_http1_head *sn__exchange_head(const struct sn_exchange *x)
+const struct sn_http_head *sn__exchange_head(const struct sn_exchange *x)
 {
 	return &x->parser.head;
 }
@@ -94,7 +94,7 @@ static void split_target(struct sn_exchange *x, char *space)
 
 int sn__exchange_keep_head(struct sn_exchange *x, const char *from, size_t n)
 {
-	struct sn_http1_head *head = &x->parser.head;
+	struct sn_http_head *head = &x->parser.head;
 	char *to;
 	int r = sn__buf_reserve(&x->head, n + head->target.len + 2, &to);
 
@@ -174,7 +174,7 @@ static int check_header(const struct sn_header *h, unsigned status, bool *ret_cl
 	struct sn_str name = sn_str_from(h->name);
 	struct sn_str value = sn_str_from(h->value);
 
-	if (!sn__http1_header_valid(name, value))
+	if (!sn__http_header_valid(name, value))
 		return SN_E_INVALID;
 	if (sn__str_ieq(name, SN_STR("content-length")) ||
 			sn__str_ieq(name, SN_STR("transfer-encoding")))
@@ -190,7 +190,7 @@ static int check_header(const struct sn_header *h, unsigned status, bool *ret_cl
 /* Whether the connection can serve another request when this one is answered now. */
 static bool must_close(const struct sn_exchange *x)
 {
-	const struct sn_http1_head *head = &x->parser.head;
+	const struct sn_http_head *head = &x->parser.head;
 
 	if (!head->keep_alive || x->conn->eof || x->conn->server->closing)
 		return true;

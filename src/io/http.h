@@ -5,6 +5,12 @@
 /*
  * Internal. HTTP client: one request as an embedded operation, on connections from a pool. No
  * retries, no balancing, no deadline of the call: those are the mesh's. Loop thread.
+ *
+ * HTTP/1.1 and HTTP/2 (RFC 9113) behind the same operation. Over HTTP/2 requests share connections
+ * as streams, as many as the peer's MAX_CONCURRENT_STREAMS and max_streams allow; sn__http_pause()
+ * keeps the stream's window shut; a cancelled request resets its stream and nothing else. A stream
+ * that the peer surely did not process (REFUSED_STREAM, or above the last id of its GOAWAY) is
+ * placed anew once, when its body can be sent again; after that it ends with `sent` no.
  */
 
 #include "base/error.h"
@@ -30,6 +36,11 @@ void sn__http_pool_close(struct sn_http_pool *pool, void (*done)(void *arg), voi
 /** Where requests go: a counted object, made once per peer, so that a request needs no look-up. It
  * holds the pool's connections to that place. */
 struct sn_http_dest;
+enum sn_http_version {
+	SN_HTTP_1,   /* HTTP/1.1 */
+	SN_HTTP_2,   /* HTTP/2 with prior knowledge; over TLS the peer must agree to "h2" */
+	SN_HTTP_ANY, /* over TLS what ALPN agrees on (the context must offer both); plain: 1.1 */
+};
 struct sn_http_dest_options {
 	const char *host; /* name or address literal */
 	uint16_t port;
@@ -39,6 +50,12 @@ struct sn_http_dest_options {
 	const char *host_header;    /* NULL: host[:port] */
 	unsigned max_connections;   /* 0: the pool's */
 	unsigned idle_ms;           /* 0: the pool's */
+	enum sn_http_version version;
+	unsigned max_streams;     /* HTTP/2: requests at once on a connection; 0: 100 */
+	uint32_t ping_ms;         /* HTTP/2: PING after so long without a byte from the peer while
+	                           * requests are open; 0: never */
+	uint32_t ping_timeout_ms; /* no answer within: the connection is closed, its requests end
+	                           * with SN_E_TIMEOUT; 0: 20000 */
 };
 SN_MUST_USE int sn__http_dest_create(struct sn_http_pool *pool,
 		const struct sn_http_dest_options *opts, struct sn_http_dest **ret_dest);
@@ -63,7 +80,7 @@ struct sn_body_source {
 struct sn_http_req;
 struct sn_http_req_ops {
 	/** The final head (no 1xx). Slices of @head live until this returns. May be NULL. */
-	void (*on_head)(struct sn_http_req *req, const struct sn_http1_head *head);
+	void (*on_head)(struct sn_http_req *req, const struct sn_http_head *head);
 	/** A piece of the body; must be used up or copied. NULL: the body is dropped. To exert
 	 * back-pressure call sn__http_pause(). */
 	void (*on_data)(struct sn_http_req *req, struct sn_str data);
@@ -78,6 +95,7 @@ struct sn_http_result {
 	int foreign;     /* errno, TLS reason */
 	unsigned status; /* once the head is there, else 0 */
 	bool reused;     /* went over a kept connection */
+	int h2_error;    /* HTTP/2: code of the RST_STREAM or GOAWAY that ended it; -1: none */
 	uint64_t start_ns, connected_ns, sent_ns, head_ns, done_ns; /* 0: not reached */
 	const struct sn_http_header *trailers;
 	unsigned n_trailers;
@@ -88,7 +106,8 @@ struct sn_http_req {
 	const struct sn_http_req_ops *ops;
 	struct sn_str method, target;
 	const struct sn_http_header *headers; /* Host, Content-Length, Connection and
-	                                       * Transfer-Encoding are ours: refused here */
+	                                       * Transfer-Encoding are ours: refused here. HTTP/2:
+	                                       * any case, sent in lower case */
 	unsigned n_headers;
 	const struct sn_http_header *headers2; /* a second list, after the first (trace headers) */
 	unsigned n_headers2;

@@ -99,7 +99,7 @@ static int build_head(const struct sn_http_dest *dest, const struct sn_http_req 
 	r = sn__http1_put_request(b, req->method, req->target);
 	if (r == SN_E_INVALID)
 		return sn__error_set(err, r,
-				sn__http1_method_valid(req->method)
+				sn__http_method_valid(req->method)
 						? "the request's target is not valid"
 						: "the request's method is not valid");
 	if (r == 0)
@@ -461,7 +461,7 @@ static void conn_complete(struct sn_http_conn *conn, struct sn_str rest)
 static void on_head(struct sn_http_conn *conn)
 {
 	struct sn_http_req *req = conn->req;
-	const struct sn_http1_head *head = &conn->parser.head;
+	const struct sn_http_head *head = &conn->parser.head;
 
 	conn->head_seen = true;
 	conn->keep = head->keep_alive;

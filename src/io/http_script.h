@@ -259,7 +259,7 @@ struct probe {
 	void (*data)(struct probe *p);
 };
 
-static void probe_head(struct sn_http_req *req, const struct sn_http1_head *head)
+static void probe_head(struct sn_http_req *req, const struct sn_http_head *head)
 {
 	struct probe *p = SN_CONTAINER_OF(req, struct probe, req);
 

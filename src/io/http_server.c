@@ -38,12 +38,11 @@ static bool host_allowed(const struct sn_http_server *server, struct sn_str host
 	return false;
 }
 
-unsigned sn__http_server_check(
-		const struct sn_http_server *server, const struct sn_http1_head *head)
+unsigned sn__http_server_check(const struct sn_http_server *server, const struct sn_http_head *head)
 {
-	const struct sn_str *origin = sn__http1_find(head, "origin");
-	const struct sn_str *site = sn__http1_find(head, "sec-fetch-site");
-	const struct sn_str *host = sn__http1_find(head, "host");
+	const struct sn_str *origin = sn__http_find(head, "origin");
+	const struct sn_str *site = sn__http_find(head, "sec-fetch-site");
+	const struct sn_str *host = sn__http_find(head, "host");
 	struct sn_str authority = sn__exchange_authority(head->target);
 	struct sn_str from = {NULL, 0};
 

@@ -2,8 +2,13 @@
 #ifndef SN_SRC_IO_HTTP_SERVER_H
 #define SN_SRC_IO_HTTP_SERVER_H
 
-/* Internal. HTTP server on a loop; sinew/http.h is the same for library users and owns the
- * functions on struct sn_exchange. Loop thread. */
+/*
+ * Internal. HTTP server on a loop; sinew/http.h is the same for library users and owns the functions
+ * on struct sn_exchange. Loop thread.
+ *
+ * HTTP/1.1 and HTTP/2 on the same port and to the same handlers: HTTP/2 when ALPN agreed on "h2" or
+ * when a plain connection begins with its preface (prior knowledge; no Upgrade: h2c).
+ */
 
 #include <sinew/http.h>
 #include "base/error.h"
@@ -20,6 +25,9 @@ struct sn_http_server_config {
 	unsigned max_connections; /* 0: 10000; beyond: accepting pauses */
 	uint32_t head_timeout_ms; /* first byte to whole head; 0: 10000 -> 408 */
 	uint32_t idle_timeout_ms; /* between requests and between body bytes; 0: 60000 */
+	unsigned max_streams;     /* HTTP/2: at once on a connection; 0: 100 */
+	uint32_t ping_ms; /* HTTP/2: PING a connection that is silent for so long; 0: never */
+	uint32_t ping_timeout_ms; /* 0: 20000 */
 	bool check_origin;        /* 403 and 421 as docs/architecture.md says */
 	const char *const *hosts; /* further allowed Host names, NULL-terminated; may be NULL */
 };
@@ -39,7 +47,7 @@ void sn__http_server_close(struct sn_http_server *server, uint32_t grace_ms,
  * NULL: no 101, or the connection broke, or no memory (on_close says so). */
 SN_MUST_USE struct sn_stream *sn__exchange_take_stream(
 		struct sn_exchange *x, struct sn_buf *rest, struct sn_buf *unsent);
-const struct sn_http1_head *sn__exchange_head(const struct sn_exchange *x);
+const struct sn_http_head *sn__exchange_head(const struct sn_exchange *x);
 struct sn_loop *sn__exchange_loop(const struct sn_exchange *x);
 
 #endif

@@ -296,7 +296,7 @@ static void body_failed(struct http_conn *c, int code, unsigned status, const ch
 /* The head cannot be read: nothing of it may be used. */
 static void refuse_head(struct http_conn *c, unsigned status, const char *reason)
 {
-	struct sn_http1_head *head = &c->x->parser.head;
+	struct sn_http_head *head = &c->x->parser.head;
 
 	head->method = (struct sn_str){"", 0};
 	head->keep_alive = false;
@@ -309,7 +309,7 @@ static enum step begin_request(struct http_conn *c)
 {
 	struct sn_http_server *server = c->server;
 	struct sn_exchange *x = c->x;
-	const struct sn_http1_head *head = &x->parser.head;
+	const struct sn_http_head *head = &x->parser.head;
 	unsigned refused = 0;
 	size_t used;
 

@@ -135,7 +135,7 @@ void sn__http_server_left(struct sn_http_server *server);
 /** Web pages must not reach us: neither from another origin nor by a name that a stranger's DNS
  * server points at us. 0 or the status to refuse with. */
 unsigned sn__http_server_check(
-		const struct sn_http_server *server, const struct sn_http1_head *head);
+		const struct sn_http_server *server, const struct sn_http_head *head);
 /** Copy the head (@n bytes at @from) into the exchange and cut it into strings, so that the input
  * may go. */
 SN_MUST_USE int sn__exchange_keep_head(struct sn_exchange *x, const char *from, size_t n);

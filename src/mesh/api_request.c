@@ -192,7 +192,7 @@ static int answer_where(struct request *req)
 	return r < 0 ? r : sn__buf_append(texts, "", 1);
 }
 
-static void on_head(struct sn_fetch *f, const struct sn_http1_head *head)
+static void on_head(struct sn_fetch *f, const struct sn_http_head *head)
 {
 	struct request *req = SN_CONTAINER_OF(f, struct request, fetch);
 	int r = sn__response_head(&req->response, head, f->call.policy->max_response);

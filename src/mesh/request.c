@@ -203,10 +203,10 @@ static void copy_slice(struct sn_str *slice, char **at)
 }
 
 /* Keep the head beyond the callback: the struct with its texts behind it. */
-static int head_hold(struct sn_fetch *f, const struct sn_http1_head *head)
+static int head_hold(struct sn_fetch *f, const struct sn_http_head *head)
 {
 	size_t size = sizeof(*head) + head->reason.len;
-	struct sn_http1_head *copy;
+	struct sn_http_head *copy;
 	char *at;
 
 	for (unsigned i = 0; i < head->n_headers; i++)
@@ -279,10 +279,10 @@ static void held_report(struct sn_task *task)
 	report(f, &outcome);
 }
 
-static void on_head(struct sn_http_req *req, const struct sn_http1_head *head)
+static void on_head(struct sn_http_req *req, const struct sn_http_head *head)
 {
 	struct sn_fetch *f = SN_CONTAINER_OF(req, struct sn_fetch, req);
-	const struct sn_str *after = sn__http1_find(head, "retry-after");
+	const struct sn_str *after = sn__http_find(head, "retry-after");
 	int r;
 
 	f->status = head->status;
@@ -324,7 +324,7 @@ static void on_data(struct sn_http_req *req, struct sn_str data)
 /* The call ended with the held answer, or the good one is still coming: it belongs to the owner. */
 static int held_give(struct sn_fetch *f)
 {
-	struct sn_http1_head *head = SN_TAKE(f->held_head);
+	struct sn_http_head *head = SN_TAKE(f->held_head);
 	int r = 0;
 
 	f->given = true;
@@ -576,10 +576,10 @@ static void trace_begin(struct sn_fetch *f)
 
 static int fetch_check(const struct sn_fetch *f, struct sn_error *err)
 {
-	if (!sn__http1_method_valid(f->method))
+	if (!sn__http_method_valid(f->method))
 		return sn__error_set(err, SN_E_INVALID, "method \"%.*s\" is not valid",
 				(int)SN_MIN(f->method.len, 32u), f->method.ptr);
-	if (!sn__http1_target_valid(f->url))
+	if (!sn__http_target_valid(f->url))
 		return sn__error_set(err, SN_E_INVALID,
 				"url \"%.*s\" is not valid: it must begin "
 				"with / and hold no space, control character or #",

@@ -19,7 +19,7 @@ struct sn_fetch_ops {
 	 * The head of the answer; slices live until this returns. Once, and the answer is final; but
 	 * with `whole` at every attempt that was answered: what came before is void.
 	 */
-	void (*on_head)(struct sn_fetch *f, const struct sn_http1_head *head);
+	void (*on_head)(struct sn_fetch *f, const struct sn_http_head *head);
 	/** A piece of the body: use it up, copy it, or hold more back with sn__fetch_pause(). A
 	 * negative return ends the call with that code. */
 	int (*on_data)(struct sn_fetch *f, struct sn_str data);
@@ -70,10 +70,10 @@ struct sn_fetch {
 	struct sn_context parent; /* of the spans; trace_id 0: none */
 	struct sn_fetch_body pull;
 	struct sn_task task;
-	struct sn_http1_head *held_head; /* copy of one that may not be final */
-	struct sn_buf held;              /* body behind it */
-	struct sn_error *last_error;     /* of the call, while an unwanted answer is cut off */
-	char left_text[24];              /* sinew-timeout-ms */
+	struct sn_http_head *held_head; /* copy of one that may not be final */
+	struct sn_buf held;             /* body behind it */
+	struct sn_error *last_error;    /* of the call, while an unwanted answer is cut off */
+	char left_text[24];             /* sinew-timeout-ms */
 	uint64_t head_ns;
 	int64_t retry_after_ms;
 	int data_error; /* why we ended the attempt ourselves; 0: we did not */

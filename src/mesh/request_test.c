@@ -83,7 +83,7 @@ struct owner {
 	bool pause_at_head, cancel_at_head, fail_at_data;
 };
 
-static void owner_head(struct sn_fetch *f, const struct sn_http1_head *head)
+static void owner_head(struct sn_fetch *f, const struct sn_http_head *head)
 {
 	struct owner *o = SN_CONTAINER_OF(f, struct owner, f);
 

@@ -37,7 +37,7 @@ static int header_check(const struct sn_header *h, struct sn_error *err)
 			"Host", "Content-Length", "Connection", "Transfer-Encoding", NULL};
 
 	if (h->name == NULL || h->value == NULL ||
-			!sn__http1_header_valid(sn_str_from(h->name), sn_str_from(h->value)))
+			!sn__http_header_valid(sn_str_from(h->name), sn_str_from(h->value)))
 		return sn__error_set(err, SN_E_INVALID, "header \"%.64s\" is not valid",
 				h->name != NULL ? h->name : "");
 	for (unsigned i = 0; ours[i] != NULL; i++)
@@ -55,7 +55,7 @@ static int options_check(const struct sn_request_options *o, struct sn_error *er
 
 	if (r < 0)
 		return r;
-	if (o->method != NULL && !sn__http1_method_valid(sn_str_from(o->method)))
+	if (o->method != NULL && !sn__http_method_valid(sn_str_from(o->method)))
 		return sn__error_set(err, SN_E_INVALID, "method \"%.32s\" is not valid", o->method);
 	if (o->json != NULL && o->body != NULL)
 		return sn__error_set(err, SN_E_INVALID, "a request has a body or json, not both");
@@ -72,7 +72,7 @@ static int options_check(const struct sn_request_options *o, struct sn_error *er
 			return r;
 	}
 	if (o->idempotency_key != NULL &&
-			!sn__http1_header_valid(
+			!sn__http_header_valid(
 					SN_STR("Idempotency-Key"), sn_str_from(o->idempotency_key)))
 		return sn__error_set(err, SN_E_INVALID, "idempotency_key is not a header value");
 	return 0;

@@ -144,7 +144,7 @@ static void test_memory_is_used_again(void **state)
 	assert_null(t.block);
 }
 
-static void head_of(struct sn_http1_head *head)
+static void head_of(struct sn_http_head *head)
 {
 	memset(head, 0, sizeof(*head));
 	head->status = 201;
@@ -155,7 +155,7 @@ static void head_of(struct sn_http1_head *head)
 
 static void test_response(void **state)
 {
-	static struct sn_http1_head head;
+	static struct sn_http_head head;
 	struct sn_header h;
 	struct sn_response res;
 	size_t size;
@@ -188,7 +188,7 @@ static void test_response(void **state)
 
 static void test_response_length_over_the_limit(void **state)
 {
-	static struct sn_http1_head head;
+	static struct sn_http_head head;
 	struct sn_response res;
 
 	head_of(&head);

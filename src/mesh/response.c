@@ -66,7 +66,7 @@ static uint32_t put_text(struct sn_response *res, char **at, struct sn_str text)
 	return offset;
 }
 
-int sn__response_head(struct sn_response *res, const struct sn_http1_head *head, uint64_t max_body)
+int sn__response_head(struct sn_response *res, const struct sn_http_head *head, uint64_t max_body)
 {
 	size_t size = 0;
 	char *at;

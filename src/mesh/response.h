@@ -31,7 +31,7 @@ void sn__response_finish(struct sn_response *res);
 void sn__response_reset(struct sn_response *res);
 /** Start with a head. @max_body: limit of the body. SN_E_NOMEM, SN_E_LIMIT. */
 SN_MUST_USE int sn__response_head(
-		struct sn_response *res, const struct sn_http1_head *head, uint64_t max_body);
+		struct sn_response *res, const struct sn_http_head *head, uint64_t max_body);
 /** One more text; its offset. */
 SN_MUST_USE int sn__response_text(
 		struct sn_response *res, struct sn_str text, uint32_t *ret_offset);

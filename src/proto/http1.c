@@ -200,7 +200,7 @@ static bool target_form_valid(struct sn_str method, struct sn_str target)
 
 static enum sn_http1_event request_line(struct sn_http1_parser *p, struct sn_str line)
 {
-	struct sn_http1_head *h = &p->head;
+	struct sn_http_head *h = &p->head;
 	const char *space = memchr(line.ptr, ' ', line.len);
 	unsigned r;
 
@@ -229,7 +229,7 @@ static enum sn_http1_event request_line(struct sn_http1_parser *p, struct sn_str
 
 static enum sn_http1_event status_line(struct sn_http1_parser *p, struct sn_str line)
 {
-	struct sn_http1_head *h = &p->head;
+	struct sn_http_head *h = &p->head;
 	const char *s = line.ptr;
 
 	/* "HTTP/1.1 200" and "HTTP/1.1 200 ", with a reason or without. */
@@ -416,7 +416,7 @@ static enum sn_http1_event header_line(struct sn_http1_parser *p, struct sn_str 
 
 static enum sn_http1_event request_body(struct sn_http1_parser *p)
 {
-	struct sn_http1_head *h = &p->head;
+	struct sn_http_head *h = &p->head;
 
 	if (h->minor == 1 && !(p->seen & SEEN_HOST))
 		return fail(p, 400, "no Host");
@@ -436,7 +436,7 @@ static enum sn_http1_event request_body(struct sn_http1_parser *p)
 
 static enum sn_http1_event response_body(struct sn_http1_parser *p)
 {
-	struct sn_http1_head *h = &p->head;
+	struct sn_http_head *h = &p->head;
 
 	/* A server must not send these; a peer that read a body here would frame differently. */
 	if ((h->status < 200 || h->status == 204) &&
@@ -467,11 +467,12 @@ static enum sn_http1_event response_body(struct sn_http1_parser *p)
 
 static enum sn_http1_event head_end(struct sn_http1_parser *p, size_t *ret_used)
 {
-	struct sn_http1_head *h = &p->head;
+	struct sn_http_head *h = &p->head;
 
 	*ret_used = p->pos;
 	if (h->chunked && h->has_length)
 		return fail(p, 400, "both Content-Length and Transfer-Encoding");
+	h->major = 1;
 	h->keep_alive = !(p->seen & SEEN_CLOSE) && (h->minor == 1 || (p->seen & SEEN_KEEP_ALIVE));
 	h->upgrade = h->minor == 1 && (p->seen & SEEN_CONN_UPGRADE) && (p->seen & SEEN_UPGRADE);
 	p->pos = p->scanned = 0;
@@ -482,7 +483,7 @@ static enum sn_http1_event head_end(struct sn_http1_parser *p, size_t *ret_used)
 
 static enum sn_http1_event start_line(struct sn_http1_parser *p, struct sn_str line)
 {
-	struct sn_http1_head *h = &p->head;
+	struct sn_http_head *h = &p->head;
 
 	if (line.len == 0 && !p->is_response && !p->skipped) {
 		p->skipped = true; /* RFC 9112, 2.2: one empty line may precede a request */
@@ -752,15 +753,4 @@ enum sn_http1_event sn__http1_eof(struct sn_http1_parser *p)
 	default:
 		return fail(p, 400, "closed inside the body");
 	}
-}
-
-const struct sn_str *sn__http1_find(const struct sn_http1_head *head, const char *name)
-{
-	struct sn_str wanted = sn_str_from(name);
-
-	for (unsigned i = 0; i < head->n_headers; i++) {
-		if (sn__str_ieq(head->headers[i].name, wanted))
-			return &head->headers[i].value;
-	}
-	return NULL;
 }

@@ -17,36 +17,11 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "base/str.h"
-
-struct sn_http_header {
-	struct sn_str name;  /* as it came; compare with sn__str_ieq */
-	struct sn_str value; /* without surrounding space */
-};
-
-#define SN_HTTP_HEADERS_MAX 100
-#define SN_HTTP_HEAD_SIZE_MAX 65536
-#define SN_HTTP_TARGET_MAX 16384
+#include "proto/http.h"
 
 struct sn_http1_limits {
 	size_t head_size; /* start line, headers, trailers; 0: SN_HTTP_HEAD_SIZE_MAX */
 	unsigned headers; /* 0 or above SN_HTTP_HEADERS_MAX: SN_HTTP_HEADERS_MAX */
-};
-
-/* A parsed head. Slices point into the input given to sn__http1_next() and are valid until that
- * memory changes. */
-struct sn_http1_head {
-	struct sn_str method, target; /* requests */
-	unsigned status;              /* responses: 100 to 999 */
-	struct sn_str reason;
-	unsigned minor; /* HTTP/1.minor: 0 or 1 */
-	unsigned n_headers;
-	struct sn_http_header headers[SN_HTTP_HEADERS_MAX];
-	bool keep_alive; /* what version and Connection say */
-	bool upgrade;    /* Connection: upgrade and an Upgrade header */
-	bool expect_continue;
-	bool chunked;
-	bool has_length;
-	uint64_t length; /* of Content-Length, when has_length */
 };
 
 enum sn_http1_event {
@@ -64,7 +39,7 @@ enum sn_http1_event {
 struct sn_http1_parser {
 	struct sn_http1_limits limits;
 	bool is_response;
-	struct sn_http1_head head;
+	struct sn_http_head head;
 	struct sn_str data;
 	unsigned n_trailers;
 	struct sn_http_header trailers[16]; /* valid like head, at END */
@@ -96,16 +71,9 @@ enum sn_http1_event sn__http1_next(struct sn_http1_parser *p, struct sn_str in, 
 /** The connection was closed by the peer: END for a response that runs until close, MORE between
  * messages, else ERROR. */
 enum sn_http1_event sn__http1_eof(struct sn_http1_parser *p);
-/** First header called @name (any case), or NULL. */
-const struct sn_str *sn__http1_find(const struct sn_http1_head *head, const char *name);
 
 /* ---- writing ---- */
 
-/** Whether @name is a token and @value free of CR, LF, NUL and other controls. */
-bool sn__http1_header_valid(struct sn_str name, struct sn_str value);
-bool sn__http1_method_valid(struct sn_str method);
-/** Origin form as we send it: begins with '/' (or is "*"), no space, control or '#'. */
-bool sn__http1_target_valid(struct sn_str target);
 /** Append "METHOD target HTTP/1.1\r\n". SN_E_INVALID (not valid), SN_E_LIMIT, SN_E_NOMEM; on
  * failure the buffer is as before. The same for the three below. */
 SN_MUST_USE int sn__http1_put_request(struct sn_buf *b, struct sn_str method, struct sn_str target);
@@ -113,6 +81,5 @@ SN_MUST_USE int sn__http1_put_status(struct sn_buf *b, unsigned status);
 SN_MUST_USE int sn__http1_put_header(struct sn_buf *b, struct sn_str name, struct sn_str value);
 SN_MUST_USE int sn__http1_put_end(struct sn_buf *b);                  /* the empty line */
 SN_MUST_USE int sn__http1_put_chunk_head(struct sn_buf *b, size_t n); /* n above 0 */
-const char *sn__http_reason(unsigned status); /* "Not Found"; "" for unknown ones */
 
 #endif

@@ -413,8 +413,8 @@ static void find_header(void **state)
 	sn__http1_init(&p, false, NULL);
 	assert_int_equal(sn__http1_next(&p, SN_STR(G "X-A: 1\r\nx-a: 2\r\n\r\n"), &used),
 			SN_HTTP1_HEAD);
-	assert_true(sn_str_eq(*sn__http1_find(&p.head, "x-A"), SN_STR("1")));
-	assert_null(sn__http1_find(&p.head, "x"));
+	assert_true(sn_str_eq(*sn__http_find(&p.head, "x-A"), SN_STR("1")));
+	assert_null(sn__http_find(&p.head, "x"));
 }
 
 /* ---- writing ---- */

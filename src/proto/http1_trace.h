@@ -39,7 +39,7 @@ static inline void trace_headers(
 	}
 }
 
-static inline void trace_head(struct sn_http1_trace *t, const struct sn_http1_head *h)
+static inline void trace_head(struct sn_http1_trace *t, const struct sn_http_head *h)
 {
 	char flags[64];
 	int n;

@@ -90,7 +90,7 @@ int sn__ws_put_request(struct sn_buf *b, struct sn_str target, struct sn_str hos
 /* ---- checks ---- */
 
 /* The only header called @name, or NULL when there is none or more than one. */
-static const struct sn_str *single(const struct sn_http1_head *head, const char *name)
+static const struct sn_str *single(const struct sn_http_head *head, const char *name)
 {
 	const struct sn_str *found = NULL;
 
@@ -126,7 +126,7 @@ static bool list_has(struct sn_str value, struct sn_str token)
 	return false;
 }
 
-static bool asks_for_websocket(const struct sn_http1_head *head)
+static bool asks_for_websocket(const struct sn_http_head *head)
 {
 	if (!head->upgrade)
 		return false;
@@ -138,7 +138,7 @@ static bool asks_for_websocket(const struct sn_http1_head *head)
 	return false;
 }
 
-int sn__ws_check_request(const struct sn_http1_head *head, struct sn_str *ret_key,
+int sn__ws_check_request(const struct sn_http_head *head, struct sn_str *ret_key,
 		unsigned *ret_status, struct sn_error *err)
 {
 	const struct sn_str *key, *version;
@@ -169,7 +169,7 @@ int sn__ws_check_request(const struct sn_http1_head *head, struct sn_str *ret_ke
 	return 0;
 }
 
-int sn__ws_check_response(const struct sn_http1_head *head, const char *key, struct sn_error *err)
+int sn__ws_check_response(const struct sn_http_head *head, const char *key, struct sn_error *err)
 {
 	char wanted[SN_WS_ACCEPT_LEN + 1];
 	const struct sn_str *accept;
@@ -191,9 +191,9 @@ int sn__ws_check_response(const struct sn_http1_head *head, const char *key, str
 	accept = single(head, "sec-websocket-accept");
 	if (accept == NULL || !sn_str_eq(*accept, sn_str_from(wanted)))
 		return sn__error_set(err, SN_E_PROTOCOL, "101 with a wrong Sec-WebSocket-Accept");
-	if (sn__http1_find(head, "sec-websocket-extensions") != NULL)
+	if (sn__http_find(head, "sec-websocket-extensions") != NULL)
 		return sn__error_set(err, SN_E_PROTOCOL, "101 with an extension nobody asked for");
-	if (sn__http1_find(head, "sec-websocket-protocol") != NULL)
+	if (sn__http_find(head, "sec-websocket-protocol") != NULL)
 		return sn__error_set(err, SN_E_PROTOCOL, "101 with a subprotocol nobody asked for");
 	return 0;
 }

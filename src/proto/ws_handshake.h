@@ -24,11 +24,11 @@ SN_MUST_USE int sn__ws_put_request(
 		struct sn_buf *b, struct sn_str target, struct sn_str host, const char *key);
 /** Whether @head is a handshake that can be accepted; *ret_key is a slice of it. SN_E_PROTOCOL, and
  * *ret_status is the answer it deserves: 426 (another version; the answer names 13), 400, 405. */
-SN_MUST_USE int sn__ws_check_request(const struct sn_http1_head *head, struct sn_str *ret_key,
+SN_MUST_USE int sn__ws_check_request(const struct sn_http_head *head, struct sn_str *ret_key,
 		unsigned *ret_status, struct sn_error *err);
 /** Whether @head accepts the handshake with @key. SN_E_PROTOCOL, SN_E_STATUS (another status;
  * err's foreign), SN_E_NOMEM. */
 SN_MUST_USE int sn__ws_check_response(
-		const struct sn_http1_head *head, const char *key, struct sn_error *err);
+		const struct sn_http_head *head, const char *key, struct sn_error *err);
 
 #endif

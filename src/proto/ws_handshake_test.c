@@ -9,7 +9,7 @@
 
 static struct sn_http1_parser parser;
 
-static const struct sn_http1_head *parse(const char *text, bool is_response)
+static const struct sn_http_head *parse(const char *text, bool is_response)
 {
 	size_t used;
 
