@@ -2,8 +2,9 @@
 #ifndef SN_SRC_MESH_API_H
 #define SN_SRC_MESH_API_H
 
-/* Internal. What the public calls share: targets by name, monitors, the end of both. */
+/* Internal. What the public calls share: targets by name, monitors, servers, the end of them. */
 
+#include "io/http_server.h"
 #include "mesh/catalog.h"
 #include "mesh/runtime.h"
 
@@ -41,6 +42,34 @@ static inline bool sn_monitor_silent(const struct sn_monitor *m)
 {
 	return atomic_load_explicit(&m->stopped, memory_order_acquire);
 }
+
+/* What a runtime knows about a server of the host's; the head of each kind's own object, and in the
+ * slot of the HTTP server. */
+struct sn_hosted {
+	void (*closing)(struct sn_hosted *h); /* it stops accepting; may be NULL */
+	void (*free)(struct sn_hosted *h);    /* it is gone */
+	struct sn_runtime *rt;
+	struct sn_http_server *server;
+	struct sn_list link; /* in rt->servers until it is gone */
+	struct sn_task close_task;
+	uint32_t grace_ms;
+	bool is_closing;
+};
+/* How to open one. */
+struct sn_hosting {
+	const char *listen, *tls_cert, *tls_key, *tls_ca; /* as struct sn_http_server_options */
+	struct sn_http_server_config config;              /* addr and tls are filled in */
+	sn_http_handler_fn *handler;
+	void *arg;
+	/** Loop thread. Make the object, with `free`; may still change what is above. */
+	int (*make)(struct sn_hosting *how, struct sn_hosted **ret_hosted, struct sn_error *err);
+	struct sn_runtime *rt; /* filled in before make() */
+};
+/** As sn_http_server_open(), between enter and leave. */
+SN_MUST_USE int sn__hosted_open(struct sn_runtime *rt, struct sn_hosting *how,
+		struct sn_hosted **ret_hosted, struct sn_error *err);
+/** As sn_http_server_close(). */
+void sn__hosted_close(struct sn_hosted *h, uint32_t grace_ms);
 
 /** The public view of a catalog entry; texts live as long as its version. */
 void sn__peer_info(const struct sn_peer *peer, struct sn_peer_info *ret_info);

@@ -1,21 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/*
- * sn_request(): a fetch whose answer is collected. Operations are made once and used again, so that
- * a request of steady state takes no memory: those of the loop thread in a list without lock, those
- * of other threads behind one.
- *
- * An id is (index, generation). An operation is never freed before the runtime is, so any thread may
- * look one up by index and compare the generation: cancelling an ended call finds another number.
- */
+/* sn_request(): a fetch whose answer is collected. */
 
 #include "base/mem.h"
 #include "mesh/api.h"
+#include "mesh/operation.h"
 #include "mesh/request.h"
 #include "mesh/request_text.h"
 #include "mesh/response.h"
-
-#define OPS_MAX (1u << 20)
 
 struct request_wait {
 	struct sn_wait wait;
@@ -34,146 +26,56 @@ struct listener {
 };
 
 struct request {
+	struct sn_operation op;
 	struct sn_fetch fetch;
-	struct sn_list link; /* in one of the free lists */
 	struct sn_runtime *rt;
-	uint32_t index;
-	bool elsewhere;              /* belongs to the list of other threads */
-	_Atomic uint32_t generation; /* even: free */
-	_Atomic uint32_t cancel;     /* generation to cancel; 0: none */
-	atomic_bool cancel_queued;
-	struct sn_task start_task, cancel_task;
+	struct sn_task start_task;
 	struct sn_request_text text;
 	struct sn_response response;
 	struct sn_context context;
 	struct listener listener;
-	bool running; /* the fetch has been started */
-};
-
-struct sn_requests {
-	struct sn_runtime *rt;
-	struct sn_list free;  /* loop thread only */
-	pthread_mutex_t lock; /* the rest */
-	struct sn_list free_elsewhere;
-	struct request **all;
-	uint32_t n, cap;
 };
 
 /* ---- operations ---- */
 
-int sn__requests_create(struct sn_runtime *rt, struct sn_requests **ret_requests)
+static struct request *request_of(struct sn_operation *op)
 {
-	struct sn_requests *rs = sn__calloc(1, sizeof(*rs));
-
-	if (rs == NULL)
-		return SN_E_NOMEM;
-	if (pthread_mutex_init(&rs->lock, NULL) != 0) {
-		sn__free(rs);
-		return SN_E_NOMEM;
-	}
-	rs->rt = rt;
-	sn_list_init(&rs->free);
-	sn_list_init(&rs->free_elsewhere);
-	*ret_requests = rs;
-	return 0;
+	return SN_CONTAINER_OF(op, struct request, op);
 }
 
-void sn__requests_destroy(struct sn_requests *rs)
+static void request_init(struct sn_operation *op)
 {
-	if (rs == NULL)
-		return;
-	for (uint32_t i = 0; i < rs->n; i++) {
-		sn__request_text_finish(&rs->all[i]->text);
-		sn__response_finish(&rs->all[i]->response);
-		sn__free(rs->all[i]);
-	}
-	sn__free(rs->all);
-	pthread_mutex_destroy(&rs->lock);
-	sn__free(rs);
+	sn__response_init(&request_of(op)->response);
 }
 
-/* Under the lock. */
-static int table_room(struct sn_requests *rs)
+static void request_reset(struct sn_operation *op)
 {
-	uint32_t cap = rs->cap > 0 ? rs->cap * 2 : 64;
-	struct request **all;
-
-	if (rs->n < rs->cap)
-		return 0;
-	if (rs->n >= OPS_MAX)
-		return SN_E_LIMIT;
-	all = sn__realloc(rs->all, cap * sizeof(*all));
-	if (all == NULL)
-		return SN_E_NOMEM;
-	rs->all = all;
-	rs->cap = cap;
-	return 0;
+	sn__request_text_reset(&request_of(op)->text);
+	sn__response_reset(&request_of(op)->response);
 }
 
-/* Under the lock. */
-static int request_make(struct sn_requests *rs, bool elsewhere, struct request **ret_req)
+static void request_finish(struct sn_operation *op)
 {
-	struct request *req;
-	int r = table_room(rs);
-
-	if (r < 0)
-		return r;
-	req = sn__calloc(1, sizeof(*req));
-	if (req == NULL)
-		return SN_E_NOMEM;
-	req->rt = rs->rt;
-	req->index = rs->n;
-	req->elsewhere = elsewhere;
-	sn_list_init(&req->link);
-	sn__response_init(&req->response);
-	rs->all[rs->n++] = req;
-	*ret_req = req;
-	return 0;
+	sn__request_text_finish(&request_of(op)->text);
+	sn__response_finish(&request_of(op)->response);
 }
 
-/* Only who holds the operation changes it, so this needs no locked instruction. */
-static void generation_next(struct request *req)
+static void request_cancel(struct sn_operation *op)
 {
-	uint32_t now = atomic_load_explicit(&req->generation, memory_order_relaxed);
-
-	atomic_store_explicit(&req->generation, now + 1, memory_order_release);
+	sn__fetch_cancel(&request_of(op)->fetch);
 }
 
-static int request_take(struct sn_requests *rs, struct request **ret_req)
+int sn__requests_create(struct sn_runtime *rt, struct sn_operations **ret_requests)
 {
-	bool here = sn__loop_is_here(rs->rt->loop);
-	struct sn_list *node = here ? sn_list_pop_front(&rs->free) : NULL;
-	int r = 0;
+	static const struct sn_operation_type type = {
+			.size = sizeof(struct request),
+			.init = request_init,
+			.reset = request_reset,
+			.finish = request_finish,
+			.cancel = request_cancel,
+	};
 
-	if (node == NULL) {
-		pthread_mutex_lock(&rs->lock);
-		if (!here)
-			node = sn_list_pop_front(&rs->free_elsewhere);
-		if (node == NULL)
-			r = request_make(rs, !here, ret_req);
-		pthread_mutex_unlock(&rs->lock);
-	}
-	if (node != NULL)
-		*ret_req = SN_CONTAINER_OF(node, struct request, link);
-	if (r == 0)
-		generation_next(*ret_req);
-	return r;
-}
-
-static void request_give(struct request *req)
-{
-	struct sn_requests *rs = req->rt->requests;
-
-	sn__request_text_reset(&req->text);
-	sn__response_reset(&req->response);
-	generation_next(req);
-	if (!req->elsewhere && sn__loop_is_here(req->rt->loop)) {
-		sn_list_push_front(&rs->free, &req->link);
-		return;
-	}
-	pthread_mutex_lock(&rs->lock);
-	sn_list_push_front(&rs->free_elsewhere, &req->link);
-	pthread_mutex_unlock(&rs->lock);
+	return sn__operations_create(rt, &type, ret_requests);
 }
 
 /* ---- the answer ---- */
@@ -242,7 +144,7 @@ static void request_end(struct request *req, const struct sn_error *err)
 		waiter_wake(listener.waiter, res, err);
 	else
 		listener.fn(res, err, listener.arg);
-	request_give(req);
+	sn__operation_give(&req->op);
 }
 
 static void on_done(struct sn_fetch *f, const struct sn_error *err)
@@ -262,15 +164,11 @@ static void start_run(struct sn_task *task)
 {
 	struct request *req = SN_CONTAINER_OF(task, struct request, start_task);
 	struct sn_error err;
-	uint32_t generation = atomic_load(&req->generation);
 
-	if (sn__fetch_start(req->rt, &req->fetch, &err) < 0) {
+	if (sn__fetch_start(req->rt, &req->fetch, &err) < 0)
 		request_end(req, &err);
-		return;
-	}
-	req->running = true;
-	if (atomic_load(&req->cancel) == generation)
-		sn__fetch_cancel(&req->fetch);
+	else
+		sn__operation_started(&req->op);
 }
 
 static int target_find(struct sn_runtime *rt, const char *kind, const char *name,
@@ -321,30 +219,32 @@ static int submit(struct sn_runtime *rt, struct sn_target *target,
 		const struct sn_request_options *o, const struct listener *listener,
 		struct sn_call_id *ret_id, struct sn_error *err)
 {
-	struct request *req = NULL;
+	struct sn_operation *op;
+	struct request *req;
 	uint64_t id;
-	int r = request_take(rt->requests, &req);
+	int r = sn__operation_take(rt->requests, &op);
 
 	if (r < 0)
 		return sn__error_set(err, r, "%s", sn_strerror(r));
+	req = request_of(op);
 	r = sn__request_text_fill(&req->text, o, err);
 	if (r < 0) {
-		request_give(req);
+		sn__operation_give(op);
 		return r;
 	}
+	req->rt = rt;
 	fetch_fill(req, target, o);
 	req->listener = *listener;
-	req->running = false;
-	id = (uint64_t)req->index << 32 | atomic_load(&req->generation);
+	id = sn__operation_id(op);
 	if (!sn__loop_is_here(rt->loop)) {
 		sn__loop_post(rt->loop, &req->start_task, start_run);
 	} else {
 		r = sn__fetch_start(rt, &req->fetch, err);
 		if (r < 0) {
-			request_give(req);
+			sn__operation_give(op);
 			return r;
 		}
-		req->running = true;
+		sn__operation_started(op);
 	}
 	if (ret_id != NULL)
 		ret_id->value = id;
@@ -405,43 +305,11 @@ int sn_request(struct sn_runtime *rt, const char *kind, const char *name, const 
 
 /* ---- cancel ---- */
 
-static void cancel_run(struct sn_task *task)
-{
-	struct request *req = SN_CONTAINER_OF(task, struct request, cancel_task);
-
-	atomic_store(&req->cancel_queued, false);
-	/* The generation first: of a later one, another thread may be filling in the rest just now. */
-	if (atomic_load(&req->cancel) == atomic_load(&req->generation) && req->running)
-		sn__fetch_cancel(&req->fetch);
-}
-
-static struct request *request_at(struct sn_requests *rs, uint64_t index)
-{
-	struct request *req;
-
-	pthread_mutex_lock(&rs->lock);
-	req = index < rs->n ? rs->all[index] : NULL;
-	pthread_mutex_unlock(&rs->lock);
-	return req;
-}
-
 void sn_request_cancel(struct sn_runtime *rt, struct sn_call_id id)
 {
-	uint32_t generation = (uint32_t)id.value, seen;
-	struct request *req;
-
 	if (sn__enter(rt) < 0)
 		return;
-	req = request_at(rt->requests, id.value >> 32);
-	if (req != NULL && generation % 2 == 1 && atomic_load(&req->generation) == generation) {
-		/* Only upwards: a late caller must not overwrite a newer call's wish. */
-		seen = atomic_load(&req->cancel);
-		while ((int32_t)(generation - seen) > 0 &&
-				!atomic_compare_exchange_weak(&req->cancel, &seen, generation))
-			;
-		if (!atomic_exchange(&req->cancel_queued, true))
-			sn__loop_post(rt->loop, &req->cancel_task, cancel_run);
-	}
+	sn__operations_cancel(rt->requests, id.value);
 	sn__leave(rt);
 }
 

@@ -104,9 +104,7 @@ void sn__fetch_outcome(const struct sn_http_result *res, int64_t retry_after_ms,
 
 /* ---- the public calls (api_request.c) ---- */
 
-struct sn_requests;
-SN_MUST_USE int sn__requests_create(struct sn_runtime *rt, struct sn_requests **ret_requests);
-/** After the last call has ended. */
-void sn__requests_destroy(struct sn_requests *requests /* may be NULL */);
+struct sn_operations;
+SN_MUST_USE int sn__requests_create(struct sn_runtime *rt, struct sn_operations **ret_requests);
 
 #endif

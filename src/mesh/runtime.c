@@ -27,6 +27,7 @@
 #include "mesh/dest.h"
 #include "mesh/mesh.h"
 #include "mesh/metrics.h"
+#include "mesh/operation.h"
 #include "mesh/policy.h"
 #include "mesh/recorder.h"
 #include "mesh/request.h"
@@ -210,7 +211,7 @@ static void core_free(struct sn_runtime *rt)
 		dialect->ops->destroy(dialect);
 	}
 	sn__api_free(rt);
-	sn__requests_destroy(rt->requests);
+	sn__operations_destroy(rt->requests);
 	sn__mesh_destroy(rt->mesh);
 	sn__tls_cache_destroy(rt->tls_cache);
 	sn__recorder_destroy(rt->recorder);

@@ -26,9 +26,9 @@
 struct sn_http_pool;
 struct sn_mesh;
 struct sn_metrics;
+struct sn_operations;
 struct sn_policies;
 struct sn_recorder;
-struct sn_requests;
 struct sn_tls_cache;
 
 /* A dialect's hold on the runtime: embedded in the dialect's own object. */
@@ -62,7 +62,7 @@ struct sn_runtime {
 	struct sn_metrics *metrics;
 	struct sn_mesh *mesh;
 	struct sn_http_pool *pool;
-	struct sn_requests *requests;
+	struct sn_operations *requests; /* of sn_request() */
 	struct sn_tls_cache *tls_cache; /* mesh/dest.c; loop thread; NULL at first */
 	uint64_t seed;
 	pthread_t thread;
