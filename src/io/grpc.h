@@ -32,11 +32,13 @@ struct sn_grpc_reader {
 	bool gzip;             /* grpc-encoding: gzip was announced */
 	struct sn_str message; /* after MESSAGE; in the input, or in the reader until the next call */
 	int code;              /* after ERROR: enum sn_grpc_code */
+	int error;             /* the same as SN_E_LIMIT, SN_E_PROTOCOL, SN_E_NOMEM */
 	char reason[96];
 	/* private */
 	unsigned char prefix[SN_GRPC_PREFIX];
 	unsigned have; /* bytes of the prefix */
 	struct sn_buf kept, inflated;
+	struct sn_gunzip *gunzip; /* NULL: nothing was compressed so far */
 };
 void sn__grpc_reader_init(struct sn_grpc_reader *r, size_t max /* 0: SN_GRPC_MESSAGE_MAX */);
 void sn__grpc_reader_finish(struct sn_grpc_reader *r);
@@ -44,13 +46,27 @@ void sn__grpc_reader_finish(struct sn_grpc_reader *r);
  * copied; of a longer one memory is taken as its bytes come, never as announced. */
 enum sn_grpc_event sn__grpc_reader_next(
 		struct sn_grpc_reader *r, struct sn_str in, size_t *ret_used);
+/** Ready for another stream; keeps a little memory for it. @max as in init. */
+void sn__grpc_reader_reset(struct sn_grpc_reader *r, size_t max);
 /** Whether the stream may end here: no message has begun. */
 static inline bool sn__grpc_reader_at_rest(const struct sn_grpc_reader *r)
 {
 	return r->have == 0;
 }
 
-/* ---- status, time-outs, metadata ---- */
+/* ---- gzip (grpc_gzip.c) ---- */
+
+/** Append @in compressed if that takes at most @max bytes. SN_E_LIMIT (it does not, or the buffer's),
+ * SN_E_NOMEM; then @out is as before. */
+SN_MUST_USE int sn__gzip(struct sn_str in, size_t max, struct sn_buf *out);
+/** What inflating keeps between messages; *g is made at the first use, of the caller's lifetime. */
+struct sn_gunzip;
+/** Append @in decompressed; never more than @out may hold, whatever is announced. SN_E_PARSE (not
+ * gzip, cut off, wrong sum), SN_E_LIMIT, SN_E_NOMEM. */
+SN_MUST_USE int sn__gunzip(struct sn_gunzip **g, struct sn_str in, struct sn_buf *out);
+void sn__gunzip_destroy(struct sn_gunzip *g /* may be NULL */);
+
+/* ---- status, time-outs, metadata (grpc_text.c) ---- */
 
 struct sn_grpc_status {
 	int code;              /* enum sn_grpc_code */
@@ -64,7 +80,7 @@ SN_MUST_USE int sn__grpc_status_read(struct sn_grpc_status *s, unsigned http_sta
 		const struct sn_http_header *headers, unsigned n);
 int sn__grpc_code_of_http(unsigned status);
 /** Of an HTTP/2 error code that reset the stream. */
-int sn__grpc_code_of_h2(int h2_error);
+int sn__grpc_code_of_h2(int h2_error /* -1: none, UNAVAILABLE */);
 /** Of an SN_E_ code. */
 int sn__grpc_code_of_result(int code);
 
@@ -82,8 +98,12 @@ SN_MUST_USE int sn__grpc_percent_decode(struct sn_str text, struct sn_buf *out);
  * header; value printable unless "-bin". */
 bool sn__grpc_metadata_valid(const struct sn_grpc_metadata *entry);
 bool sn__grpc_is_bin(struct sn_str name);
-/** Values on the wire: base64 without padding for "-bin" (with or without padding when read), as is
- * for others. SN_E_PARSE, SN_E_NOMEM. */
+/** Whether a content-type is gRPC's: application/grpc, with or without +suffix or parameters. */
+bool sn__grpc_is_content_type(struct sn_str value);
+/** Whether a list such as grpc-accept-encoding names gzip. */
+bool sn__grpc_accepts_gzip(struct sn_str list);
+/** Values on the wire: base64 without padding for "-bin" (with or without padding when read; of a
+ * comma-joined list the first), as is for others. Appended. SN_E_PARSE, SN_E_NOMEM. */
 SN_MUST_USE int sn__grpc_value_write(const struct sn_grpc_metadata *entry, struct sn_buf *out);
 SN_MUST_USE int sn__grpc_value_read(struct sn_str name, struct sn_str value, struct sn_buf *out);
 
