@@ -19,6 +19,9 @@ struct ProtobufCMessage;
 struct ProtobufCMessageDescriptor;
 
 #define SN_PROTOBUF_DEPTH_MAX 100 /* nested messages and groups */
+/* A message may take this many times its size in memory; every one this much. */
+#define SN_PROTOBUF_BLOWUP ((size_t)64)
+#define SN_PROTOBUF_BLOWUP_MIN ((size_t)1 << 20)
 
 enum sn_protobuf_wire {
 	SN_PROTOBUF_VARINT = 0,
@@ -56,8 +59,10 @@ SN_MUST_USE int sn__protobuf_put_bytes(struct sn_buf *out, uint32_t number, stru
 
 /**
  * Whether @data can be given to protobuf-c as a message of @type: well-formed, nested at most
- * SN_PROTOBUF_DEPTH_MAX deep, strings of a proto3 type UTF-8, and what it would allocate bounded by
- * a small multiple of the input's size. SN_E_PARSE, SN_E_LIMIT; err says where ("field 3.2: ...").
+ * SN_PROTOBUF_DEPTH_MAX deep, known fields of their type, required ones there, no groups, strings
+ * UTF-8 without bytes of zero (the C string would end there), and what it would allocate bounded by
+ * SN_PROTOBUF_BLOWUP. SN_E_PARSE, SN_E_LIMIT, SN_E_NOMEM (only types of over 256 fields take
+ * memory); err says where ("field 3.2: ...").
  */
 SN_MUST_USE int sn__protobuf_check(const struct ProtobufCMessageDescriptor *type,
 		struct sn_str data, struct sn_error *err /* may be NULL */);
