@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "io/h2_head.h"
+
+#include "base/mem.h"
+
+#define BLOCK_KEEP 8192 /* bytes kept from one block to the next */
+
+struct sn_h2_block *sn__h2_block_create(void)
+{
+	struct sn_h2_block *block = sn__malloc(sizeof *block);
+
+	if (block == NULL)
+		return NULL;
+	/* Twice: cookies are joined behind the rest. */
+	sn__buf_init(&block->bytes, 2 * SN_HTTP_HEAD_SIZE_MAX + 1024);
+	sn__h2_block_reset(block);
+	return block;
+}
+
+void sn__h2_block_destroy(struct sn_h2_block *block)
+{
+	if (block == NULL)
+		return;
+	sn__buf_finish(&block->bytes);
+	sn__free(block);
+}
+
+void sn__h2_block_reset(struct sn_h2_block *block)
+{
+	struct sn_http_head *head = &block->head;
+
+	if (block->bytes.cap > BLOCK_KEEP)
+		sn__buf_finish(&block->bytes);
+	else
+		sn__buf_clear(&block->bytes);
+	/* Not the table of headers, which is most of it. */
+	head->method = head->target = head->reason = block->authority = (struct sn_str){NULL, 0};
+	head->status = head->n_headers = head->minor = 0;
+	head->major = 2;
+	head->keep_alive = true;
+	head->upgrade = head->expect_continue = head->chunked = head->has_length = false;
+	head->length = 0;
+	block->has_host = block->has_cookies = block->too_large = false;
+	block->seen = 0;
+}
+
+/* Copy @s with a NUL behind. */
+static int keep(struct sn_h2_block *block, struct sn_str s, uint32_t *ret_at)
+{
+	char *space;
+
+	if (sn__buf_reserve(&block->bytes, s.len + 1, &space) < 0)
+		return SN_E_NOMEM;
+	if (s.len > 0)
+		memcpy(space, s.ptr, s.len);
+	space[s.len] = '\0';
+	*ret_at = (uint32_t)block->bytes.len;
+	sn__buf_commit(&block->bytes, s.len + 1);
+	return 0;
+}
+
+static int add_pseudo(struct sn_h2_block *block, struct sn_str name, struct sn_str value)
+{
+	struct sn_http_head *head = &block->head;
+	uint64_t status;
+
+	if (sn_str_eq(name, SN_STR(":status"))) {
+		if (sn__parse_u64(value, 999, &status) == 0)
+			head->status = (unsigned)status;
+		return 0;
+	}
+	if (sn_str_eq(name, SN_STR(":method"))) {
+		head->method = value;
+		return keep(block, value, &block->method_at);
+	}
+	if (sn_str_eq(name, SN_STR(":path"))) {
+		head->target = value;
+		return keep(block, value, &block->path_at);
+	}
+	if (sn_str_eq(name, SN_STR(":authority"))) {
+		block->authority = value;
+		return keep(block, value, &block->authority_at);
+	}
+	return 0; /* :scheme */
+}
+
+static void look(struct sn_h2_block *block, struct sn_str name, struct sn_str value)
+{
+	struct sn_http_head *head = &block->head;
+
+	switch (name.len) {
+	case 4:
+		block->has_host |= sn_str_eq(name, SN_STR("host"));
+		break;
+	case 6:
+		block->has_cookies |= sn_str_eq(name, SN_STR("cookie"));
+		head->expect_continue |= sn_str_eq(name, SN_STR("expect")) &&
+				sn__str_ieq(value, SN_STR("100-continue"));
+		break;
+	case 14:
+		if (sn_str_eq(name, SN_STR("content-length")))
+			head->has_length = sn__parse_u64(value, INT64_MAX, &head->length) == 0;
+		break;
+	default:
+		break;
+	}
+}
+
+int sn__h2_block_add(struct sn_h2_block *block, struct sn_str name, struct sn_str value)
+{
+	struct sn_http_head *head = &block->head;
+	unsigned i = head->n_headers;
+
+	block->seen += name.len + value.len + 32;
+	if (block->bytes.len + name.len + value.len + 2 > SN_HTTP_HEAD_SIZE_MAX)
+		block->too_large = true;
+	if (name.ptr[0] == ':')
+		return block->too_large ? 0 : add_pseudo(block, name, value);
+	/* One place stays for "host". */
+	if (i >= SN_HTTP_HEADERS_MAX - 1)
+		block->too_large = true;
+	if (block->too_large)
+		return 0;
+	look(block, name, value);
+	if (keep(block, name, &block->name_at[i]) < 0 || keep(block, value, &block->value_at[i]) < 0)
+		return SN_E_NOMEM;
+	head->headers[i].name.len = name.len;
+	head->headers[i].value.len = value.len;
+	head->n_headers++;
+	return 0;
+}
+
+/* A client may send its cookies in pieces; to the rest of the world they are one field (RFC 9113,
+ * 8.2.3). */
+static int join_cookies(struct sn_h2_block *block)
+{
+	struct sn_http_head *head = &block->head;
+	unsigned first = SN_HTTP_HEADERS_MAX, n = 0, kept = 0;
+	uint32_t at = (uint32_t)block->bytes.len;
+	size_t len = 0;
+	bool many = false;
+
+	for (unsigned i = 0; i < head->n_headers; i++) {
+		struct sn_str name = {block->bytes.block + block->bytes.head + block->name_at[i],
+				head->headers[i].name.len};
+
+		if (!sn_str_eq(name, SN_STR("cookie")))
+			continue;
+		many = n++ > 0;
+		len += head->headers[i].value.len + 2;
+	}
+	if (!many)
+		return 0;
+	for (unsigned i = 0; i < head->n_headers; i++) {
+		const char *bytes;
+		char *space;
+		size_t size = head->headers[i].value.len;
+
+		if (sn__buf_reserve(&block->bytes, len + 1, &space) < 0)
+			return SN_E_NOMEM;
+		bytes = sn__buf_data(&block->bytes);
+		if (!sn_str_eq((struct sn_str){bytes + block->name_at[i],
+					       head->headers[i].name.len},
+				    SN_STR("cookie"))) {
+			block->name_at[kept] = block->name_at[i];
+			block->value_at[kept] = block->value_at[i];
+			head->headers[kept++] = head->headers[i];
+			continue;
+		}
+		if (first == SN_HTTP_HEADERS_MAX) {
+			first = kept;
+			block->name_at[kept] = block->name_at[i];
+			head->headers[kept++] = head->headers[i];
+		} else {
+			*space++ = ';';
+			*space++ = ' ';
+			sn__buf_commit(&block->bytes, 2);
+		}
+		memcpy(space, bytes + block->value_at[i], size);
+		sn__buf_commit(&block->bytes, size);
+	}
+	head->n_headers = kept;
+	head->headers[first].value.len = block->bytes.len - at;
+	block->value_at[first] = at;
+	return keep(block, (struct sn_str){NULL, 0}, &at); /* the NUL */
+}
+
+int sn__h2_block_finish(struct sn_h2_block *block)
+{
+	struct sn_http_head *head = &block->head;
+	uint32_t host_at = 0;
+	bool host = block->authority.len > 0 && !block->has_host;
+	const char *bytes;
+
+	if (host && keep(block, SN_STR("host"), &host_at) < 0)
+		return SN_E_NOMEM;
+	if (block->has_cookies && join_cookies(block) < 0)
+		return SN_E_NOMEM;
+	if (host) {
+		block->name_at[head->n_headers] = host_at;
+		block->value_at[head->n_headers] = block->authority_at;
+		head->headers[head->n_headers].name.len = 4;
+		head->headers[head->n_headers++].value.len = block->authority.len;
+	}
+	if (block->bytes.len == 0)
+		return 0;
+	bytes = sn__buf_data(&block->bytes);
+	for (unsigned i = 0; i < head->n_headers; i++) {
+		head->headers[i].name.ptr = bytes + block->name_at[i];
+		head->headers[i].value.ptr = bytes + block->value_at[i];
+	}
+	if (head->method.len > 0)
+		head->method.ptr = bytes + block->method_at;
+	if (head->target.len > 0) {
+		head->target.ptr = bytes + block->path_at;
+	} else if (block->authority.len > 0) { /* CONNECT */
+		head->target = (struct sn_str){bytes + block->authority_at, block->authority.len};
+	}
+	return 0;
+}
