@@ -2,11 +2,13 @@
 /*
  * For test_http.py: our HTTP server and WebSocket ends, driven by what is not ours.
  *
- *	http_peer serve ADDRESS [CERT KEY]   prints the address it listens on; ends with stdin
+ *	http_peer serve ADDRESS [CERT KEY]   prints the address it listens on; ends with stdin. Shorter
+ *	                                     times: HTTP_PEER_HEAD_MS, HTTP_PEER_IDLE_MS
  *	http_peer ws URL [CA]                sends each line of stdin, prints what comes; closes with 1000
  *	                                     when stdin has ended and as many came; prints how it ended
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -50,6 +52,19 @@ static void on_piece(struct sn_exchange *x, int status, const void *body, size_t
 static void on_echo_drain(struct sn_exchange *x, void *arg)
 {
 	sn_exchange_pause(x, false);
+}
+
+/* As much as the client takes, for ever. */
+static void on_endless(struct sn_exchange *x, void *arg)
+{
+	static const char block[16384];
+	int r;
+
+	do {
+		r = sn_exchange_write(x, block, sizeof(block));
+	} while (r == 0);
+	if (r != SN_E_AGAIN)
+		sn_exchange_abort(x);
 }
 
 static void on_ws_message(struct sn_ws *ws, bool text, struct sn_str data, void *arg)
@@ -97,6 +112,11 @@ static void handler(struct sn_exchange *x, void *arg)
 		r = sn_exchange_start(x, 200, NULL, 0, -1);
 		if (r == 0)
 			r = sn_exchange_read(x, on_piece, NULL);
+	} else if (strcmp(path, "/endless") == 0) {
+		sn_exchange_on_drain(x, on_endless, NULL);
+		r = sn_exchange_start(x, 200, NULL, 0, -1);
+		if (r == 0)
+			on_endless(x, NULL);
 	} else if (strcmp(path, "/method") == 0) {
 		r = sn_exchange_respond(x, 200, NULL, 0, sn_exchange_method(x),
 				strlen(sn_exchange_method(x)));
@@ -124,10 +144,23 @@ static void on_stdin_end(struct sn_poll *poll, unsigned events, void *arg)
 	sn__http_server_close(server, 500, on_served, NULL);
 }
 
+static uint32_t time_from(const char *variable)
+{
+	const char *text = getenv(variable);
+	uint64_t ms = 0;
+
+	if (text != NULL && sn__parse_u64(sn_str_from(text), UINT32_MAX, &ms) < 0)
+		die(variable, NULL);
+	return (uint32_t)ms;
+}
+
 static void serve(char **argv)
 {
 	static const char *const hosts[] = {"allowed.test", NULL};
-	struct sn_http_server_config config = {.check_origin = true, .hosts = hosts};
+	struct sn_http_server_config config = {.check_origin = true,
+			.hosts = hosts,
+			.head_timeout_ms = time_from("HTTP_PEER_HEAD_MS"),
+			.idle_timeout_ms = time_from("HTTP_PEER_IDLE_MS")};
 	char text[SN_ADDR_TEXT_MAX];
 	struct sn_error err;
 
