@@ -68,7 +68,8 @@ struct sn_policy {
 	double breaker_success_ratio;
 	uint32_t breaker_open, breaker_max_open;
 	uint32_t max_inflight, max_pending;
-	uint32_t pool_max, pool_idle;
+	uint32_t pool_max, pool_idle, pool_streams;
+	uint32_t keep_alive, keep_alive_timeout;
 	uint64_t max_response, retry_buffer;
 	bool enable_zipkin, zipkin_sleep_span;
 	bool call_id_header; /* `sinew-call-id` to third parties */
