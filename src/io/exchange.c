@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The functions on an exchange: what a handler reads and answers. See http_server_impl.h. */
+/* The functions on an exchange: what a handler reads and answers, whatever the version. What they
+ * put on the wire is in exchange_http1.c and exchange_h2.c. See http_server_impl.h. */
 #include <stdio.h>
 
 #include "base/mem.h"
 #include "io/http_server_impl.h"
-
-#define WRITE_THROUGH \
-	(32u << 10) /* bodies from here on are not copied when the socket takes them */
 
 const char *sn_exchange_method(const struct sn_exchange *x)
 {
@@ -113,18 +111,22 @@ int sn__exchange_keep_head(struct sn_exchange *x, const char *from, size_t n)
 
 /* ---- the request's body ---- */
 
+static bool is_broken(const struct sn_exchange *x)
+{
+	return x->failed != 0 || x->conn->failed != 0;
+}
+
 /* @limit: a greater announced length is refused. */
 static int start_reading(struct sn_exchange *x, uint64_t limit, sn_exchange_body_fn *fn, void *arg)
 {
-	struct http_conn *c = x->conn;
 	bool too_large = x->parser.head.has_length && x->parser.head.length > limit;
 
-	if (c->failed != 0)
+	if (is_broken(x))
 		return SN_E_RESET;
 	if (x->asked || x->upgraded)
 		return SN_E_STATE;
 	if (x->continue_due && x->answer == HTTP_UNANSWERED && !too_large) {
-		int r = sn__buf_puts(&x->out, "HTTP/1.1 100 Continue\r\n\r\n");
+		int r = x->ops->put_continue(x);
 
 		if (r < 0)
 			return r;
@@ -134,7 +136,7 @@ static int start_reading(struct sn_exchange *x, uint64_t limit, sn_exchange_body
 	x->too_large = too_large;
 	x->reader = fn;
 	x->reader_arg = arg;
-	sn__http_conn_kick(c);
+	x->ops->kick(x);
 	return 0;
 }
 
@@ -163,13 +165,13 @@ void sn_exchange_pause(struct sn_exchange *x, bool pause)
 	if (x->paused == pause)
 		return;
 	x->paused = pause;
-	sn__http_conn_kick(x->conn);
+	x->ops->kick(x);
 }
 
-/* ---- heads ---- */
+/* ---- answers ---- */
 
-/* Whether @h is one that only the server writes; @ret_close when it asks to close. */
-static int check_header(const struct sn_header *h, unsigned status, bool *ret_close)
+/* Whether @h is one that only the server writes; @a->close when it asks to close. */
+static int check_header(const struct sn_header *h, struct exchange_answer *a)
 {
 	struct sn_str name = sn_str_from(h->name);
 	struct sn_str value = sn_str_from(h->value);
@@ -179,169 +181,64 @@ static int check_header(const struct sn_header *h, unsigned status, bool *ret_cl
 	if (sn__str_ieq(name, SN_STR("content-length")) ||
 			sn__str_ieq(name, SN_STR("transfer-encoding")))
 		return SN_E_INVALID;
-	if (sn__str_ieq(name, SN_STR("connection")) && status != 101) {
+	if (sn__str_ieq(name, SN_STR("connection")) && a->status != 101) {
 		if (!sn__str_ieq(value, SN_STR("close")))
 			return SN_E_INVALID;
-		*ret_close = true;
+		a->close = true;
 	}
+	a->has_date |= sn__str_ieq(name, SN_STR("date"));
 	return 0;
 }
 
-/* Whether the connection can serve another request when this one is answered now. */
-static bool must_close(const struct sn_exchange *x)
+/* Fills in the rest of @a. */
+static int check_answer(struct sn_exchange *x, struct exchange_answer *a)
 {
-	const struct sn_http_head *head = &x->parser.head;
-
-	if (!head->keep_alive || x->conn->eof || x->conn->server->closing)
-		return true;
-	/* Whether the client will send the body it waits to send, nobody knows. */
-	return !x->body_done && x->continue_due;
-}
-
-static int put_number(struct sn_buf *b, const char *name, uint64_t v)
-{
-	char text[24];
-	size_t at = sizeof(text);
-
-	do {
-		text[--at] = (char)('0' + v % 10);
-		v /= 10;
-	} while (v > 0);
-	return sn__http1_put_header(
-			b, sn_str_from(name), (struct sn_str){text + at, sizeof(text) - at});
-}
-
-/* The lines that say how the body is framed and what becomes of the connection. */
-static int put_framing(struct sn_exchange *x, unsigned status, int64_t length, bool close)
-{
-	struct sn_buf *b = &x->out;
-	int r = 0;
-
-	if (status == 101)
-		return 0;
-	if (length >= 0 && status != 204 && status != 304)
-		r = put_number(b, "Content-Length", (uint64_t)length);
-	else if (length < 0 && x->chunked)
-		r = sn__buf_puts(b, "Transfer-Encoding: chunked\r\n");
-	if (r == 0 && close)
-		r = sn__buf_puts(b, "Connection: close\r\n");
-	else if (r == 0 && x->parser.head.minor == 0)
-		r = sn__buf_puts(b, "Connection: keep-alive\r\n");
-	return r;
-}
-
-/* @length: -1 when not known. On failure nothing has changed. */
-static int put_head(struct sn_exchange *x, unsigned status, const struct sn_header *headers,
-		size_t n_headers, int64_t length)
-{
-	bool head_only = sn_str_eq(x->parser.head.method, SN_STR("HEAD"));
-	size_t before = x->out.len;
-	bool close = false, has_date = false;
-	int r;
-
-	if ((status < 200 && status != 101) || status > 999)
+	if (is_broken(x))
+		return SN_E_RESET;
+	if (x->answer != HTTP_UNANSWERED)
+		return SN_E_STATE;
+	if ((a->status < 200 && a->status != 101) || a->status > 999)
 		return SN_E_INVALID;
-	for (size_t i = 0; i < n_headers; i++) {
-		r = check_header(&headers[i], status, &close);
+	for (size_t i = 0; i < a->n_headers; i++) {
+		int r = check_header(&a->headers[i], a);
+
 		if (r < 0)
 			return r;
-		has_date |= sn__str_ieq(sn_str_from(headers[i].name), SN_STR("date"));
 	}
-	x->chunked = length < 0 && x->parser.head.minor == 1 && status != 204 && status != 304;
-	x->no_body = head_only || status == 204 || status == 304;
-	close |= must_close(x) || (length < 0 && !x->chunked && !x->no_body);
-	r = sn__http1_put_status(&x->out, status);
-	for (size_t i = 0; i < n_headers && r == 0; i++) {
-		if (status == 101 ||
-				!sn__str_ieq(sn_str_from(headers[i].name), SN_STR("connection")))
-			r = sn__http1_put_header(&x->out, sn_str_from(headers[i].name),
-					sn_str_from(headers[i].value));
-	}
-	if (r == 0 && !has_date)
-		r = sn__http1_put_header(
-				&x->out, SN_STR("Date"), sn__http_server_date(x->conn->server));
-	if (r == 0)
-		r = put_framing(x, status, length, close);
-	if (r == 0)
-		r = sn__http1_put_end(&x->out);
-	if (r < 0) {
-		sn__buf_truncate(&x->out, before);
-		return r;
-	}
-	x->close_after = close;
+	x->no_body = a->status == 204 || a->status == 304 ||
+			sn_str_eq(x->parser.head.method, SN_STR("HEAD"));
 	return 0;
-}
-
-/* ---- answers ---- */
-
-static int may_answer(const struct sn_exchange *x)
-{
-	if (x->conn->failed != 0)
-		return SN_E_RESET;
-	return x->answer == HTTP_UNANSWERED ? 0 : SN_E_STATE;
-}
-
-/* Send what is waiting and @data behind it without copying what the socket takes at once. */
-static int write_through(struct sn_exchange *x, const char *data, size_t size)
-{
-	struct http_conn *c = x->conn;
-	struct sn_str vec[2] = {sn__buf_str(&x->out), {data, size}};
-	ssize_t n = sn__stream_write(c->stream, vec, 2);
-	size_t sent = n > 0 ? (size_t)n : 0;
-	int r;
-
-	if (n < 0 && n != SN_E_AGAIN) {
-		c->failed = SN_E_RESET;
-		return SN_E_RESET;
-	}
-	if (sent < vec[0].len) {
-		sn__buf_consume(&x->out, sent);
-		sent = 0;
-	} else {
-		sent -= vec[0].len;
-		sn__buf_clear(&x->out);
-	}
-	c->progress = true;
-	r = sn__buf_append(&x->out, data + sent, size - sent);
-	if (r < 0)
-		c->failed = SN_E_RESET; /* a part is on its way: nothing else can follow it */
-	return r;
 }
 
 int sn_exchange_respond(struct sn_exchange *x, unsigned status, const struct sn_header *headers,
 		size_t n_headers, const void *body, size_t size)
 {
-	size_t before = x->out.len;
-	int r = may_answer(x);
+	struct exchange_answer a = {.status = status,
+			.headers = headers,
+			.n_headers = n_headers,
+			.length = (int64_t)size};
+	int r;
 
-	if (r < 0)
-		return r;
 	if (status == 101 || size > INT64_MAX)
 		return SN_E_INVALID;
-	r = put_head(x, status, headers, n_headers, (int64_t)size);
+	r = check_answer(x, &a);
 	if (r < 0)
 		return r;
-	if (x->no_body)
-		size = 0;
-	/* The limit of the buffer is for streams; a body that the caller holds is copied whole. */
-	x->out.max = SIZE_MAX / 2;
-	if (size >= WRITE_THROUGH) {
-		r = write_through(x, body, size);
-	} else {
-		r = sn__buf_append(&x->out, body, size);
-		if (r < 0)
-			sn__buf_truncate(&x->out, before);
-	}
+	r = x->ops->respond(x, &a, body, x->no_body ? 0 : size);
 	if (r == 0)
 		x->answer = HTTP_ANSWERED;
-	sn__http_conn_kick(x->conn);
+	x->ops->kick(x);
 	return r;
 }
 
 int sn_exchange_start(struct sn_exchange *x, unsigned status, const struct sn_header *headers,
 		size_t n_headers, int64_t length)
 {
-	int r = may_answer(x);
+	struct exchange_answer a = {.status = status,
+			.headers = headers,
+			.n_headers = n_headers,
+			.length = length};
+	int r = check_answer(x, &a);
 
 	if (r < 0)
 		return r;
@@ -349,7 +246,7 @@ int sn_exchange_start(struct sn_exchange *x, unsigned status, const struct sn_he
 		return SN_E_INVALID;
 	if (status == 101 && (!x->body_done || x->out.len > 0))
 		return SN_E_STATE; /* the rest of the body would be taken for the new protocol */
-	r = put_head(x, status, headers, n_headers, length);
+	r = x->ops->start(x, &a);
 	if (r < 0)
 		return r;
 	x->sized = length >= 0;
@@ -358,32 +255,15 @@ int sn_exchange_start(struct sn_exchange *x, unsigned status, const struct sn_he
 	if (status == 101)
 		x->upgraded = true;
 	else
-		sn__http_conn_kick(x->conn);
+		x->ops->kick(x);
 	return 0;
-}
-
-static int put_piece(struct sn_exchange *x, const void *data, size_t size)
-{
-	size_t before = x->out.len;
-	int r;
-
-	if (!x->chunked)
-		return sn__buf_append(&x->out, data, size);
-	r = sn__http1_put_chunk_head(&x->out, size);
-	if (r == 0)
-		r = sn__buf_append(&x->out, data, size);
-	if (r == 0)
-		r = sn__buf_append(&x->out, "\r\n", 2);
-	if (r < 0)
-		sn__buf_truncate(&x->out, before);
-	return r;
 }
 
 int sn_exchange_write(struct sn_exchange *x, const void *data, size_t size)
 {
 	int r;
 
-	if (x->conn->failed != 0)
+	if (is_broken(x))
 		return SN_E_RESET;
 	if (x->answer != HTTP_STREAMING || x->upgraded)
 		return SN_E_STATE;
@@ -391,47 +271,34 @@ int sn_exchange_write(struct sn_exchange *x, const void *data, size_t size)
 		return 0;
 	if (x->sized && size > x->left)
 		return SN_E_LIMIT;
-	r = put_piece(x, data, size);
+	r = x->ops->write(x, data, size);
 	if (r < 0)
 		return r;
 	x->left -= x->sized ? size : 0;
-	if (x->out.len >= HTTP_OUT_LOW)
-		sn__http_conn_flush(x->conn);
-	if (x->out.len > 0 || x->conn->failed != 0)
-		sn__http_conn_kick(x->conn);
 	if (x->out.len < HTTP_OUT_HIGH)
 		return 0;
 	x->drain_due = true;
 	return SN_E_AGAIN;
 }
 
-static int put_trailers(struct sn_exchange *x, const struct sn_header *trailers, size_t n)
+static bool trailer_valid(const struct sn_header *h)
 {
-	size_t before = x->out.len;
-	int r = sn__buf_append(&x->out, "0\r\n", 3);
+	static const char *const never[] = {"content-length", "transfer-encoding", "host",
+			"connection", "keep-alive", "proxy-connection", "upgrade", "te"};
+	struct sn_str name = sn_str_from(h->name);
 
-	for (size_t i = 0; i < n && r == 0; i++) {
-		struct sn_str name = sn_str_from(trailers[i].name);
-
-		if (sn__str_ieq(name, SN_STR("content-length")) ||
-				sn__str_ieq(name, SN_STR("transfer-encoding")) ||
-				sn__str_ieq(name, SN_STR("host")))
-			r = SN_E_INVALID;
-		else
-			r = sn__http1_put_header(&x->out, name, sn_str_from(trailers[i].value));
+	for (size_t i = 0; i < SN_COUNT(never); i++) {
+		if (sn__str_ieq(name, sn_str_from(never[i])))
+			return false;
 	}
-	if (r == 0)
-		r = sn__http1_put_end(&x->out);
-	if (r < 0)
-		sn__buf_truncate(&x->out, before);
-	return r;
+	return sn__http_header_valid(name, sn_str_from(h->value));
 }
 
 int sn_exchange_end(struct sn_exchange *x, const struct sn_header *trailers, size_t n_trailers)
 {
 	int r = 0;
 
-	if (x->conn->failed != 0)
+	if (is_broken(x))
 		return SN_E_RESET;
 	if (x->answer != HTTP_STREAMING || x->upgraded)
 		return SN_E_STATE;
@@ -439,13 +306,17 @@ int sn_exchange_end(struct sn_exchange *x, const struct sn_header *trailers, siz
 		sn_exchange_abort(x);
 		return SN_E_STATE;
 	}
+	for (size_t i = 0; i < n_trailers; i++) {
+		if (!trailer_valid(&trailers[i]))
+			return SN_E_INVALID;
+	}
 	x->out.max = SIZE_MAX / 2; /* the end always finds room */
-	if (x->chunked && !x->no_body)
-		r = put_trailers(x, trailers, n_trailers);
+	if (!x->no_body)
+		r = x->ops->end(x, trailers, n_trailers);
 	if (r < 0)
 		return r;
 	x->answer = HTTP_ANSWERED;
-	sn__http_conn_kick(x->conn);
+	x->ops->kick(x);
 	return 0;
 }
 
@@ -460,10 +331,8 @@ void sn__exchange_refuse(struct sn_exchange *x, unsigned status, const char *rea
 			text, sizeof(text), "%u %s: %s\n", status, sn__http_reason(status), reason);
 
 	if (sn_exchange_respond(x, status, headers, SN_COUNT(headers), text,
-			    SN_MIN((size_t)n, sizeof(text) - 1)) < 0) {
-		x->conn->failed = SN_E_NOMEM;
-		sn__http_conn_kick(x->conn);
-	}
+			    SN_MIN((size_t)n, sizeof(text) - 1)) < 0)
+		x->ops->fail(x, SN_E_NOMEM);
 }
 
 void sn_exchange_on_drain(struct sn_exchange *x, sn_exchange_fn *fn, void *arg)
@@ -480,7 +349,5 @@ void sn_exchange_on_close(struct sn_exchange *x, sn_exchange_close_fn *fn, void 
 
 void sn_exchange_abort(struct sn_exchange *x)
 {
-	if (x->conn->failed == 0)
-		x->conn->failed = SN_E_CLOSED;
-	sn__http_conn_kick(x->conn);
+	x->ops->fail(x, SN_E_CLOSED);
 }

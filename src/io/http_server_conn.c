@@ -77,6 +77,7 @@ static int exchange_get(struct http_conn *c)
 		sn__buf_init(&x->body, 1);
 	}
 	x->conn = c;
+	x->ops = &sn__exchange_http1;
 	c->x = x;
 	sn__http1_init(&x->parser, false, &limits);
 	exchange_reset(x);

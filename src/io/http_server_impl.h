@@ -3,14 +3,14 @@
 #define SN_SRC_IO_HTTP_SERVER_IMPL_H
 
 /*
- * Internal, for http_server.c and exchange.c only.
+ * Internal, for http_server*.c, h2_server.c and exchange*.c only.
  *
  * A connection without a request is a small struct; everything else lives in its exchange, which
  * comes from the server's pool with the first byte and goes back when nothing is left to read. All
  * connections read into one scratch block of the server; only what could not be used at once is
  * kept in the exchange.
  *
- * Everything happens in the pump of a connection (http_server.c). The functions of exchange.c only
+ * Everything happens in the pump of a connection (http_server_conn.c). The functions of exchange.c only
  * change what the exchange holds and ask for a pump in the next turn, so that a user's function is
  * never called from inside another one of his, and nothing is freed under his feet.
  */
@@ -61,14 +61,41 @@ struct http_conn {
 
 enum http_answer { HTTP_UNANSWERED, HTTP_STREAMING, HTTP_ANSWERED };
 
+/* The head of an answer. */
+struct exchange_answer {
+	unsigned status;
+	const struct sn_header *headers;
+	size_t n_headers;
+	int64_t length; /* of the body; -1: not known */
+	bool close;     /* a header asks for it */
+	bool has_date;
+};
+
+/* What differs between the versions. All was checked already; on failure nothing has changed. */
+struct exchange_ops {
+	int (*put_continue)(struct sn_exchange *x);
+	/* The whole answer; @size is 0 where no body may be sent. */
+	int (*respond)(struct sn_exchange *x, const struct exchange_answer *a, const void *body,
+			size_t size);
+	int (*start)(struct sn_exchange *x, const struct exchange_answer *a);
+	int (*write)(struct sn_exchange *x, const void *data, size_t size);
+	/* Not called where no body may be sent. */
+	int (*end)(struct sn_exchange *x, const struct sn_header *trailers, size_t n);
+	void (*kick)(struct sn_exchange *x); /* something has changed: look at it in the pump */
+	void (*fail)(struct sn_exchange *x, int code); /* break it; the first reason stays */
+};
+extern const struct exchange_ops sn__exchange_http1;
+
 struct sn_exchange {
 	struct sn_list link; /* sn_http_server.pool */
 	struct http_conn *conn;
-	struct sn_http1_parser parser;
-	struct sn_buf in;   /* read but not yet used */
-	struct sn_buf head; /* copy of the head, cut into strings, and of the path */
-	struct sn_buf out;  /* to be sent */
-	struct sn_buf body; /* collected for read_all */
+	const struct exchange_ops *ops;
+	int failed;                    /* HTTP/2: why the stream broke; 0: it did not */
+	struct sn_http1_parser parser; /* its head serves both versions */
+	struct sn_buf in;              /* read but not yet used */
+	struct sn_buf head;            /* copy of the head, cut into strings, and of the path */
+	struct sn_buf out;             /* to be sent */
+	struct sn_buf body;            /* collected for read_all */
 	const char *path, *query;
 	/* the request's body */
 	sn_exchange_body_fn *reader; /* NULL: nobody asked, or all was told */
