@@ -4,31 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static struct sn_str find(const struct sn_http_header *headers, unsigned n, struct sn_str name)
-{
-	for (unsigned i = 0; i < n; i++)
-		if (sn__str_ieq(headers[i].name, name))
-			return headers[i].value;
-	return (struct sn_str){NULL, 0};
-}
-
-/* An id that is 0 means "none" to everybody, so it does not count as one. */
-static bool id_read(struct sn_str text, uint64_t *ret_id)
-{
-	return text.len >= 1 && text.len <= 16 &&
-			sn__parse_hex_u64(text, UINT64_MAX, ret_id) == 0 && *ret_id != 0;
-}
-
-static bool trace_id_read(struct sn_str text, uint64_t ret_id[2])
-{
-	ret_id[0] = 0;
-	if (text.len <= 16)
-		return id_read(text, &ret_id[1]);
-	return text.len == 32 &&
-			sn__parse_hex_u64((struct sn_str){text.ptr, 16}, UINT64_MAX, &ret_id[0]) ==
-			0 &&
-			id_read((struct sn_str){text.ptr + 16, 16}, &ret_id[1]);
-}
+#include "proto/trace.h"
 
 static uint64_t id_new(struct sn_rng *rng)
 {
@@ -55,22 +31,12 @@ void sn__b3_root(struct sn_rng *rng, struct sn_context *ret_ctx)
 void sn__b3_read(const struct sn_http_header *headers, unsigned n, struct sn_rng *rng,
 		struct sn_context *ret_ctx, bool *ret_shared)
 {
-	struct sn_context ctx = SN_CONTEXT_INIT;
-	struct sn_str sampled = find(headers, n, SN_STR("X-B3-Sampled"));
-
-	*ret_shared = false;
-	if (!trace_id_read(find(headers, n, SN_STR("X-B3-TraceId")), ctx.trace_id) ||
-			!id_read(find(headers, n, SN_STR("X-B3-SpanId")), &ctx.span_id)) {
+	if (!sn__trace_read_b3(headers, n, ret_ctx)) {
+		*ret_shared = false;
 		sn__b3_root(rng, ret_ctx);
 		return;
 	}
-	if (!id_read(find(headers, n, SN_STR("X-B3-ParentSpanId")), &ctx.parent_span_id))
-		ctx.parent_span_id = 0;
-	ctx.debug = sn_str_eq(find(headers, n, SN_STR("X-B3-Flags")), SN_STR("1"));
-	ctx.sampled = ctx.debug || sampled.ptr == NULL || sn_str_eq(sampled, SN_STR("1")) ||
-			sn__str_ieq(sampled, SN_STR("true"));
-	*ret_shared = ctx.parent_span_id != 0 && ctx.parent_span_id != ctx.span_id;
-	*ret_ctx = ctx;
+	*ret_shared = ret_ctx->parent_span_id != 0 && ret_ctx->parent_span_id != ret_ctx->span_id;
 }
 
 static void add(struct sn_b3_headers *h, struct sn_str name, const char *value)
