@@ -280,8 +280,8 @@ static int wish_check(const struct wish *w, enum way_kind kind, struct sn_error 
 	const struct sn_peer_state *ps = w->ps;
 
 	if (w->protocol == NULL)
-		return sn__error_set(err, SN_E_NOTSUP, "peer %s speaks \"%s\", not %s", ps->identity,
-				ps->protocol,
+		return sn__error_set(err, SN_E_NOTSUP, "peer %s speaks \"%s\", not %s",
+				ps->identity, ps->protocol,
 				kind == WAY_GRPC ? "grpc, grpcs, h2, http or https"
 						 : "http, https or h2");
 	if (ps->address[0] == '\0' || ps->port == 0)
@@ -356,7 +356,8 @@ int sn__dest_of(struct sn_runtime *rt, struct sn_peer_state *ps, const struct sn
 }
 
 int sn__dest_grpc_of(struct sn_runtime *rt, struct sn_peer_state *ps,
-		const struct sn_policy *policy, struct sn_http_dest **ret_dest, struct sn_error *err)
+		const struct sn_policy *policy, struct sn_http_dest **ret_dest,
+		struct sn_error *err)
 {
 	return way_of(rt, ps, policy, WAY_GRPC, ret_dest, err);
 }
@@ -366,5 +367,5 @@ struct sn_str sn__dest_url(const struct sn_peer_state *ps)
 	const struct ways *ways = ps->slot;
 
 	return sn_str_from(ways != NULL && ways->of[WAY_HTTP] != NULL ? ways->of[WAY_HTTP]->url
-								     : NULL);
+								      : NULL);
 }
