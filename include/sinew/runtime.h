@@ -57,6 +57,8 @@ struct sn_options {
 	uint64_t seed;               /* of the runtime's random numbers; 0: from the kernel */
 	const char *record_dir; /* existing directory for the flight recorder's file, which `sinew
 	                            * why` reads; NULL: state_dir */
+	bool no_listen; /* leave out the configuration's section `listen`: for tools that use the
+	                 * file of a program that runs */
 };
 #define SN_OPTIONS_INIT \
 	{ \

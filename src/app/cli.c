@@ -372,10 +372,6 @@ static int check_values(struct sn_cli *cli)
 		return SN_EXIT_USAGE;
 	}
 	cli->timeout_ms = (uint32_t)ms;
-	if (cli->opt[SN_OPT_ADMIN] != NULL) {
-		sn__cli_say(cli, "`--admin` is not available in this version (%s)", sn_version());
-		return SN_EXIT_USAGE;
-	}
 	if (cli->n_args < cli->cmd->min_args) {
 		const char *missing = cli->cmd->args;
 

@@ -43,6 +43,9 @@ enum sn_opt_id {
 	SN_OPT_MESH,
 	SN_OPT_STATE,
 	SN_OPT_CONNECT,
+	SN_OPT_PEER,
+	SN_OPT_SORT,
+	SN_OPT_ONCE,
 	SN_OPT_COUNT,
 };
 
@@ -99,12 +102,15 @@ void sn__cli_story(const struct sn_cli *cli, const struct sn_error *err);
 
 /* ---- the commands (cmd_*.c) ---- */
 
+int sn__cmd_run(struct sn_cli *cli);
+int sn__cmd_breaker(struct sn_cli *cli);
 int sn__cmd_agent(struct sn_cli *cli);
 int sn__cmd_peers(struct sn_cli *cli);
 int sn__cmd_peer(struct sn_cli *cli);
 int sn__cmd_request(struct sn_cli *cli);
 int sn__cmd_policies(struct sn_cli *cli);
 int sn__cmd_check(struct sn_cli *cli);
+int sn__cmd_top(struct sn_cli *cli);
 int sn__cmd_why(struct sn_cli *cli);
 int sn__cmd_version(struct sn_cli *cli);
 int sn__cmd_generate(struct sn_cli *cli);

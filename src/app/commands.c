@@ -8,7 +8,7 @@ const struct sn_opt sn__global_opts[] = {
 		{SN_OPT_AGENT, 0, "agent", "URL",
 				"the agent, ws://host:port/TASK (default: $BERLIOZ_AGENT_PATH)"},
 		{SN_OPT_ADMIN, 0, "admin", "ADDR",
-				"a running sinew's admin address (not available in this version)"},
+				"a running sinew's admin address (default: its Unix socket)"},
 		{SN_OPT_TIMEOUT, 0, "timeout", "DURATION",
 				"wait at most so long, e.g. 500ms, 10s (default: 10s)"},
 		{SN_OPT_VERBOSE, 'v', "verbose", NULL, "say more on stderr; twice: debug lines"},
@@ -67,6 +67,17 @@ static const struct sn_opt check_opts[] = {
 		{0, 0, NULL, NULL, NULL},
 };
 
+static const struct sn_opt breaker_opts[] = {
+		{SN_OPT_PEER, 0, "peer", "IDENTITY", "only this peer of the target"},
+		{0, 0, NULL, NULL, NULL},
+};
+
+static const struct sn_opt top_opts[] = {
+		{SN_OPT_SORT, 0, "sort", "COLUMN", "rate (default), p99, errors, inflight or name"},
+		{SN_OPT_ONCE, 0, "once", NULL, "one table over one second, then end"},
+		{0, 0, NULL, NULL, NULL},
+};
+
 #define KIND_TEXT \
 	"KIND is service, cluster, database or queue. NAME is a service of the own sector, or " \
 	"SECTOR.NAME."
@@ -78,6 +89,13 @@ static const struct sn_opt check_opts[] = {
 	"it exits 1 and names the agent's URL.\n"
 
 const struct sn_cmd sn__commands[] = {
+		{"run", "[FILE]", 0, 1, "run what the file's sections ask for, until SIGTERM",
+				"Connects to the agent and serves what `listen` names. The admin API is always "
+				"there: on the address of listen.admin, else on a Unix socket whose path is "
+				"printed. Tells a service manager when it is ready (Type=notify) and alive "
+				"(WatchdogSec). The first SIGTERM or SIGINT ends it in order, a second one at "
+				"once.\n",
+				"sinew run sinew.yaml", NULL, sn__cmd_run},
 		{"peers", "KIND NAME [ENDPOINT]", 2, 3, "print the peers of a target",
 				"Prints a JSON object, identity to peer, as the agent sent it; null when the "
 				"target is unknown. With --watch a line follows for each change, until SIGINT "
@@ -124,6 +142,17 @@ const struct sn_cmd sn__commands[] = {
 				"state directory. Without an id: the newest story. Every failed, "
 				"retried, refused or slow call is kept, of the others a sample.\n",
 				"sinew why 5f3a9c0011d2e4b7", why_opts, sn__cmd_why},
+		{"breaker", "[open|close|auto KIND NAME [ENDPOINT]]", 0, 4,
+				"show circuit breakers, or force them",
+				"Without arguments: a line for each peer that was ever called. `open` keeps "
+				"calls away from the target (or from one peer), `close` lets all through, "
+				"`auto` gives the decision back. Of a running sinew: --admin.\n",
+				"sinew breaker\nsinew breaker open service basket rest --peer blue",
+				breaker_opts, sn__cmd_breaker},
+		{"top", "", 0, 0, "a live table of a running sinew's targets",
+				"Every second: calls, latency, errors, retries, what is under way, breakers. "
+				"Numbers are of the second before. Of a running sinew: --admin.\n",
+				"sinew top --sort p99", top_opts, sn__cmd_top},
 		{"version", "", 0, 0, "print the version", "Prints sinew and its version.\n",
 				"sinew version", NULL, sn__cmd_version},
 		{"generate", "man|completion [COMMAND]", 1, 2,
@@ -136,7 +165,6 @@ const struct sn_cmd sn__commands[] = {
 };
 
 const char *const sn__commands_planned[] = {
-		"run",
 		"test",
 		"schema",
 		"drivers",
@@ -155,7 +183,5 @@ const char *const sn__commands_planned[] = {
 		"connector",
 		"new",
 		"platform",
-		"top",
-		"breaker",
 		NULL,
 };

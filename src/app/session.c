@@ -48,7 +48,7 @@ static void log_init(struct session_log *log, const struct sn_cli *cli)
 }
 
 /* --config, $SINEW_CONFIG, or sinew.yaml when there is one; NULL: none. */
-static const char *config_of(const struct sn_cli *cli)
+const char *sn__session_config(const struct sn_cli *cli)
 {
 	const char *path = cli->opt[SN_OPT_CONFIG];
 
@@ -129,35 +129,51 @@ static int open_failed(const struct sn_cli *cli, int code, struct sn_error *err)
 /* Outlives the runtime of the one session a process has. */
 static struct session_log session_log = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt)
+/* @agent: room for AGENT_MAX bytes, gets the agent's URL for messages. */
+static int open_runtime(struct sn_cli *cli, bool listen, char *agent, struct sn_runtime **ret_rt)
 {
 	struct sn_options opts = SN_OPTIONS_INIT;
 	const char *source = getenv("BERLIOZ_METADATA_SOURCE");
 	SN_AUTO_FREE char *record_dir = NULL;
 	struct sn_error *err = NULL;
-	char agent[AGENT_MAX];
-	struct sn_runtime *rt;
 	int r;
 
 	/* Without such a place there is no `sinew why`, and nothing else is missing. */
 	if (sn__session_record_dir(cli, &record_dir) == 0)
 		opts.record_dir = record_dir;
-	opts.config = config_of(cli);
+	opts.config = sn__session_config(cli);
 	opts.agent = cli->opt[SN_OPT_AGENT];
 	log_init(&session_log, cli);
 	opts.log = log_line;
 	opts.log_arg = &session_log;
 	opts.log_level = SN_MAX(session_log.shown, SN_LOG_WARNING);
-	agent_of(cli, opts.config, agent, sizeof agent);
+	opts.no_listen = !listen;
+	agent_of(cli, opts.config, agent, AGENT_MAX);
 	if (opts.config == NULL && agent[0] == '\0' && source == NULL) {
 		sn__cli_say(cli,
 				"no agent: give --agent URL, set BERLIOZ_AGENT_PATH, or write a "
 				"sinew.yaml (ws://HOST:PORT/TASK)");
 		return SN_EXIT_USAGE;
 	}
-	r = sn_open(&opts, &rt, &err);
+	r = sn_open(&opts, ret_rt, &err);
+	return r != 0 ? open_failed(cli, r, err) : 0;
+}
+
+int sn__session_start(struct sn_cli *cli, struct sn_runtime **ret_rt)
+{
+	char agent[AGENT_MAX];
+
+	return open_runtime(cli, true, agent, ret_rt);
+}
+
+int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt)
+{
+	char agent[AGENT_MAX];
+	struct sn_runtime *rt;
+	int r = open_runtime(cli, false, agent, &rt);
+
 	if (r != 0)
-		return open_failed(cli, r, err);
+		return r;
 	r = sn_wait_ready(rt, cli->timeout_ms);
 	if (r != 0) {
 		(void)sn_close(rt, NULL, NULL);

@@ -5,9 +5,11 @@
 #include "base/mem.h"
 #include "base/json.h"
 #include "dialect/berlioz/berlioz.h"
+#include "mesh/admin_api.h"
 #include "mesh/config.h"
 #include "mesh/policy.h"
 #include "mesh/runtime.h"
+#include "mesh/sidecar.h"
 
 static int options_copy(
 		const struct sn_options *opts, struct sn_options *ret_opts, struct sn_error *err)
@@ -148,6 +150,41 @@ static int berlioz_open(struct sn_runtime *rt, struct sn_berlioz *berlioz,
 	return r;
 }
 
+static int sidecar_open(struct sn_runtime *rt, const struct sn_config *config, struct sn_error *err)
+{
+	const struct sn_sidecar_options opts = {
+			.listen = config->sidecar.address,
+			.token = config->sidecar.token,
+			.max_connections = (unsigned)config->limits.connections,
+			.idle_ms = (uint32_t)config->limits.idle_ms,
+	};
+
+	return sn__sidecar_listen(rt, &opts, err);
+}
+
+static int admin_open(struct sn_runtime *rt, const struct sn_config *config, struct sn_error *err)
+{
+	const struct sn_admin_options opts = {
+			.listen = config->admin.address,
+			.token = config->admin.token,
+			.name = config->name,
+			.config = config->whole,
+	};
+
+	return sn__admin_listen(rt, &opts, err);
+}
+
+static int listen_all(struct sn_runtime *rt, const struct sn_config *config, struct sn_error *err)
+{
+	int r = 0;
+
+	if (config->admin.address != NULL)
+		r = admin_open(rt, config, err);
+	if (r == 0 && config->sidecar.address != NULL)
+		r = sidecar_open(rt, config, err);
+	return r;
+}
+
 static int parts_open(struct sn_runtime *rt, struct sn_berlioz *berlioz, const struct sn_options *o,
 		const struct sn_config *config, struct sn_error *err)
 {
@@ -161,6 +198,8 @@ static int parts_open(struct sn_runtime *rt, struct sn_berlioz *berlioz, const s
 		r = berlioz_open(rt, berlioz, o, config, err);
 	if (r < 0)
 		sn__berlioz_destroy(berlioz);
+	if (r == 0 && config != NULL && !o->no_listen)
+		r = listen_all(rt, config, err);
 	return r < 0 ? r : sn__runtime_start(rt, err);
 }
 

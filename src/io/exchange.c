@@ -33,6 +33,11 @@ const struct sn_http_head *sn__exchange_head(const struct sn_exchange *x)
 	return &x->parser.head;
 }
 
+bool sn__exchange_has_body(const struct sn_exchange *x)
+{
+	return !x->body_done;
+}
+
 struct sn_loop *sn__exchange_loop(const struct sn_exchange *x)
 {
 	return x->conn->server->loop;

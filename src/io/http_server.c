@@ -262,3 +262,10 @@ void sn__http_server_close(struct sn_http_server *server, uint32_t grace_ms,
 		sn__timer_start(server->loop, &server->grace, sn_ms_to_ns(grace_ms), on_grace);
 	maybe_done(server);
 }
+
+void sn__http_server_discard(struct sn_http_server *server)
+{
+	assert(server->n_conns == 0);
+	sn__listener_close(server->listener);
+	server_free(server);
+}

@@ -41,6 +41,8 @@ void **sn__http_server_slot(struct sn_http_server *server);
  * then the server is freed and @done (may be NULL) is called, in a later turn. */
 void sn__http_server_close(struct sn_http_server *server, uint32_t grace_ms,
 		void (*done)(void *arg), void *arg);
+/** At once; only when its loop has not turned since it was opened. */
+void sn__http_server_discard(struct sn_http_server *server);
 /** After sn_exchange_start() with 101 (which then sends nothing itself): the connection, what came
  * behind the head (appended to @rest) and what must be sent before anything else, the 101's head
  * (appended to @unsent). The caller owns the stream; the exchange is over (on_close with 0 follows).
@@ -48,6 +50,8 @@ void sn__http_server_close(struct sn_http_server *server, uint32_t grace_ms,
 SN_MUST_USE struct sn_stream *sn__exchange_take_stream(
 		struct sn_exchange *x, struct sn_buf *rest, struct sn_buf *unsent);
 const struct sn_http_head *sn__exchange_head(const struct sn_exchange *x);
+/** Whether a body is still to come; in the handler: whether the request has one. */
+bool sn__exchange_has_body(const struct sn_exchange *x);
 struct sn_loop *sn__exchange_loop(const struct sn_exchange *x);
 
 #endif

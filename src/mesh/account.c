@@ -155,8 +155,30 @@ static void count(struct sn_mesh_target *mt, const struct sn_call *call, uint64_
 		mt->attempts = sn__metrics_series(mm->attempts, labels);
 	sn_counter_add(mt->calls[outcome], 1);
 	sn_counter_add(mt->attempts, call->attempt);
-	if (!call->session) /* as long as its users like */
-		sn__histogram_observe(mt->seconds, duration_ns);
+	sn__histogram_observe(mt->seconds, duration_ns);
+}
+
+void sn__account_counts(const struct sn_mesh_target *mt, struct sn_target_counts *ret_counts)
+{
+	struct sn_target_counts c = {0};
+
+	for (unsigned i = 0; i < SN_CALL_LABELS; i++) {
+		uint64_t n = mt->calls[i] != NULL
+				? atomic_load_explicit(&mt->calls[i]->value, memory_order_relaxed)
+				: 0;
+
+		c.calls += n;
+		c.failed += i > 0 ? n : 0;
+	}
+	if (mt->attempts != NULL)
+		c.attempts = atomic_load_explicit(&mt->attempts->value, memory_order_relaxed);
+	if (mt->seconds != NULL) {
+		c.seconds = atomic_load_explicit(&mt->seconds->gauge, memory_order_relaxed);
+		for (unsigned i = 0; i < SN_METRICS_BUCKETS; i++)
+			c.buckets[i] = atomic_load_explicit(
+					&mt->seconds->buckets[i], memory_order_relaxed);
+	}
+	*ret_counts = c;
 }
 
 /* ---- the recorder ---- */

@@ -205,4 +205,11 @@ void sn__api_free(struct sn_runtime *rt)
 {
 	while (!sn_list_empty(&rt->monitors))
 		monitor_free(SN_CONTAINER_OF(rt->monitors.next, struct sn_monitor, link));
+	while (!sn_list_empty(&rt->servers)) { /* of a runtime that never started */
+		struct sn_hosted *h = SN_CONTAINER_OF(
+				sn_list_pop_front(&rt->servers), struct sn_hosted, link);
+
+		sn__http_server_discard(h->server);
+		h->free(h);
+	}
 }

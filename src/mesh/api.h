@@ -68,6 +68,8 @@ struct sn_hosting {
 /** As sn_http_server_open(), between enter and leave. */
 SN_MUST_USE int sn__hosted_open(struct sn_runtime *rt, struct sn_hosting *how,
 		struct sn_hosted **ret_hosted, struct sn_error *err);
+/** Whether the request has "Authorization: Bearer @token"; in constant time. */
+bool sn__bearer_fits(const struct sn_exchange *x, const char *token);
 /** As sn_http_server_close(). */
 void sn__hosted_close(struct sn_hosted *h, uint32_t grace_ms);
 

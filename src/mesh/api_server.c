@@ -231,3 +231,21 @@ void sn__api_servers_close(struct sn_runtime *rt)
 			close_now(h, 0);
 	}
 }
+
+/* The same work whatever is given. */
+bool sn__bearer_fits(const struct sn_exchange *x, const char *token)
+{
+	const char *given = sn_exchange_header(x, "authorization");
+	size_t n = strlen(token), m;
+	unsigned char differs = 0;
+
+	if (given == NULL ||
+			!sn__str_ieq((struct sn_str){given, SN_MIN(strlen(given), (size_t)7)},
+					SN_STR("Bearer ")))
+		return false;
+	given += 7;
+	m = strlen(given);
+	for (size_t i = 0; i < n; i++)
+		differs |= (unsigned char)(token[i] ^ (m > 0 ? given[i % m] : 0));
+	return differs == 0 && n == m;
+}

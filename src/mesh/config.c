@@ -3,6 +3,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "io/addr.h"
 #include "proto/url.h"
 
 /* ---- the tables ---- */
@@ -11,6 +12,9 @@
 struct raw {
 	const char *name, *state;
 	const struct sn_yaml_node *agent, *peers, *endpoints, *consumes, *policies;
+	struct raw_listen {
+		const struct sn_yaml_node *admin, *sidecar;
+	} listen;
 	struct sn_config_trace trace;
 	struct sn_config_log log;
 	struct sn_config_limits limits;
@@ -151,6 +155,30 @@ static const struct sn_option limits_options[] = {
 				.help = "Allow core dumps, which may hold secrets."},
 		{0}};
 
+static const struct sn_option listener_options[] = {
+		{.name = "address",
+				.kind = SN_OPTION_STRING,
+				.offset = offsetof(struct sn_config_listener, address),
+				.flags = SN_OPTION_REQUIRED,
+				.help = "HOST:PORT, :PORT (loopback) or unix:PATH."},
+		{.name = "token",
+				.kind = SN_OPTION_STRING,
+				.offset = offsetof(struct sn_config_listener, token),
+				.flags = SN_OPTION_SECRET,
+				.help = "Asked for as `Authorization: Bearer TOKEN`: by the sidecar, by what changes something, by all off loopback."},
+		{0}};
+
+static const struct sn_option listen_options[] = {
+		{.name = "admin",
+				.kind = SN_OPTION_ANY,
+				.offset = offsetof(struct raw_listen, admin),
+				.help = "The admin API: an address, or a map with address and token."},
+		{.name = "sidecar",
+				.kind = SN_OPTION_ANY,
+				.offset = offsetof(struct raw_listen, sidecar),
+				.help = "The sidecar, for programs in any language: the same."},
+		{0}};
+
 #define RAW(field) offsetof(struct raw, field)
 const struct sn_option sn__config_options[] = {{.name = "name",
 							       .kind = SN_OPTION_STRING,
@@ -177,6 +205,11 @@ const struct sn_option sn__config_options[] = {{.name = "name",
 				.kind = SN_OPTION_ANY,
 				.offset = RAW(policies),
 				.help = "Policies of the root, of kinds, of targets."},
+		{.name = "listen",
+				.kind = SN_OPTION_SECTION,
+				.offset = RAW(listen),
+				.options = listen_options,
+				.help = "Where we listen."},
 		{.name = "trace",
 				.kind = SN_OPTION_SECTION,
 				.offset = RAW(trace),
@@ -204,8 +237,8 @@ const struct sn_option sn__config_options[] = {{.name = "name",
 		{0}};
 
 /* Names that the file's description reserves, and the first keys of a sqAPI file. */
-static const char *const later[] = {"listen", "connectors", "streams", "hub", "node", "registry",
-		"bridge", "control", "metrics", "memory", "msg_broker", "data_store", "meta_store",
+static const char *const later[] = {"connectors", "streams", "hub", "node", "registry", "bridge",
+		"control", "metrics", "memory", "msg_broker", "data_store", "meta_store",
 		"database", "active_plugins", NULL};
 
 int sn__config_doc(struct sn_buf *out)
@@ -224,6 +257,10 @@ int sn__config_doc(struct sn_buf *out)
 			"**`agent`** is a URL, `agent: ws://127.0.0.1:55555/TASK`, or a map:\n\n"
 			"| key | kind | default | meaning |\n| --- | --- | --- | --- |\n";
 	static const char tail[] =
+			"\n**`listen.admin`** (docs/admin.md) and **`listen.sidecar`** (docs/sidecar.md) are each an address, or a\n"
+			"map:\n\n"
+			"| key | kind | default | meaning |\n| --- | --- | --- | --- |\n";
+	static const char peers[] =
 			"\n**`peers`** takes what an agent would send, in any of its three forms (docs/berlioz.md), or a\n"
 			"whole message with `peers`, `policies`, `endpoints`, `consumes` inside. So the JSON of the connector\n"
 			"guidelines, saved to a file, is such a file. A peer of a service or cluster needs `address` and `port`.\n\n"
@@ -241,6 +278,10 @@ int sn__config_doc(struct sn_buf *out)
 		r = sn__options_doc(agent_options, "agent.", out);
 	if (r == 0)
 		r = sn__buf_puts(out, tail);
+	if (r == 0)
+		r = sn__options_doc(listener_options, "listen.X.", out);
+	if (r == 0)
+		r = sn__buf_puts(out, peers);
 	for (size_t i = 0; r == 0 && later[i] != NULL; i++)
 		r = sn__buf_printf(out, "%s`%s`", i > 0 ? ", " : "", later[i]);
 	return r < 0 ? r : sn__buf_puts(out, ".\n");
@@ -304,6 +345,34 @@ static int read_agent(struct reader *rd, const struct sn_yaml_node *node)
 	if (url != NULL)
 		r = worse(r, check_url(rd, url));
 	inherit_tls(&c->agent.tls, &c->tls);
+	return r;
+}
+
+static int read_listener(struct reader *rd, const char *name, const struct sn_yaml_node *node,
+		struct sn_config_listener *ret_listener)
+{
+	const struct sn_yaml_node *at = node;
+	struct sn_error err;
+	struct sn_addr addr;
+	int r = 0;
+
+	if (node == NULL || sn__yaml_is_null(node))
+		return 0;
+	if (node->kind == SN_YAML_LIST)
+		return sn__problem(rd->problems, node->place,
+				"%s must be an address or a map, not a list", name);
+	if (node->kind == SN_YAML_MAP) {
+		r = sn__options_read(listener_options, node, ret_listener, &rd->config->arena,
+				rd->problems);
+		at = sn__yaml_get(node, "address");
+	} else {
+		ret_listener->address = node->text.ptr;
+	}
+	if (r == 0 && at != NULL && sn__addr_parse_listen(at->text, &addr, &err) < 0)
+		return sn__problem(rd->problems, at->place, "%s: %s", name, err.text);
+	if (r == 0 && at != NULL && !sn__addr_is_loopback(&addr) && ret_listener->token == NULL)
+		return sn__problem(rd->problems, at->place,
+				"%s: an address that is not loopback needs a token", name);
 	return r;
 }
 
@@ -419,7 +488,9 @@ static int read_sections(struct reader *rd, const struct raw *raw)
 	c->log = raw->log;
 	c->limits = raw->limits;
 	c->tls = raw->tls;
-	r = read_agent(rd, raw->agent);
+	r = worse(read_agent(rd, raw->agent),
+			read_listener(rd, "listen.admin", raw->listen.admin, &c->admin));
+	r = worse(r, read_listener(rd, "listen.sidecar", raw->listen.sidecar, &c->sidecar));
 	if (raw->policies != NULL)
 		r = worse(r, read_policies(rd, raw->policies));
 	if (raw->peers != NULL)
@@ -455,7 +526,8 @@ static int read_all(struct reader *rd, sn_env_fn *env, void *arg)
 		return r;
 	c->file = c->yaml.file;
 	raw.log.level_given = log_level_given(c->yaml.root);
-	return read_sections(rd, &raw);
+	r = worse(r, read_sections(rd, &raw));
+	return r < 0 ? r : sn__yaml_to_json(c->yaml.root, &c->whole, rd->problems);
 }
 
 /* ---- in and out ---- */
@@ -539,6 +611,7 @@ void sn__config_destroy(struct sn_config *config)
 		return;
 	json_decref(config->message);
 	json_decref(config->policies);
+	json_decref(config->whole);
 	sn__arena_finish(&config->arena);
 	sn__yaml_finish(&config->yaml);
 	sn__free(config);

@@ -48,6 +48,11 @@ struct sn_config_limits {
 	bool core; /* allow core dumps */
 };
 
+struct sn_config_listener {
+	const char *address; /* as sn__addr_parse_listen() reads it; NULL: not in the file */
+	const char *token;   /* NULL: none */
+};
+
 struct sn_config {
 	const char *file; /* as in messages */
 	const char *name;
@@ -55,11 +60,13 @@ struct sn_config {
 	struct sn_config_trace trace;
 	struct sn_config_log log;
 	struct sn_config_limits limits;
+	struct sn_config_listener admin, sidecar;
 	struct sn_config_tls tls; /* of connections to peers */
 	const char *state;        /* directory; NULL: none */
 	json_t *message;  /* static metadata as one message of an agent: peers, and what stands
 	                          * beside it (endpoints, consumes, policies); NULL: none */
 	json_t *policies; /* tree {"values", "children"}, values in their plain form; NULL: none */
+	json_t *whole;    /* the file after substitution, secrets still in; never NULL */
 
 	struct sn_yaml yaml;
 	struct sn_arena arena;

@@ -10,6 +10,11 @@
 static const double bounds[SN_METRICS_BUCKETS] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005,
 		0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10};
 
+double sn__metrics_bound(unsigned index)
+{
+	return bounds[SN_MIN(index, SN_METRICS_BUCKETS - 1u)];
+}
+
 struct entry {
 	struct sn_series series;
 	char *labels; /* target="x",outcome="ok" */

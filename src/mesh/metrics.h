@@ -50,6 +50,8 @@ static inline void sn_gauge_set(struct sn_series *s, double v)
 {
 	atomic_store_explicit(&s->gauge, v, memory_order_relaxed);
 }
+/** Upper bound of bucket @index, in seconds. */
+double sn__metrics_bound(unsigned index);
 /** Histogram of seconds. Loop thread. */
 void sn__histogram_observe(struct sn_series *s, uint64_t ns);
 

@@ -31,6 +31,8 @@ struct sn_policies;
 struct sn_recorder;
 struct sn_tls_cache;
 
+#define SN_PART_MISSING_MAX 256
+
 /* A dialect's hold on the runtime: embedded in the dialect's own object. */
 struct sn_dialect_part;
 struct sn_part_ops {
@@ -38,6 +40,9 @@ struct sn_part_ops {
 	/** Stop talking: no new work, and no callback of the user afterwards. Call
 	 * sn__runtime_part_closed() once, in a later turn, when nothing is in flight any more. */
 	void (*close)(struct sn_dialect_part *dialect);
+	/** Whether it still waits for something that readiness needs, and one sentence for what. NULL:
+	 * never. */
+	bool (*missing)(struct sn_dialect_part *dialect, char out[SN_PART_MISSING_MAX]);
 	/** Free everything; also for one that was never started. */
 	void (*destroy)(struct sn_dialect_part *dialect);
 };
@@ -62,9 +67,8 @@ struct sn_runtime {
 	struct sn_metrics *metrics;
 	struct sn_mesh *mesh;
 	struct sn_http_pool *pool;
-	struct sn_operations *requests;   /* of sn_request() */
-	struct sn_operations *grpc_calls; /* of sn_grpc_call() */
-	struct sn_tls_cache *tls_cache;   /* mesh/dest.c; loop thread; NULL at first */
+	struct sn_operations *requests; /* of sn_request() */
+	struct sn_tls_cache *tls_cache; /* mesh/dest.c; loop thread; NULL at first */
 	uint64_t seed;
 	pthread_t thread;
 	pthread_mutex_t lock;   /* ready, adopted */

@@ -152,6 +152,13 @@ struct sn_call;
 /** SN_E_NOMEM. */
 SN_MUST_USE int sn__account_open(struct sn_mesh *mesh);
 void sn__account_close(struct sn_mesh *mesh);
+/* What is counted of a target's calls. */
+struct sn_target_counts {
+	uint64_t calls, failed, attempts;
+	double seconds; /* of all calls together */
+	uint64_t buckets[SN_METRICS_BUCKETS];
+};
+void sn__account_counts(const struct sn_mesh_target *mt, struct sn_target_counts *ret_counts);
 void sn__account_retry(struct sn_mesh_target *mt, const struct sn_outcome *outcome);
 /** The call has ended: metrics and recorder. */
 void sn__account_call(struct sn_mesh_target *mt, const struct sn_call *call,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dialect/berlioz/berlioz.h"
 
+#include <stdio.h>
+
 #include "base/json.h"
 #include "base/mem.h"
 #include "mesh/policy.h"
@@ -101,9 +103,22 @@ static void berlioz_destroy(struct sn_dialect_part *dialect)
 	sn__berlioz_destroy(SN_CONTAINER_OF(dialect, struct sn_berlioz, head));
 }
 
+static bool berlioz_missing(struct sn_dialect_part *dialect, char out[SN_PART_MISSING_MAX])
+{
+	const struct sn_berlioz *b = SN_CONTAINER_OF(dialect, struct sn_berlioz, head);
+
+	if (b->heard || b->link == NULL)
+		return false;
+	(void)snprintf(out, SN_PART_MISSING_MAX, "agent: %s",
+			sn__link_is_up(b->link) ? "connected, but it has sent nothing yet"
+						: "not connected yet");
+	return true;
+}
+
 static const struct sn_part_ops berlioz_ops = {
 		.name = "berlioz",
 		.close = berlioz_close,
+		.missing = berlioz_missing,
 		.destroy = berlioz_destroy,
 };
 

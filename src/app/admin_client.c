@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "app/admin_client.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "app/session.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "io/http.h"
+#include "mesh/config.h"
+
+#define ANSWER_MAX (64u << 20)
+
+struct sn_admin_client {
+	const struct sn_cli *cli;
+	struct sn_loop *loop;
+	struct sn_http_pool *pool;
+	struct sn_http_dest *dest;
+	struct sn_http_req req;
+	struct sn_timer timer;
+	struct sn_buf body;
+	char *authorization; /* NULL: no token */
+	char address[SN_ADDR_TEXT_MAX];
+	int failed; /* while reading the body */
+	bool over, pool_gone;
+};
+
+/* ---- where it is ---- */
+
+/* @dir/sinew, private, when @dir is a folder we may write to. */
+static char *folder_in(const char *dir)
+{
+	char *path;
+
+	if (dir == NULL || dir[0] != '/' || access(dir, W_OK) != 0)
+		return NULL;
+	path = sn__asprintf("%s/sinew", dir);
+	if (path != NULL && mkdir(path, 0700) != 0 && access(path, W_OK) != 0) {
+		sn__free(path);
+		return NULL;
+	}
+	return path;
+}
+
+int sn__admin_default(const struct sn_cli *cli, const char *name, char **ret_listen)
+{
+	SN_AUTO_FREE char *dir = folder_in(getenv("XDG_RUNTIME_DIR"));
+	int r = 0;
+
+	if (dir == NULL)
+		dir = folder_in("/run");
+	if (dir == NULL)
+		r = sn__session_record_dir(cli, &dir);
+	if (r < 0)
+		return r;
+	*ret_listen = sn__asprintf("unix:%s/%s.sock", dir, name);
+	return *ret_listen != NULL ? 0 : SN_E_NOMEM;
+}
+
+/* The address as text, and the token that the file gives. The caller frees both. */
+static int find(const struct sn_cli *cli, char **ret_listen, char **ret_token)
+{
+	const char *path = sn__session_config(cli);
+	struct sn_config *config = NULL;
+	int r = 0;
+
+	*ret_listen = *ret_token = NULL;
+	if (path != NULL && sn__config_load(path, &config, NULL, NULL) < 0)
+		config = NULL; /* the address may be given all the same */
+	if (config != NULL && config->admin.token != NULL)
+		*ret_token = sn__strdup(config->admin.token);
+	if (cli->opt[SN_OPT_ADMIN] != NULL)
+		*ret_listen = sn__strdup(cli->opt[SN_OPT_ADMIN]);
+	else if (config != NULL && config->admin.address != NULL)
+		*ret_listen = sn__strdup(config->admin.address);
+	else
+		r = sn__admin_default(cli, config != NULL ? config->name : "sinew", ret_listen);
+	sn__config_destroy(config);
+	return r == 0 && *ret_listen == NULL ? SN_E_NOMEM : r;
+}
+
+static int dial(struct sn_admin_client *c, const char *listen, struct sn_error *err)
+{
+	struct sn_http_dest_options opts = {.idle_ms = 60000};
+	struct sn_addr addr;
+	int r = sn__addr_parse_listen(sn_str_from(listen), &addr, err);
+
+	if (r == 0)
+		r = sn__loop_uv_open(NULL, &c->loop, err);
+	if (r < 0)
+		return r;
+	(void)sn__addr_text(&addr, c->address);
+	r = sn__http_pool_create(c->loop, NULL, &c->pool);
+	opts.addr = &addr;
+	if (r == 0)
+		r = sn__http_dest_create(c->pool, &opts, &c->dest);
+	return r < 0 ? sn__error_set(err, r, "%s", sn_strerror(r)) : 0;
+}
+
+int sn__admin_client_open(const struct sn_cli *cli, struct sn_admin_client **ret_client)
+{
+	struct sn_admin_client *c = sn__calloc(1, sizeof(*c));
+	SN_AUTO_FREE char *listen = NULL, *token = NULL;
+	struct sn_error err;
+	int r = c != NULL ? find(cli, &listen, &token) : SN_E_NOMEM;
+
+	if (r < 0) {
+		sn__cli_say(cli, "no admin address: %s", sn_strerror(r));
+		sn__free(c);
+		return SN_EXIT_FAILED;
+	}
+	c->cli = cli;
+	sn__buf_init(&c->body, ANSWER_MAX);
+	r = dial(c, listen, &err);
+	if (r == 0 && token != NULL) {
+		c->authorization = sn__asprintf("Bearer %s", token);
+		r = c->authorization != NULL ? 0 : sn__error_set(&err, SN_E_NOMEM, "out of memory");
+	}
+	if (r < 0) {
+		sn__cli_say(cli, "--admin: %s", sn_error_text(&err));
+		sn__admin_client_close(c);
+		return r == SN_E_INVALID || r == SN_E_PARSE ? SN_EXIT_USAGE : SN_EXIT_FAILED;
+	}
+	*ret_client = c;
+	return 0;
+}
+
+static void on_pool_gone(void *arg)
+{
+	((struct sn_admin_client *)arg)->pool_gone = true;
+}
+
+void sn__admin_client_close(struct sn_admin_client *c)
+{
+	if (c == NULL)
+		return;
+	sn__http_dest_unref(c->dest);
+	if (c->pool != NULL)
+		sn__http_pool_close(c->pool, on_pool_gone, c);
+	while (c->pool != NULL && !c->pool_gone)
+		(void)sn__loop_run(c->loop, SN_RUN_ONCE);
+	if (c->loop != NULL)
+		sn__loop_close(c->loop, NULL, NULL);
+	sn__buf_finish(&c->body);
+	sn__free(c->authorization);
+	sn__free(c);
+}
+
+/* ---- requests ---- */
+
+static void on_data(struct sn_http_req *req, struct sn_str data)
+{
+	struct sn_admin_client *c = SN_CONTAINER_OF(req, struct sn_admin_client, req);
+
+	if (c->failed == 0)
+		c->failed = sn__buf_append_str(&c->body, data);
+}
+
+static void on_done(struct sn_http_req *req)
+{
+	SN_CONTAINER_OF(req, struct sn_admin_client, req)->over = true;
+}
+
+static void on_timeout(struct sn_timer *t)
+{
+	struct sn_admin_client *c = SN_CONTAINER_OF(t, struct sn_admin_client, timer);
+
+	sn__http_cancel(&c->req, SN_E_TIMEOUT);
+}
+
+static const struct sn_http_req_ops req_ops = {.on_data = on_data, .on_done = on_done};
+
+static int exchange(struct sn_admin_client *c, const char *method, const char *target,
+		const char *body, struct sn_error *err)
+{
+	const struct sn_http_header header = {
+			SN_STR("Authorization"), sn_str_from(c->authorization)};
+	int r;
+
+	sn__buf_clear(&c->body);
+	c->over = false;
+	c->failed = 0;
+	c->req = (struct sn_http_req){
+			.ops = &req_ops,
+			.method = sn_str_from(method),
+			.target = sn_str_from(target),
+			.headers = &header,
+			.n_headers = c->authorization != NULL,
+			.body = sn_str_from(body),
+	};
+	r = sn__http_start(c->dest, &c->req, err);
+	if (r < 0)
+		return r;
+	sn__timer_start(c->loop, &c->timer, sn_ms_to_ns(c->cli->timeout_ms), on_timeout);
+	while (!c->over)
+		(void)sn__loop_run(c->loop, SN_RUN_ONCE);
+	sn__timer_stop(c->loop, &c->timer);
+	if (c->req.result.code == 0 && c->failed == 0)
+		return 0;
+	return sn__error_set(err, c->failed != 0 ? c->failed : c->req.result.code,
+			"no sinew answers on %s: %s", c->address, c->req.result.detail);
+}
+
+int sn__admin_client_call(struct sn_admin_client *c, const char *method, const char *target,
+		const char *body, json_t **ret_doc, struct sn_buf *text)
+{
+	json_t *doc = NULL;
+	struct sn_error err;
+	const char *detail;
+	int r = exchange(c, method, target, body, &err);
+
+	if (r < 0) {
+		sn__cli_say(c->cli, "%s", sn_error_text(&err));
+		return sn__cli_exit_of(r);
+	}
+	if (sn__json_parse(sn__buf_str(&c->body), ANSWER_MAX, &doc, NULL) < 0)
+		doc = NULL; /* text */
+	if (c->req.result.status >= 400) {
+		detail = sn__json_str(sn__json_get(doc, "detail"));
+		sn__cli_say(c->cli, "%s",
+				detail != NULL ? detail : sn__http_reason(c->req.result.status));
+		r = c->req.result.status == 401 ? SN_EXIT_REJECTED : SN_EXIT_FAILED;
+	} else if (text != NULL && sn__buf_append_str(text, sn__buf_str(&c->body)) < 0) {
+		sn__cli_say(c->cli, "%s", sn_strerror(SN_E_NOMEM));
+		r = SN_EXIT_FAILED;
+	}
+	if (r == 0 && ret_doc != NULL)
+		*ret_doc = json_incref(doc);
+	json_decref(doc);
+	return r;
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sinew run */
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "app/admin_client.h"
+#include "app/session.h"
+#include "base/mem.h"
+#include "mesh/admin_api.h"
+#include "mesh/config.h"
+
+/* ---- what the service manager wants to know (sd_notify(3)) ---- */
+
+static void notify(const char *state)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	size_t n = path != NULL ? strlen(path) : 0;
+	int fd;
+
+	if (n == 0 || n >= sizeof(un.sun_path) || (path[0] != '/' && path[0] != '@'))
+		return;
+	memcpy(un.sun_path, path, n);
+	if (path[0] == '@') /* an abstract address */
+		un.sun_path[0] = '\0';
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	(void)sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&un,
+			(socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
+	(void)close(fd);
+}
+
+/* Half of the watchdog's time in milliseconds; -1: there is none for us. */
+static int watchdog_ms(void)
+{
+	const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+	uint64_t us, n;
+
+	if (usec == NULL || sn__parse_u64(sn_str_from(usec), UINT64_MAX, &us) < 0 || us == 0)
+		return -1;
+	if (pid != NULL &&
+			(sn__parse_u64(sn_str_from(pid), UINT64_MAX, &n) < 0 ||
+					n != (uint64_t)getpid()))
+		return -1;
+	return (int)SN_MAX(SN_MIN(us / 2000, (uint64_t)3600000), (uint64_t)1);
+}
+
+/* The loop's thread says that it lives; the main thread passes that on when it was said. */
+static atomic_bool loop_alive = true;
+
+static void say_alive(struct sn_runtime *rt, void *arg)
+{
+	atomic_store(&loop_alive, true);
+}
+
+static void feed_watchdog(struct sn_runtime *rt)
+{
+	if (!atomic_exchange(&loop_alive, false))
+		return; /* it has not turned since we asked */
+	notify("WATCHDOG=1");
+	if (sn_post(rt, say_alive, NULL) < 0)
+		atomic_store(&loop_alive, true); /* it is closing */
+}
+
+/* ---- running ---- */
+
+static void harden(const struct sn_config *config)
+{
+	static const struct rlimit none;
+
+	if (config->limits.core)
+		return;
+	(void)setrlimit(RLIMIT_CORE, &none);
+	(void)prctl(PR_SET_DUMPABLE, 0);
+}
+
+static int admin_listen(struct sn_cli *cli, const struct sn_config *config, struct sn_runtime *rt)
+{
+	struct sn_admin_options opts = {.name = config->name, .config = config->whole};
+	SN_AUTO_FREE char *listen = NULL;
+	struct sn_error err;
+	int r;
+
+	if (config->admin.address != NULL) { /* sn_open() did it */
+		sn__cli_say(cli, "admin API on %s", config->admin.address);
+		return 0;
+	}
+	r = sn__admin_default(cli, config->name, &listen);
+	if (r == 0) {
+		opts.listen = listen;
+		r = sn__enter(rt);
+	}
+	if (r < 0) {
+		sn__cli_say(cli, "no place for the admin API: set listen.admin (%s)",
+				sn_strerror(r));
+		return SN_EXIT_FAILED;
+	}
+	r = sn__admin_listen(rt, &opts, &err);
+	sn__leave(rt);
+	if (r < 0)
+		sn__cli_say(cli, "admin API: %s", sn_error_text(&err));
+	else
+		sn__cli_say(cli, "admin API on %s", listen);
+	return r < 0 ? SN_EXIT_FAILED : 0;
+}
+
+/* Until the first SIGTERM or SIGINT. */
+static void wait_for_signal(struct sn_runtime *rt, int signals)
+{
+	int ms = watchdog_ms();
+	struct pollfd fd = {.fd = signals, .events = POLLIN};
+	struct signalfd_siginfo info;
+
+	for (;;) {
+		int n = poll(&fd, 1, ms);
+
+		if (n > 0 && read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
+			return;
+		if (n == 0)
+			feed_watchdog(rt);
+	}
+}
+
+static int serve(struct sn_cli *cli, const struct sn_config *config, int signals)
+{
+	struct sn_runtime *rt;
+	sigset_t set;
+	int r = sn__session_start(cli, &rt);
+
+	if (r != 0)
+		return r;
+	r = admin_listen(cli, config, rt);
+	if (r == 0 && config->sidecar.address != NULL)
+		sn__cli_say(cli, "sidecar on %s", config->sidecar.address);
+	if (r == 0) {
+		notify("READY=1");
+		wait_for_signal(rt, signals);
+		notify("STOPPING=1");
+		/* A second one does not wait. */
+		(void)sigemptyset(&set);
+		(void)sigaddset(&set, SIGINT);
+		(void)sigaddset(&set, SIGTERM);
+		(void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+	}
+	sn__session_close(rt);
+	return r;
+}
+
+int sn__cmd_run(struct sn_cli *cli)
+{
+	struct sn_config *config;
+	struct sn_error err;
+	const char *path;
+	sigset_t set;
+	int signals, r;
+
+	if (cli->n_args > 0)
+		cli->opt[SN_OPT_CONFIG] = cli->args[0];
+	path = sn__session_config(cli);
+	if (path == NULL) {
+		sn__cli_say(cli, "no file: give FILE, set SINEW_CONFIG, or write a sinew.yaml");
+		return SN_EXIT_USAGE;
+	}
+	r = sn__config_load(path, &config, NULL, &err);
+	if (r < 0) {
+		sn__cli_say(cli, "%s", sn_error_text(&err));
+		return SN_EXIT_USAGE;
+	}
+	harden(config);
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+	signals = signalfd(-1, &set, SFD_CLOEXEC);
+	r = signals >= 0 ? serve(cli, config, signals) : SN_EXIT_FAILED;
+	if (signals >= 0)
+		(void)close(signals);
+	sn__config_destroy(config);
+	return r;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SN_SRC_MESH_ADMIN_API_H
+#define SN_SRC_MESH_ADMIN_API_H
+
+/*
+ * Internal. What a runtime tells and lets be changed over HTTP: health, metrics, peers, policies,
+ * breakers, the stories of calls. docs/admin.md has the routes. Loop thread.
+ *
+ * GET is open to whoever can connect (the Unix socket has mode 0600; TCP is loopback); everything
+ * that changes something needs the token, where one is set, as "Authorization: Bearer TOKEN".
+ */
+
+#include <jansson.h>
+
+#include "io/http_server.h"
+#include "mesh/runtime.h"
+
+struct sn_admin_options {
+	const char *listen; /* as sn__addr_parse_listen() reads it */
+	const char *token;  /* NULL: none is asked for */
+	const char *name;   /* of the instance */
+	json_t *config;     /* the file, secrets still in; NULL: none */
+};
+/** Listen on @rt until it closes. @opts is copied. On the loop thread, while the runtime is set up, or
+ * from another thread in own-thread mode, between enter and leave. SN_E_INVALID, SN_E_EXISTS (address
+ * in use), SN_E_IO, SN_E_NOMEM. */
+SN_MUST_USE int sn__admin_listen(
+		struct sn_runtime *rt, const struct sn_admin_options *opts, struct sn_error *err);
+
+#endif

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The exporter against our own HTTP server as the collector. */
+#include <stdio.h>
+
+#include "base/json.h"
+#include "base/mem.h"
+#include "io/http_server.h"
+#include "io/world_test.h"
+#include "mesh/exporter.h"
+
+struct fixture {
+	struct world *w;
+	struct sn_http_server *server;
+	struct sn_http_pool *pool;
+	struct sn_http_dest *dest;
+	struct sn_exporter *exporter;
+	unsigned status;  /* what the collector answers; 0: nothing */
+	unsigned batches; /* it has taken */
+	size_t spans;     /* in them */
+	size_t last_batch;
+	char first_name[32]; /* of the last batch's first span */
+	char path[64];
+	bool closed, server_closed, pool_closed, got;
+};
+
+static void on_body(struct sn_exchange *x, int status, const void *body, size_t size, void *arg)
+{
+	struct fixture *f = arg;
+	json_t *batch = NULL;
+
+	assert_int_equal(status, 0);
+	assert_int_equal(sn__json_parse((struct sn_str){body, size}, SIZE_MAX, &batch, NULL), 0);
+	assert_true(json_is_array(batch));
+	f->batches++;
+	f->last_batch = json_array_size(batch);
+	f->spans += f->last_batch;
+	(void)snprintf(f->first_name, sizeof(f->first_name), "%s",
+			json_string_value(json_object_get(json_array_get(batch, 0), "name")));
+	json_decref(batch);
+	f->got = true;
+	if (f->status != 0)
+		assert_int_equal(sn_exchange_respond(x, f->status, NULL, 0, NULL, 0), 0);
+}
+
+static void collector(struct sn_exchange *x, void *arg)
+{
+	struct fixture *f = arg;
+
+	(void)snprintf(f->path, sizeof(f->path), "%s", sn_exchange_path(x));
+	assert_string_equal(sn_exchange_header(x, "content-type"), "application/json");
+	assert_int_equal(sn_exchange_read_all(x, 0, on_body, f), 0);
+}
+
+static struct fixture *setup(struct world *w)
+{
+	struct fixture *f = test_malloc(sizeof(*f));
+	struct sn_http_server_config config = {.addr = world_addr("127.0.0.1:0")};
+	struct sn_exporter_options opts = {
+			.loop = w->a, .form = SN_EXPORT_ZIPKIN, .service = SN_STR("front")};
+	struct sn_http_dest_options dest = {0};
+
+	*f = (struct fixture){.w = w, .status = 202};
+	assert_int_equal(sn__http_server_open(w->b, &config, collector, f, &f->server, NULL), 0);
+	assert_int_equal(sn__http_pool_create(w->a, NULL, &f->pool), 0);
+	dest.addr = sn__http_server_addr(f->server);
+	assert_int_equal(sn__http_dest_create(f->pool, &dest, &f->dest), 0);
+	assert_int_equal(sn__exporter_create(&opts, &f->exporter), 0);
+	return f;
+}
+
+static void set_true(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+static void teardown(struct fixture *f)
+{
+	if (!f->closed) {
+		sn__exporter_close(f->exporter, set_true, &f->closed);
+		world_run(f->w, &f->closed);
+	}
+	sn__http_dest_unref(f->dest);
+	sn__http_pool_close(f->pool, set_true, &f->pool_closed);
+	world_run(f->w, &f->pool_closed);
+	sn__http_server_close(f->server, 0, set_true, &f->server_closed);
+	world_run(f->w, &f->server_closed);
+	test_free(f);
+}
+
+static void add(struct fixture *f, unsigned n)
+{
+	char name[16];
+
+	(void)snprintf(name, sizeof(name), "s%u", n);
+	sn__exporter_add(f->exporter,
+			&(struct sn_span){.trace_id = {0, 1},
+					.id = n + 1,
+					.name = sn_str_from(name),
+					.local = SN_STR("front"),
+					.wall_ns = 1931000000123000000,
+					.duration_ns = 5000});
+}
+
+static struct sn_exporter_counts counts(const struct fixture *f)
+{
+	struct sn_exporter_counts c;
+
+	sn__exporter_counts(f->exporter, &c);
+	return c;
+}
+
+static void until_sent_or_failed(struct fixture *f, uint64_t n)
+{
+	while (counts(f).sent + counts(f).failed < n && world_once(f->w))
+		;
+	assert_int_equal(counts(f).sent + counts(f).failed, n);
+}
+
+static void one_batch(void **state)
+{
+	struct fixture *f = setup(*state);
+
+	assert_int_equal(sn__exporter_set_dest(f->exporter, f->dest, "/api/v2/spans"), 0);
+	for (unsigned i = 0; i < 3; i++)
+		add(f, i);
+	until_sent_or_failed(f, 3);
+	assert_int_equal(counts(f).sent, 3);
+	assert_int_equal(f->batches, 1);
+	assert_int_equal(f->spans, 3);
+	assert_string_equal(f->path, "/api/v2/spans");
+	teardown(f);
+}
+
+/* More than waits at most: the oldest go, and all are counted. */
+static void overflow(void **state)
+{
+	struct fixture *f = setup(*state);
+
+	assert_int_equal(sn__exporter_set_dest(f->exporter, f->dest, "/"), 0);
+	for (unsigned i = 0; i < 2000; i++)
+		add(f, i); /* the first batch leaves when it is full */
+	assert_int_equal(counts(f).dropped, 2000 - SN_EXPORTER_BATCH_MAX - SN_EXPORTER_QUEUE_MAX);
+	until_sent_or_failed(f, SN_EXPORTER_BATCH_MAX + SN_EXPORTER_QUEUE_MAX);
+	assert_int_equal(counts(f).sent, f->spans);
+	assert_int_equal(f->batches, 3);
+	assert_int_equal(f->last_batch, SN_EXPORTER_QUEUE_MAX - SN_EXPORTER_BATCH_MAX);
+	teardown(f);
+}
+
+/* Refused batches are not sent again. */
+static void refused(void **state)
+{
+	struct fixture *f = setup(*state);
+
+	f->status = 503;
+	assert_int_equal(sn__exporter_set_dest(f->exporter, f->dest, "/"), 0);
+	add(f, 1);
+	until_sent_or_failed(f, 1);
+	assert_int_equal(counts(f).failed, 1);
+	f->status = 202;
+	add(f, 2);
+	until_sent_or_failed(f, 2);
+	assert_int_equal(f->batches, 2);
+	assert_string_equal(f->first_name, "s2");
+	teardown(f);
+}
+
+/* Closing sends what waits, but not for ever. */
+static void flush(void **state)
+{
+	struct fixture *f = setup(*state);
+	uint64_t start_ns;
+
+	assert_int_equal(sn__exporter_set_dest(f->exporter, f->dest, "/"), 0);
+	add(f, 1);
+	sn__exporter_close(f->exporter, set_true, &f->closed);
+	assert_false(f->closed);
+	world_run(f->w, &f->closed);
+	assert_int_equal(f->spans, 1);
+	teardown(f);
+
+	f = setup(*state);
+	f->status = 0; /* a collector that says nothing */
+	assert_int_equal(sn__exporter_set_dest(f->exporter, f->dest, "/"), 0);
+	add(f, 1);
+	start_ns = sn__loop_clock_ns(f->w->a);
+	sn__exporter_close(f->exporter, set_true, &f->closed);
+	world_run(f->w, &f->closed);
+	assert_true(f->got);
+	assert_in_range(sn__loop_clock_ns(f->w->a) - start_ns, sn_ms_to_ns(SN_EXPORTER_FLUSH_MS),
+			4 * sn_ms_to_ns(SN_EXPORTER_FLUSH_MS));
+	teardown(f);
+}
+
+static void nowhere(void **state)
+{
+	struct fixture *f = setup(*state);
+
+	add(f, 1);
+	assert_int_equal(counts(f).dropped, 1);
+	assert_int_equal(sn__exporter_set_dest(f->exporter, f->dest, "/"), 0);
+	add(f, 2);
+	assert_int_equal(sn__exporter_set_dest(f->exporter, NULL, NULL), 0);
+	teardown(f);
+}
+
+/* Without memory spans are lost and counted, nothing else. */
+static void no_memory(void **state)
+{
+	for (unsigned nth = 1; nth < 12; nth++) {
+		struct fixture *f = setup(*state);
+
+		assert_int_equal(sn__exporter_set_dest(f->exporter, f->dest, "/"), 0);
+		sn__mem_fail_nth(nth);
+		add(f, 1);
+		add(f, 2);
+		sn__exporter_close(f->exporter, set_true, &f->closed);
+		sn__mem_fail_nth(0);
+		world_run(f->w, &f->closed);
+		teardown(f);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+			cmocka_unit_test_setup_teardown(one_batch, world_sim, world_close),
+			cmocka_unit_test_setup_teardown(one_batch, world_uv, world_close),
+			cmocka_unit_test_setup_teardown(overflow, world_sim, world_close),
+			cmocka_unit_test_setup_teardown(refused, world_sim, world_close),
+			cmocka_unit_test_setup_teardown(flush, world_sim, world_close),
+			cmocka_unit_test_setup_teardown(nowhere, world_sim, world_close),
+			cmocka_unit_test_setup_teardown(no_memory, world_sim, world_close),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

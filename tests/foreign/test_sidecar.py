@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sinew run`: the sidecar and the admin API, used by programs that are not ours."""
+import hashlib
+import http.client
+import json
+import os
+import signal
+import socket
+import threading
+
+import pytest
+
+from conftest import FAST, PATIENCE, Agent, Raw, Service, free_port, peers_message
+
+
+class Running:
+    """A `sinew run` with a sidecar on a free port and its admin API on its Unix socket."""
+
+    def __init__(self, sinew, text, agent=None, **kw):
+        self.port = free_port()
+        self.file = sinew.tmp / "sinew.yaml"
+        self.file.write_text("name: t\nlisten: {sidecar: '127.0.0.1:%d'}\n%s" % (self.port, text))
+        self.process = sinew.start("run", self.file, agent=agent, **kw)
+        self.sinew = sinew
+        self.said = []
+        for line in self.process.stderr:  # it says where it listens once it does
+            self.said.append(line)
+            if "sidecar on" in line:
+                break
+        else:
+            raise AssertionError("it ended: " + "".join(self.said))
+
+    def ask(self, method, path, body=None, headers=()):
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        c.request(method, path, body, dict(headers), encode_chunked="Transfer-Encoding" in dict(headers))
+        r = c.getresponse()
+        data = r.read()
+        c.close()
+        return r, data
+
+    def admin(self, path, method="GET", body=None):
+        c = http.client.HTTPConnection("localhost", timeout=PATIENCE)
+        c.sock = socket.socket(socket.AF_UNIX)
+        c.sock.settimeout(PATIENCE)
+        c.sock.connect(str(self.sinew.tmp / "sinew" / "t.sock"))
+        c.request(method, path, body)
+        r = c.getresponse()
+        data = r.read()
+        c.close()
+        return r, data
+
+    def cli(self, *args):
+        return self.sinew.run(*args, "--config", self.file)
+
+
+def basket(*ports):
+    return json.dumps(peers_message(*ports)["peers"])
+
+
+def run_with(sinew, cleanup, *services, policies=None):
+    for s in services:
+        cleanup(s)
+    return Running(sinew, "peers: %s\npolicies: %s\n" % (
+        basket(*[s.port for s in services]), json.dumps(policies or FAST["policies"])))
+
+
+# ---- calls ----
+
+def test_a_call_reaches_the_peer_as_it_was_made(sinew, cleanup):
+    s = Service(name="one")
+    r = run_with(sinew, cleanup, s)
+    answer, body = r.ask("POST", "/call/service/basket/rest/a/../b%2Fc?q=1&r=%20", b"hello",
+                         {"X-Thing": "1", "Connection": "x-gone", "X-Gone": "1", "TE": "gzip"})
+    assert (answer.status, body) == (200, b"hello from one")
+    method, path, headers, sent = s.requests[0]
+    assert (method, path, sent) == ("POST", "/a/../b%2Fc?q=1&r=%20", b"hello")
+    assert headers["X-Thing"] == "1" and headers["Host"] == "127.0.0.1:%d" % s.port
+    assert "X-Gone" not in headers and "Te" not in headers and "TE" not in headers
+    assert answer.headers["sinew-peer"] == "1" and len(answer.headers["sinew-call-id"]) == 16
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_every_method_passes(sinew, cleanup, method):
+    s = Service(name="one")
+    r = run_with(sinew, cleanup, s)
+    answer, body = r.ask(method, "/call/service/basket/rest/")
+    assert answer.status == 200 and s.requests[0][0] == method
+    assert body == (b"" if method == "HEAD" else b"hello from one")
+    assert answer.headers["Content-Length"] == "14"
+
+
+def test_large_bodies_stream_both_ways(sinew, cleanup):
+    digest = []
+
+    def echo(h, body):
+        digest.append(hashlib.sha256(body).hexdigest())
+        Service.reply(h, 200, body[::-1])
+    r = run_with(sinew, cleanup, Service(echo))
+    data = os.urandom(1 << 16) * 128
+    answer, body = r.ask("POST", "/call/service/basket/rest/x", data)
+    assert answer.status == 200 and body == data[::-1]
+    assert digest == [hashlib.sha256(data).hexdigest()]
+
+
+def test_a_chunked_request_arrives_whole(sinew, cleanup):
+    def take(server, c, n):
+        data = b""
+        while not data.endswith(b"0\r\n\r\n"):
+            data += c.recv(65536)
+        server.requests.append(data)
+        c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    raw = Raw(take)
+    r = run_with(sinew, cleanup, raw)
+
+    answer, body = r.ask("POST", "/call/service/basket/rest/x", iter([b"abc", b"defg"]),
+                         {"Transfer-Encoding": "chunked"})
+    assert (answer.status, body) == (200, b"ok")
+    head, _, chunks = raw.requests[0].partition(b"\r\n\r\n")
+    assert b"ransfer-Encoding: chunked" in head
+    text = b""
+    while chunks:
+        size, _, chunks = chunks.partition(b"\r\n")
+        text += chunks[:int(size, 16)]
+        chunks = chunks[int(size, 16) + 2:]
+    assert text == b"abcdefg"
+
+
+def test_failures_are_retried_and_the_last_answer_comes_back(sinew, cleanup):
+    s = Service(lambda h, b: Service.reply(h, 503 if len(s.requests) < 3 else 200, b"%d" % len(s.requests)))
+    r = run_with(sinew, cleanup, s)
+    answer, body = r.ask("GET", "/call/service/basket/rest/")
+    assert (answer.status, body) == (200, b"3")
+    s.answer = lambda h, b: Service.reply(h, 503, b"no", [("X-Why", "tired")])
+    answer, body = r.ask("GET", "/call/service/basket/rest/")
+    assert (answer.status, body, answer.headers["X-Why"]) == (503, b"no", "tired")
+    n = len(s.requests)
+    r.ask("GET", "/call/service/basket/rest/", headers={"sinew-retry": "none"})
+    assert len(s.requests) == n + 1
+
+
+def test_a_call_that_fails_tells_its_story(sinew, cleanup):
+    port = free_port()
+    r = Running(sinew, "peers: %s\npolicies: %s\n" % (basket(port), json.dumps(FAST["policies"])))
+    answer, body = r.ask("GET", "/call/service/basket/rest/x?secret=1")
+    doc = json.loads(body)
+    assert answer.status == 502 and answer.headers["Content-Type"] == "application/problem+json"
+    assert doc["code"] == "CONNECT" and "refused" in doc["attempts"][0]["detail"]
+    call = answer.headers["sinew-call-id"]
+    _, story = r.admin("/why/" + call + "?text")
+    assert b"GET /x" in story and b"secret" not in story and b"refused" in story
+    assert json.loads(r.admin("/why/" + call)[1])["attempts"][0]["phase"] == "connect"
+    assert call in [one["id"] for one in json.loads(r.admin("/why")[1])]
+
+
+def test_no_peer_and_time_out_have_their_own_status(sinew, cleanup):
+    raw = Raw(lambda s, c, n: c.recv(1 << 20) and c.recv(1))
+    r = run_with(sinew, cleanup, raw)
+    answer, body = r.ask("GET", "/call/service/void/rest/")
+    assert answer.status == 503 and json.loads(body)["code"] == "NO_PEER"
+    answer, body = r.ask("GET", "/call/service/basket/rest/", headers={"sinew-timeout-ms": "300"})
+    assert answer.status == 504 and json.loads(body)["code"] in ("DEADLINE", "TIMEOUT")
+
+
+def test_the_deadline_is_passed_on(sinew, cleanup):
+    s = Service()
+    r = run_with(sinew, cleanup, s)
+    r.ask("GET", "/call/service/basket/rest/", headers={"sinew-timeout-ms": "5000"})
+    left = {k.lower(): v for k, v in s.requests[0][2].items()}["sinew-timeout-ms"]
+    assert 0 < int(left) <= 5000
+
+
+def test_an_answer_that_breaks_off_is_not_taken_for_whole(sinew, cleanup):
+    def cut(server, c, n):
+        server.read_request(c)
+        c.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        Raw.reset(c)
+    r = run_with(sinew, cleanup, Raw(cut))
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        r.ask("GET", "/call/service/basket/rest/")
+
+
+def test_a_client_that_goes_away_ends_the_call(sinew, cleanup):
+    gone = threading.Event()
+
+    def hold(server, c, n):
+        server.read_request(c)
+        server.seen.set()
+        try:
+            while c.recv(4096):
+                pass
+        finally:  # by an end or a reset
+            gone.set()
+    raw = Raw(hold)
+    raw.seen = threading.Event()
+    r = run_with(sinew, cleanup, raw)
+    c = socket.create_connection(("127.0.0.1", r.port))
+    c.sendall(b"GET /call/service/basket/rest/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert raw.seen.wait(PATIENCE)
+    Raw.reset(c)
+    assert gone.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("path,status", [
+    ("/call/service/basket", 400), ("/call/service/bas%2Fket/rest/", 400),
+    ("/call/service/basket%zz/rest/", 400), ("/call/nokind/basket/rest/", 400),
+    ("/call/database/contacts/x/y", 400), ("/", 404), ("/calls", 404), ("/peers/service", 400),
+])
+def test_wrong_paths_are_refused_with_a_sentence(sinew, cleanup, path, status):
+    r = run_with(sinew, cleanup, Service())
+    answer, body = r.ask("GET", path)
+    assert answer.status == status and json.loads(body)["detail"]
+
+
+def test_web_pages_cannot_reach_it(sinew, cleanup):
+    s = Service()
+    r = run_with(sinew, cleanup, s)
+    for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert r.ask("GET", "/call/service/basket/rest/", headers=headers)[0].status == 403
+    assert r.ask("GET", "/peers/service/basket/rest",
+                 headers={"Host": "evil.example"})[0].status == 421
+    assert s.requests == []
+
+
+def test_a_token_is_asked_for(sinew, cleanup):
+    port, s = free_port(), Service()
+    cleanup(s)
+    f = sinew.tmp / "s.yaml"
+    f.write_text("name: t\nlisten: {sidecar: {address: '127.0.0.1:%d', token: secret1}}\npeers: %s\n"
+                 % (port, basket(s.port)))
+    p = sinew.start("run", f)
+    assert any("sidecar on" in line for line in p.stderr)
+
+    def ask(headers):
+        c = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        c.request("GET", "/call/service/basket/rest/", headers=headers)
+        return c.getresponse().status
+    assert [ask({}), ask({"Authorization": "Bearer secret2"}), ask({"Authorization": "Bearer secret"}),
+            ask({"Authorization": "bearer secret1"})] == [401, 401, 401, 200]
+
+
+# ---- the agent comes later ----
+
+def test_ready_names_what_is_missing_and_peers_change(sinew, cleanup):
+    s = Service(name="late")
+    cleanup(s)
+    agent = Agent(None)
+    cleanup(agent)
+    r = Running(sinew, "", agent=agent)
+    answer, body = r.admin("/readyz")
+    assert answer.status == 503 and json.loads(body)["missing"][0].startswith("agent: ")
+    assert r.admin("/healthz")[0].status == 200
+    assert json.loads(r.ask("GET", "/peers/service/basket/rest")[1]) is None
+    agent.wait_connections(1)
+    agent.push(peers_message(s.port))
+    answer, body = r.ask("GET", "/call/service/basket/rest/", headers={"sinew-timeout-ms": "10000"})
+    assert (answer.status, body) == (200, b"hello from late")
+    assert r.admin("/readyz")[0].status == 200
+    assert list(json.loads(r.ask("GET", "/peers/service/basket/rest")[1])) == ["1"]
+
+
+# ---- the admin API and its clients ----
+
+def test_metrics_and_targets_count(sinew, cleanup):
+    s = Service()
+    r = run_with(sinew, cleanup, s)
+    for _ in range(3):
+        r.ask("GET", "/call/service/basket/rest/")
+    text = r.admin("/metrics")[1].decode()
+    assert 'sinew_calls_total{target="service basket/rest",outcome="ok"} 3' in text
+    assert "# TYPE sinew_call_seconds histogram" in text
+    target = json.loads(r.admin("/targets")[1])["targets"][0]
+    assert (target["target"], target["calls"], target["failed"]) == ("service basket/rest", 3, 0)
+    assert sum(target["buckets"]) <= 3
+    assert "timeout" in json.loads(r.admin("/policies/service/basket/rest")[1])
+
+
+def test_breakers_can_be_forced(sinew, cleanup):
+    s = Service()
+    r = run_with(sinew, cleanup, s)
+    r.ask("GET", "/call/service/basket/rest/")
+    assert r.cli("breaker", "open", "service", "basket", "rest").returncode == 0
+    answer, body = r.ask("GET", "/call/service/basket/rest/")
+    assert answer.status == 503 and json.loads(body)["code"] == "BREAKER"
+    assert "forced open" in r.cli("breaker").stdout
+    assert r.cli("breaker", "auto", "service", "basket", "rest").returncode == 0
+    assert r.ask("GET", "/call/service/basket/rest/")[0].status == 200
+    wrong = r.cli("breaker", "opne", "service", "basket", "rest")
+    assert wrong.returncode == 1 and "open, close or auto" in wrong.stderr
+    nobody = r.cli("breaker", "open", "service", "basket", "rest", "--peer", "77")
+    assert nobody.returncode == 1 and "no peer 77" in nobody.stderr
+
+
+def test_top_shows_one_table(sinew, cleanup):
+    s = Service()
+    r = run_with(sinew, cleanup, s)
+    r.ask("GET", "/call/service/basket/rest/")
+    top = r.cli("top", "--once", "--sort", "name")
+    assert top.returncode == 0 and top.stdout.splitlines()[0] == "t: 1 targets"
+    assert top.stdout.splitlines()[2].startswith("service basket/rest ")
+    assert r.cli("top", "--sort", "size").returncode == 2
+
+
+def test_config_is_shown_without_secrets(sinew, cleanup):
+    f = sinew.tmp / "s.yaml"
+    port = free_port()
+    f.write_text("name: t\nlisten: {admin: {address: '127.0.0.1:%d', token: geheim}}\n"
+                 "peers: {database: {d: {'1': {tableName: d, config: {secretAccessKey: geheim}}}}}\n" % port)
+    p = sinew.start("run", f)
+    assert any("admin API on" in line for line in p.stderr)
+    for path in ("/config", "/peers", "/peers/database/d"):
+        c = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        c.request("GET", path)
+        body = c.getresponse().read().decode()
+        assert "geheim" not in body and "***" in body, path
+
+
+def test_nobody_there_is_one_sentence(sinew):
+    r = sinew.run("top", "--once", "--admin", "127.0.0.1:%d" % free_port())
+    assert r.returncode == 1 and "no sinew answers on" in r.stderr
+
+
+# ---- beginning and end ----
+
+def test_service_manager_is_told(sinew, cleanup):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    path = str(sinew.tmp / "notify")
+    s.bind(path)
+    s.settimeout(PATIENCE)
+    r = Running(sinew, "peers: %s\n" % basket(1), env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "200000"})
+    assert s.recv(100) == b"READY=1"
+    assert [s.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+    r.process.send_signal(signal.SIGTERM)
+    while True:
+        told = s.recv(100)
+        if told != b"WATCHDOG=1":
+            break
+    assert told == b"STOPPING=1"
+    assert r.process.wait(PATIENCE) == 0
+
+
+def test_a_wrong_file_is_told_with_its_place(sinew):
+    f = sinew.tmp / "s.yaml"
+    f.write_text("listen: {sidcar: x}\n")
+    r = sinew.run("run", f)
+    assert r.returncode == 2 and "s.yaml:1:10" in r.stderr and "sidecar" in r.stderr
+    f.write_text("listen: {sidecar: 0.0.0.0:80}\npeers: {}\n")
+    r = sinew.run("run", f)
+    assert r.returncode == 2 and "needs a token" in r.stderr
+    assert sinew.run("run", "none.yaml").returncode == 2
