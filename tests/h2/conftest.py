@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: Apache-2.0
+def pytest_configure(config):
+    config.addinivalue_line("markers", "times(**env): other time-outs for the server under attack")
