@@ -143,11 +143,12 @@ void sn__h2_terminate(struct sn_h2 *h2, uint32_t error, int code, const char *de
 	check(h2, nghttp2_session_terminate_session(h2->session, error));
 }
 
-static bool flooded(struct sn_h2 *h2)
+static bool flooded(struct sn_h2 *h2, int cost)
 {
 	uint64_t now_ns;
 
-	if (--h2->credit >= 0)
+	h2->credit -= cost;
+	if (h2->credit >= 0)
 		return false;
 	now_ns = sn__loop_now_ns(h2->stream->loop);
 	h2->credit += (int64_t)SN_MIN((now_ns - h2->credit_ns) / (SN_NS_PER_S / SN_H2_FLOOD_PER_S),
@@ -222,7 +223,7 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
 {
 	struct sn_h2 *h2 = arg;
 
-	if (!is_idle_frame(hd) || !flooded(h2))
+	if (!is_idle_frame(hd) || !flooded(h2, 1))
 		return 0;
 	sn__h2_terminate(h2, NGHTTP2_ENHANCE_YOUR_CALM, SN_E_LIMIT,
 			"the peer floods us with frames that carry nothing");
@@ -260,6 +261,14 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	}
 	return 0;
+}
+
+/* Without this nghttp2 drops a field that is none (a name or value with controls) and takes the rest. */
+static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *frame,
+		const uint8_t *name, size_t name_len, const uint8_t *value, size_t value_len,
+		uint8_t flags, void *arg)
+{
+	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* RST_STREAM PROTOCOL_ERROR */
 }
 
 static int head_came(struct sn_h2 *h2, const nghttp2_frame *frame, void *stream)
@@ -380,6 +389,28 @@ static void went_away(struct sn_h2 *h2, const nghttp2_frame *frame)
 				sn__h2_error_name(frame->goaway.error_code));
 }
 
+/* A peer that makes us reset streams again and again spends no RST_STREAM of its own. */
+static void reset_sent(struct sn_h2 *h2, uint32_t error)
+{
+	int cost = SN_H2_FLOOD_RESET;
+
+	switch (error) {
+	case NGHTTP2_REFUSED_STREAM:
+		cost = 1; /* it may not have heard of the limit yet */
+		break;
+	case NGHTTP2_PROTOCOL_ERROR:
+	case NGHTTP2_FLOW_CONTROL_ERROR:
+	case NGHTTP2_STREAM_CLOSED:
+	case NGHTTP2_FRAME_SIZE_ERROR:
+		break;
+	default:
+		return;
+	}
+	if (flooded(h2, cost))
+		sn__h2_terminate(h2, NGHTTP2_ENHANCE_YOUR_CALM, SN_E_LIMIT,
+				"the peer breaks one stream after the other");
+}
+
 static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
 	struct sn_h2 *h2 = arg;
@@ -388,6 +419,9 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
 	switch (frame->hd.type) {
 	case NGHTTP2_GOAWAY:
 		went_away(h2, frame);
+		return 0;
+	case NGHTTP2_RST_STREAM:
+		reset_sent(h2, frame->rst_stream.error_code);
 		return 0;
 	case NGHTTP2_HEADERS:
 	case NGHTTP2_DATA:
@@ -458,8 +492,14 @@ static void feed(struct sn_h2 *h2, struct sn_str in)
 	if (n == NGHTTP2_ERR_FLOODED)
 		sn__h2_terminate(h2, NGHTTP2_ENHANCE_YOUR_CALM, SN_E_LIMIT,
 				"the peer makes us answer more than it reads");
-	else
+	else if (n == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS)
+		sn__h2_terminate(h2, NGHTTP2_ENHANCE_YOUR_CALM, SN_E_LIMIT,
+				"the peer sent a header block in too many pieces");
+	else if (n == NGHTTP2_ERR_NOMEM)
 		(void)fail_lib(h2, (int)n);
+	else
+		sn__h2_terminate(h2, NGHTTP2_PROTOCOL_ERROR, SN_E_PROTOCOL,
+				nghttp2_strerror((int)n));
 }
 
 /* At most @blocks, for the others want their turn. */
@@ -658,6 +698,7 @@ static int callbacks_create(nghttp2_session_callbacks **ret_cbs)
 	nghttp2_session_callbacks_set_on_begin_frame_callback(cbs, on_begin_frame);
 	nghttp2_session_callbacks_set_on_begin_headers_callback(cbs, on_begin_headers);
 	nghttp2_session_callbacks_set_on_header_callback(cbs, on_header);
+	nghttp2_session_callbacks_set_on_invalid_header_callback(cbs, on_invalid_header);
 	nghttp2_session_callbacks_set_on_frame_recv_callback(cbs, on_frame);
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cbs, on_chunk);
 	nghttp2_session_callbacks_set_on_stream_close_callback(cbs, on_stream_close);
@@ -677,6 +718,7 @@ static int option_create(nghttp2_option **ret_option)
 	nghttp2_option_set_no_auto_window_update(o, 1);
 	nghttp2_option_set_no_closed_streams(o, 1);
 	nghttp2_option_set_peer_max_concurrent_streams(o, SN_H2_STREAMS_MAX);
+	nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(o, 1); /* trimmed instead */
 	nghttp2_option_set_max_settings(o, SN_H2_SETTINGS_MAX);
 	nghttp2_option_set_max_outbound_ack(o, SN_H2_ACKS_MAX);
 	nghttp2_option_set_max_continuations(o, SN_H2_CONTINUATIONS_MAX);

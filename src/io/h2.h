@@ -40,6 +40,7 @@
 #define SN_H2_FLOOD_BURST 2000
 #define SN_H2_FLOOD_PER_S 500
 #define SN_H2_FLOOD_EARNED 3
+#define SN_H2_FLOOD_RESET 4 /* and what a stream costs that we must reset for the peer's fault */
 /* RST_STREAMs (servers: rapid reset). */
 #define SN_H2_RESETS_BURST 1000
 #define SN_H2_RESETS_PER_S 33

@@ -106,11 +106,22 @@ static void look(struct sn_h2_block *block, struct sn_str name, struct sn_str va
 	}
 }
 
+static bool is_space(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
 int sn__h2_block_add(struct sn_h2_block *block, struct sn_str name, struct sn_str value)
 {
 	struct sn_http_head *head = &block->head;
 	unsigned i = head->n_headers;
 
+	while (value.len > 0 && is_space(value.ptr[value.len - 1]))
+		value.len--;
+	while (value.len > 0 && is_space(value.ptr[0])) {
+		value.ptr++;
+		value.len--;
+	}
 	block->seen += name.len + value.len + 32;
 	if (block->bytes.len + name.len + value.len + 2 > SN_HTTP_HEAD_SIZE_MAX)
 		block->too_large = true;
@@ -137,7 +148,6 @@ static int join_cookies(struct sn_h2_block *block)
 	struct sn_http_head *head = &block->head;
 	unsigned first = SN_HTTP_HEADERS_MAX, n = 0, kept = 0;
 	uint32_t at = (uint32_t)block->bytes.len;
-	size_t len = 0;
 	bool many = false;
 
 	for (unsigned i = 0; i < head->n_headers; i++) {
@@ -147,7 +157,6 @@ static int join_cookies(struct sn_h2_block *block)
 		if (!sn_str_eq(name, SN_STR("cookie")))
 			continue;
 		many = n++ > 0;
-		len += head->headers[i].value.len + 2;
 	}
 	if (!many)
 		return 0;
@@ -156,7 +165,7 @@ static int join_cookies(struct sn_h2_block *block)
 		char *space;
 		size_t size = head->headers[i].value.len;
 
-		if (sn__buf_reserve(&block->bytes, len + 1, &space) < 0)
+		if (sn__buf_reserve(&block->bytes, size + 2, &space) < 0)
 			return SN_E_NOMEM;
 		bytes = sn__buf_data(&block->bytes);
 		if (!sn_str_eq((struct sn_str){bytes + block->name_at[i],
