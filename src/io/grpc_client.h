@@ -20,8 +20,9 @@ struct sn_grpc_req_ops {
 	void (*on_message)(struct sn_grpc_req *req, struct sn_str message);
 	/** Room again after sn__grpc_send() said SN_E_AGAIN. May be NULL. */
 	void (*on_drain)(struct sn_grpc_req *req);
-	/** Exactly once, never before sn__grpc_start() returned; nothing follows. req->code, req->status,
-	 * req->http.result (trailers live until this returns) are filled. */
+	/** Exactly once, never before sn__grpc_start() returned; nothing follows. req->code,
+	 * req->status (the caller's from now on: sn__grpc_status_finish()) and req->http.result are
+	 * filled; its trailers, which of a status only are its head, live until this returns. */
 	void (*on_done)(struct sn_grpc_req *req);
 };
 
@@ -35,6 +36,7 @@ struct sn_grpc_req {
 	unsigned n_metadata;
 	struct sn_str framed; /* unary: the request as one frame (sn__grpc_frame) */
 	bool streams;         /* the client sends with sn__grpc_send() instead */
+	bool one_answer;      /* exactly one message must come with OK: else UNIMPLEMENTED */
 	bool gzip;            /* what sn__grpc_send() sends; for `framed` the caller has decided */
 	uint64_t timeout_ns;  /* for grpc-timeout; SN_NEVER_NS or 0: none */
 	size_t max_message;   /* 0: SN_GRPC_MESSAGE_MAX -> RESOURCE_EXHAUSTED */
@@ -43,24 +45,31 @@ struct sn_grpc_req {
 	/* result, valid in on_done */
 	int code; /* 0: status OK; SN_E_STATUS: the peer's status, or one that gRPC prescribes for
 	           * what came (in `status`); else why there is none: SN_E_CONNECT, SN_E_RESET, ... */
-	struct sn_grpc_status status;
-	bool trailers_only; /* on_head was not called */
+	struct sn_grpc_status status; /* also after a failure: what gRPC calls it */
+	bool trailers_only;           /* on_head was not called */
 
 	/* private */
 	struct sn_http_req http;
 	struct sn_http_header own[SN_GRPC_REQ_HEADERS];
 	char timeout_text[SN_GRPC_TIMEOUT_TEXT];
 	struct sn_body_source source;
-	struct sn_buf out;
+	struct sn_buf out;  /* frames to be sent */
+	struct sn_buf kept; /* read, but the caller has paused */
 	struct sn_grpc_reader reader;
+	struct sn_http_header *own_trailers; /* of a head that is all there is */
+	unsigned n_own_trailers;
+	struct sn_task task;
+	struct sn_loop *loop;
+	uint64_t n_in;
 	unsigned flags;
-	char reason[96];
+	int why;
 };
 
 /** SN_E_INVALID (path, metadata), SN_E_NOMEM, SN_E_CLOSED: nothing follows. */
 SN_MUST_USE int sn__grpc_start(
 		struct sn_http_dest *dest, struct sn_grpc_req *req, struct sn_error *err);
-/** `streams` only. As sn_grpc_stream_send(). */
+/** `streams` only. As sn_grpc_stream_send(): SN_E_AGAIN: taken, wait for on_drain; SN_E_LIMIT (16 MiB
+ * are waiting), SN_E_STATE (ended), SN_E_NOMEM: nothing was taken. */
 SN_MUST_USE int sn__grpc_send(struct sn_grpc_req *req, struct sn_str message);
 SN_MUST_USE int sn__grpc_send_message(
 		struct sn_grpc_req *req, const struct ProtobufCMessage *message);

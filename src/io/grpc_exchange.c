@@ -7,10 +7,10 @@
 #include "proto/protobuf.h"
 #include "proto/trace.h"
 
-#define METADATA_MAX 64            /* entries a user may add, of a kind */
-#define METADATA_SIZE (64u << 10)  /* and bytes */
-#define OWN_MAX 5                  /* content-type, encoding, status, message, details */
-#define FRAME_KEEP (64u << 10)     /* a greater block is given back */
+#define METADATA_MAX 64           /* entries a user may add, of a kind */
+#define METADATA_SIZE (64u << 10) /* and bytes */
+#define OWN_MAX 5                 /* content-type, encoding, status, message, details */
+#define FRAME_KEEP (64u << 10)    /* a greater block is given back */
 
 int sn_grpc_message_unpack(const struct ProtobufCMessageDescriptor *type, const void *data,
 		size_t size, struct ProtobufCMessage **ret_message)
@@ -56,8 +56,7 @@ found:
 	return d->data;
 }
 
-const void *sn_grpc_exchange_header(
-		struct sn_grpc_exchange *gx, const char *name, size_t *ret_size)
+const void *sn_grpc_exchange_header(struct sn_grpc_exchange *gx, const char *name, size_t *ret_size)
 {
 	const struct sn_str *value;
 
@@ -124,16 +123,14 @@ static int add(struct sn_buf *b, unsigned *n, const struct sn_grpc_metadata *ent
 	return 0;
 }
 
-int sn_grpc_exchange_add_header(
-		struct sn_grpc_exchange *gx, const struct sn_grpc_metadata *entry)
+int sn_grpc_exchange_add_header(struct sn_grpc_exchange *gx, const struct sn_grpc_metadata *entry)
 {
 	if (gx->head_sent || gx->ended || gx->over)
 		return SN_E_STATE;
 	return add(&gx->headers, &gx->n_headers, entry);
 }
 
-int sn_grpc_exchange_add_trailer(
-		struct sn_grpc_exchange *gx, const struct sn_grpc_metadata *entry)
+int sn_grpc_exchange_add_trailer(struct sn_grpc_exchange *gx, const struct sn_grpc_metadata *entry)
 {
 	if (gx->ended || gx->over)
 		return SN_E_STATE;
@@ -303,8 +300,7 @@ void sn_grpc_exchange_finish(struct sn_grpc_exchange *gx, int code, const char *
 		code = SN_GRPC_INTERNAL;
 		text = "the method ended without an answer";
 	}
-	sn__grpc_exchange_end(
-			gx, code, sn_str_from(text), (struct sn_str){details, details_size});
+	sn__grpc_exchange_end(gx, code, sn_str_from(text), (struct sn_str){details, details_size});
 }
 
 void sn_grpc_exchange_reply(struct sn_grpc_exchange *gx, const struct ProtobufCMessage *message)

@@ -128,8 +128,8 @@ static struct grpc_served *served_new(const struct sn_grpc_service *service)
 	return served;
 }
 
-int sn__grpc_services_add(struct sn_grpc_services *services,
-		const struct sn_grpc_service *service, struct sn_error *err)
+int sn__grpc_services_add(struct sn_grpc_services *services, const struct sn_grpc_service *service,
+		struct sn_error *err)
 {
 	size_t n = sn_map_count(&services->methods) + service->n_methods;
 	struct grpc_served *served;

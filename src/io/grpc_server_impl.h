@@ -56,9 +56,9 @@ struct sn_grpc_exchange {
 	uint64_t deadline_ns; /* 0: none */
 	/* in */
 	struct sn_grpc_reader reader;
-	struct sn_buf kept;     /* read, but the user has paused */
-	struct sn_buf bytes;    /* the request of a method that takes one, if it must be copied */
-	struct sn_str request;  /* there, or with the reader */
+	struct sn_buf kept;    /* read, but the user has paused */
+	struct sn_buf bytes;   /* the request of a method that takes one, if it must be copied */
+	struct sn_str request; /* there, or with the reader */
 	struct grpc_decoded *decoded;
 	unsigned n_in;
 	bool begun; /* the user knows it */
@@ -84,8 +84,8 @@ struct sn_grpc_exchange {
 };
 
 /** End with @code and @text in the client's eyes, whatever has been sent. */
-void sn__grpc_exchange_end(struct sn_grpc_exchange *gx, int code, struct sn_str text,
-		struct sn_str details);
+void sn__grpc_exchange_end(
+		struct sn_grpc_exchange *gx, int code, struct sn_str text, struct sn_str details);
 /** Go on in the next turn: with what was kept, or with the end. */
 void sn__grpc_exchange_kick(struct sn_grpc_exchange *gx);
 

@@ -588,8 +588,7 @@ static bool flush_block(struct sn_h2 *h2)
 	}
 	n = SN_MAX(n, 0);
 	h2->written += (uint64_t)n;
-	if ((size_t)n < vec.len &&
-			sn__buf_append(&h2->out, vec.ptr + n, vec.len - (size_t)n) < 0)
+	if ((size_t)n < vec.len && sn__buf_append(&h2->out, vec.ptr + n, vec.len - (size_t)n) < 0)
 		set_failed(h2, SN_E_NOMEM, 0, sn_strerror(SN_E_NOMEM));
 	return (size_t)n == vec.len;
 }
@@ -651,8 +650,8 @@ static void leave(struct sn_h2 *h2)
 		return;
 	h2->queued = h2->out.len > 0 &&
 			nghttp2_session_get_outbound_queue_size(h2->session) > SN_H2_QUEUE_MAX;
-	sn__stream_want(h2->stream, (h2->queued ? 0 : SN_READABLE) |
-					(h2->out.len > 0 ? SN_WRITABLE : 0));
+	sn__stream_want(h2->stream,
+			(h2->queued ? 0 : SN_READABLE) | (h2->out.len > 0 ? SN_WRITABLE : 0));
 }
 
 static void on_event(struct sn_stream *s, unsigned events, void *arg)
@@ -857,9 +856,10 @@ void sn__h2_close(struct sn_h2 *h2, int error)
 
 void sn__h2_shutdown(struct sn_h2 *h2)
 {
-	check(h2, nghttp2_submit_goaway(h2->session, NGHTTP2_FLAG_NONE,
-				  nghttp2_session_get_last_proc_stream_id(h2->session),
-				  NGHTTP2_NO_ERROR, NULL, 0));
+	check(h2,
+			nghttp2_submit_goaway(h2->session, NGHTTP2_FLAG_NONE,
+					nghttp2_session_get_last_proc_stream_id(h2->session),
+					NGHTTP2_NO_ERROR, NULL, 0));
 }
 
 /* ---- streams ---- */
@@ -876,8 +876,7 @@ static int map(struct sn_h2 *h2, int lib)
 	}
 }
 
-int32_t sn__h2_request(
-		struct sn_h2 *h2, const nghttp2_nv *nva, size_t n, bool body, void *stream)
+int32_t sn__h2_request(struct sn_h2 *h2, const nghttp2_nv *nva, size_t n, bool body, void *stream)
 {
 	nghttp2_data_provider provider = {{0}, on_read};
 	int32_t id;
@@ -885,8 +884,7 @@ int32_t sn__h2_request(
 	if (h2->told || h2->closed || h2->failed != 0 || h2->dying || h2->goaway ||
 			!nghttp2_session_check_request_allowed(h2->session))
 		return SN_E_CLOSED;
-	id = nghttp2_submit_request(
-			h2->session, NULL, nva, n, body ? &provider : NULL, stream);
+	id = nghttp2_submit_request(h2->session, NULL, nva, n, body ? &provider : NULL, stream);
 	if (id < 0)
 		return map(h2, id);
 	count(h2);

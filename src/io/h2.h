@@ -19,12 +19,13 @@
 #include "io/stream.h"
 #include "proto/http.h"
 
-#define SN_H2_STREAM_WINDOW (256u << 10) /* what a peer may send ahead on one stream: the memory a
+#define SN_H2_STREAM_WINDOW \
+	(256u << 10)                 /* what a peer may send ahead on one stream: the memory a
 					  * paused stream can need */
-#define SN_H2_CONN_WINDOW (4u << 20)     /* and on a connection; handed back at once */
+#define SN_H2_CONN_WINDOW (4u << 20) /* and on a connection; handed back at once */
 #define SN_H2_STREAMS_MAX 100u
-#define SN_H2_READS 4u          /* blocks read in a turn, so that others get theirs */
-#define SN_H2_WRITES 4u         /* blocks written in a turn */
+#define SN_H2_READS 4u  /* blocks read in a turn, so that others get theirs */
+#define SN_H2_WRITES 4u /* blocks written in a turn */
 #define SN_H2_IN_SIZE (64u << 10)
 #define SN_H2_OUT_SIZE (64u << 10)
 #define SN_H2_OUT_SLACK (20u << 10) /* a frame that nghttp2 gives in one piece */
@@ -73,8 +74,8 @@ struct sn_h2_ops {
 	 * response (1xx too), or trailers. Names are in lower case, pseudo headers are not among
 	 * head->headers, the bytes of each name and value end with a NUL. Lives until this
 	 * returns. */
-	void (*on_head)(struct sn_h2 *h2, int32_t id, void *stream,
-			const struct sn_http_head *head, unsigned flags);
+	void (*on_head)(struct sn_h2 *h2, int32_t id, void *stream, const struct sn_http_head *head,
+			unsigned flags);
 	/** Bytes of the body. The stream's window stays shut for them until sn__h2_consume(). */
 	void (*on_data)(struct sn_h2 *h2, int32_t id, void *stream, struct sn_str data);
 	/** The peer has sent everything on this stream, properly. */
@@ -110,9 +111,9 @@ struct sn_h2_config {
 	uint32_t max_streams;          /* servers: of the peer, at once; 0: SN_H2_STREAMS_MAX */
 	uint32_t stream_window;        /* 0: SN_H2_STREAM_WINDOW */
 	uint32_t conn_window;          /* 0: SN_H2_CONN_WINDOW */
-	uint32_t ping_ms;              /* PING after so long without a byte from the peer; 0: never */
-	uint32_t ping_timeout_ms;      /* and SN_E_TIMEOUT after so long without one; 0: 20000 */
-	bool ping_idle;                /* also without streams */
+	uint32_t ping_ms;         /* PING after so long without a byte from the peer; 0: never */
+	uint32_t ping_timeout_ms; /* and SN_E_TIMEOUT after so long without one; 0: 20000 */
+	bool ping_idle;           /* also without streams */
 };
 
 struct sn_h2 {
@@ -145,7 +146,7 @@ struct sn_h2 {
 	bool dying;     /* our GOAWAY with an error is under way */
 	int dying_code; /* what it makes of `failed` */
 	bool pushed;    /* too late for this pump to write more */
-	bool queued; /* not reading until the peer reads */
+	bool queued;    /* not reading until the peer reads */
 	int write_error;
 	int64_t credit; /* against floods */
 	uint64_t credit_ns;
@@ -157,8 +158,8 @@ struct sn_h2 {
 
 /** @stream is connected; taken on success (its owner is set). The connection preface and SETTINGS
  * go out with the first pump. SN_E_NOMEM. */
-SN_MUST_USE int sn__h2_open(const struct sn_h2_config *config, struct sn_stream *stream,
-		struct sn_h2 **ret_h2);
+SN_MUST_USE int sn__h2_open(
+		const struct sn_h2_config *config, struct sn_stream *stream, struct sn_h2 **ret_h2);
 /** Servers that have read some bytes already: as if they came now. Pumps. */
 void sn__h2_feed(struct sn_h2 *h2, struct sn_str first);
 /** Closes the stream and frees the session (when its pump returns); no ops follow. @error: GOAWAY

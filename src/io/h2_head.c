@@ -133,7 +133,8 @@ int sn__h2_block_add(struct sn_h2_block *block, struct sn_str name, struct sn_st
 	if (block->too_large)
 		return 0;
 	look(block, name, value);
-	if (keep(block, name, &block->name_at[i]) < 0 || keep(block, value, &block->value_at[i]) < 0)
+	if (keep(block, name, &block->name_at[i]) < 0 ||
+			keep(block, value, &block->value_at[i]) < 0)
 		return SN_E_NOMEM;
 	head->headers[i].name.len = name.len;
 	head->headers[i].value.len = value.len;

@@ -24,7 +24,8 @@ void sn__h2_block_destroy(struct sn_h2_block *block /* may be NULL */);
 void sn__h2_block_reset(struct sn_h2_block *block);
 /** A field, checked by nghttp2 already. SN_E_NOMEM; too much is not an error but said in
  * too_large. */
-SN_MUST_USE int sn__h2_block_add(struct sn_h2_block *block, struct sn_str name, struct sn_str value);
+SN_MUST_USE int sn__h2_block_add(
+		struct sn_h2_block *block, struct sn_str name, struct sn_str value);
 /** Make block->head ready. SN_E_NOMEM. */
 SN_MUST_USE int sn__h2_block_finish(struct sn_h2_block *block);
 

@@ -63,6 +63,7 @@ struct sn_http_dest *sn__http_dest_ref(struct sn_http_dest *dest);
 /** With the last reference idle connections close; busy ones when their request ends. */
 void sn__http_dest_unref(struct sn_http_dest *dest /* may be NULL */);
 unsigned sn__http_dest_connections(const struct sn_http_dest *dest);
+struct sn_loop *sn__http_dest_loop(const struct sn_http_dest *dest); /* NULL: closed */
 
 /** How much of the request may have reached the peer. */
 enum sn_sent { SN_SENT_NO, SN_SENT_MAYBE, SN_SENT_YES };

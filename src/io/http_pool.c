@@ -567,6 +567,11 @@ unsigned sn__http_dest_connections(const struct sn_http_dest *dest)
 	return dest->n_conns;
 }
 
+struct sn_loop *sn__http_dest_loop(const struct sn_http_dest *dest)
+{
+	return dest->pool != NULL ? dest->pool->loop : NULL;
+}
+
 /* ---- the pool ---- */
 
 int sn__http_pool_create(struct sn_loop *loop, const struct sn_http_pool_options *opts,

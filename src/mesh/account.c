@@ -155,7 +155,8 @@ static void count(struct sn_mesh_target *mt, const struct sn_call *call, uint64_
 		mt->attempts = sn__metrics_series(mm->attempts, labels);
 	sn_counter_add(mt->calls[outcome], 1);
 	sn_counter_add(mt->attempts, call->attempt);
-	sn__histogram_observe(mt->seconds, duration_ns);
+	if (!call->session) /* as long as its users like */
+		sn__histogram_observe(mt->seconds, duration_ns);
 }
 
 void sn__account_counts(const struct sn_mesh_target *mt, struct sn_target_counts *ret_counts)

@@ -50,6 +50,7 @@ struct sn_outcome {
 	int64_t retry_after_ms; /* hint; -1: none. Zero-initialise means "at once": set it! */
 	uint64_t first_byte_ns; /* loop time of the response head; 0: none (latency ends there) */
 	bool not_replayable;    /* a part of the body has left and cannot be sent again */
+	bool not_again;         /* the peer asks that this call be not tried again */
 	char detail[96];        /* one clause: "connection refused", "status 503" */
 };
 #define SN_OUTCOME_INIT \

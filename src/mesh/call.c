@@ -181,6 +181,27 @@ static void end_later(struct sn_call *call, int code, const char *why)
 
 /* ---- waiting and attempting ---- */
 
+static uint64_t timeout_ns_of(const struct sn_call *call)
+{
+	const struct sn_policy *p = call->policy;
+
+	return sn_ms_to_ns(call->timeout_ms != 0        ? call->timeout_ms
+					: call->session ? p->open_timeout
+							: p->timeout);
+}
+
+/* open-timeout is over: has the session reached its peer? */
+static bool session_opened(struct sn_call *call)
+{
+	struct sn_outcome outcome = SN_OUTCOME_INIT;
+
+	if (!call->session || call->ops->opened == NULL ||
+			!call->ops->opened(call, &outcome.first_byte_ns))
+		return false;
+	sn__call_answered(call, &outcome);
+	return true;
+}
+
 static void on_timer(struct sn_timer *t)
 {
 	struct sn_call *call = SN_CONTAINER_OF(t, struct sn_call, timer);
@@ -188,7 +209,11 @@ static void on_timer(struct sn_timer *t)
 	if (call->state == SLEEPING) {
 		start_attempt(call);
 	} else if (call->state == RUNNING && call->abort_code == 0) {
-		call->abort_code = now_of(call) >= call->deadline_ns ? SN_E_DEADLINE : SN_E_TIMEOUT;
+		bool over = now_of(call) >= call->deadline_ns;
+
+		if (!over && session_opened(call))
+			return;
+		call->abort_code = over ? SN_E_DEADLINE : SN_E_TIMEOUT;
 		call->ops->abort(call, call->abort_code);
 	}
 }
@@ -213,12 +238,10 @@ static void run_attempt(struct sn_call *call)
 	call->attempt++;
 	call->state = RUNNING;
 	call->abort_code = 0;
+	call->answered = false;
 	call->attempt_start_ns = now;
 	call->attempt_deadline_ns = SN_MIN(
-			sn_time_add(now,
-					sn_ms_to_ns(call->timeout_ms != 0 ? call->timeout_ms
-									  : call->policy->timeout)),
-			call->deadline_ns);
+			sn_time_add(now, timeout_ns_of(call)), call->deadline_ns);
 	sn__timer_start(call->mesh->loop, &call->timer,
 			sn_time_until(now, call->attempt_deadline_ns), on_timer);
 	r = call->ops->attempt(call);
@@ -324,7 +347,7 @@ static void start_attempt(struct sn_call *call)
 	int r;
 
 	policy_now(call);
-	timeout_ns = sn_ms_to_ns(call->timeout_ms != 0 ? call->timeout_ms : call->policy->timeout);
+	timeout_ns = timeout_ns_of(call);
 	call->attempt_start_ns = now;
 	p->tried = call->tried;
 	p->n_tried = call->n_tried;
@@ -361,6 +384,8 @@ static const char *why_final(const struct sn_call *call, const struct sn_outcome
 		return "the deadline has passed";
 	if (o->class == SN_OUTCOME_REJECTED)
 		return "this is final";
+	if (o->not_again)
+		return "the peer asks not to try again";
 	if (call->retry == SN_RETRY_NONE)
 		return "retries are off";
 	if (o->not_replayable)
@@ -454,8 +479,10 @@ static void correct(const struct sn_call *call, struct sn_outcome *o)
 	if (call->abort_code == SN_E_TIMEOUT || call->abort_code == SN_E_DEADLINE) {
 		o->class = SN_OUTCOME_FAILED;
 		o->retry_on = SN_RETRY_TIMEOUT;
-		(void)snprintf(o->detail, sizeof o->detail, "no answer within %llu ms",
-				(unsigned long long)((call->attempt_deadline_ns -
+		(void)snprintf(o->detail, sizeof o->detail, "no %s within %llu ms",
+				call->answered ? "end" : "answer",
+				(unsigned long long)((SN_MIN(call->attempt_deadline_ns,
+								      call->deadline_ns) -
 								     call->attempt_start_ns) /
 						SN_NS_PER_MS));
 	} else {
@@ -521,15 +548,21 @@ void sn__call_answered(struct sn_call *call, const struct sn_outcome *outcome)
 {
 	assert(call->state == RUNNING);
 	sn__timer_stop(call->mesh->loop, &call->timer);
+	call->answered = true;
 	call->attempt_deadline_ns = SN_NEVER_NS;
 	sn__permit_opened(&call->permit, outcome);
+	if (call->session && call->deadline_ns != SN_NEVER_NS)
+		sn__timer_start(call->mesh->loop, &call->timer,
+				sn_time_until(now_of(call), call->deadline_ns), on_timer);
 }
 
 /* ---- from outside ---- */
 
 static uint64_t deadline_of(const struct sn_call *call)
 {
-	uint64_t ms = call->deadline_ms != 0 ? call->deadline_ms : call->policy->deadline;
+	uint64_t ms = call->deadline_ms != 0 ? call->deadline_ms
+			: call->session      ? 0
+					     : call->policy->deadline;
 	uint64_t due = ms != 0 ? sn_time_add(call->start_ns, sn_ms_to_ns(ms)) : SN_NEVER_NS;
 
 	if (call->context != NULL && call->context->deadline_ms != 0)

@@ -40,6 +40,9 @@ struct sn_call_ops {
 	 * with a failure status, and what the transport kept of it still stands). The call's memory
 	 * may be reused inside. */
 	void (*done)(struct sn_call *call, const struct sn_error *err /* may be NULL */);
+	/** Sessions: whether the peer has been reached, asked when open-timeout is over; then that is
+	 * what the breaker hears, else the attempt is aborted. *ret_ns: since when. May be NULL (never). */
+	bool (*opened)(struct sn_call *call, uint64_t *ret_ns);
 	/** The peer is a TCP address and port: a breaker opened by connect errors is probed by a
 	 * connect of the mesh's own. */
 	bool tcp;
@@ -55,7 +58,10 @@ struct sn_call {
 	struct sn_str what; /* "GET /path" for the recorder: no query, no secrets; lives until done */
 	enum sn_safety safety;
 	enum sn_retry retry;
-	enum sn_dialect dialect;          /* whose defaults hold; sn_request: SN_DIALECT_BERLIOZ */
+	enum sn_dialect dialect; /* whose defaults hold; sn_request: SN_DIALECT_BERLIOZ */
+	/* A long stream: open-timeout instead of timeout, which ends with sn__call_answered() or
+	 * ops->opened(); no deadline but the caller's, and that bounds the whole. */
+	bool session;
 	uint32_t timeout_ms;              /* of one attempt; 0: policy */
 	uint32_t deadline_ms;             /* of the whole call; 0: policy */
 	const struct sn_context *context; /* read by sn__call_start() only; may be NULL */
@@ -86,6 +92,7 @@ struct sn_call {
 	unsigned counted;      /* failures that count against retry-count */
 	unsigned free_retries; /* first connect failures that did not count */
 	uint8_t state;         /* call.c */
+	bool answered;         /* sn__call_answered() */
 	int abort_code;        /* why the running attempt was aborted; 0: it was not */
 	int end_code;          /* cancelled or closed: no retry, whatever the attempt says */
 	int code, foreign;     /* how it ends */

@@ -25,6 +25,7 @@
 #include "mesh/api.h"
 #include "mesh/catalog.h"
 #include "mesh/dest.h"
+#include "mesh/grpc_call.h"
 #include "mesh/mesh.h"
 #include "mesh/metrics.h"
 #include "mesh/operation.h"
@@ -157,6 +158,8 @@ static int core_open(struct sn_runtime *rt, const struct sn_options *opts, sn_pa
 		r = mesh_open(rt, opts, paths, arg);
 	if (r == 0)
 		r = sn__requests_create(rt, &rt->requests);
+	if (r == 0)
+		r = sn__grpc_calls_create(rt, &rt->grpc_calls);
 	if (r < 0)
 		return sn__error_set(err, r, "cannot open the runtime: %s", sn_strerror(r));
 	return 0;
@@ -212,6 +215,7 @@ static void core_free(struct sn_runtime *rt)
 	}
 	sn__api_free(rt);
 	sn__operations_destroy(rt->requests);
+	sn__operations_destroy(rt->grpc_calls);
 	sn__mesh_destroy(rt->mesh);
 	sn__tls_cache_destroy(rt->tls_cache);
 	sn__recorder_destroy(rt->recorder);

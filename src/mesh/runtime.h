@@ -67,8 +67,9 @@ struct sn_runtime {
 	struct sn_metrics *metrics;
 	struct sn_mesh *mesh;
 	struct sn_http_pool *pool;
-	struct sn_operations *requests; /* of sn_request() */
-	struct sn_tls_cache *tls_cache; /* mesh/dest.c; loop thread; NULL at first */
+	struct sn_operations *requests;   /* of sn_request() */
+	struct sn_operations *grpc_calls; /* of sn_grpc_call() */
+	struct sn_tls_cache *tls_cache;   /* mesh/dest.c; loop thread; NULL at first */
 	uint64_t seed;
 	pthread_t thread;
 	pthread_mutex_t lock;   /* ready, adopted */

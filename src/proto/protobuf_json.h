@@ -20,11 +20,15 @@ struct sn_schema_message;
 struct sn_schema_enum;
 struct sn_schema_service;
 
+#define SN_SCHEMA_SIZE_MAX ((size_t)64 << 20) /* memory of all files */
+#define SN_SCHEMA_NAME_MAX 512                /* bytes of a full name */
+#define SN_SCHEMA_DEPTH_MAX 32                /* messages defined in messages */
+
 SN_MUST_USE int sn__schema_create(struct sn_schema **ret_schema);
 void sn__schema_destroy(struct sn_schema *schema /* may be NULL */);
-/** Add one serialized FileDescriptorProto (copied), or a FileDescriptorSet. Types may be defined in
- * files that come later. A file that is there already is passed over. SN_E_PARSE, SN_E_LIMIT,
- * SN_E_NOMEM. */
+/** Add one serialized FileDescriptorProto (copied), or a FileDescriptorSet, all of it or nothing.
+ * Types may be defined in files that come later. A file that is there already is passed over. Files
+ * of proto2 and proto3. SN_E_PARSE, SN_E_LIMIT, SN_E_NOMEM. */
 SN_MUST_USE int sn__schema_add_file(
 		struct sn_schema *schema, struct sn_str file, struct sn_error *err);
 SN_MUST_USE int sn__schema_add_set(

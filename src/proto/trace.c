@@ -27,8 +27,7 @@ static bool trace_id_read(struct sn_str text, uint64_t ret_id[2])
 			id_read((struct sn_str){text.ptr + 16, 16}, &ret_id[1]);
 }
 
-bool sn__trace_read_b3(
-		const struct sn_http_header *headers, unsigned n, struct sn_context *ret_ctx)
+bool sn__trace_read_b3(const struct sn_http_header *headers, unsigned n, struct sn_context *ret_ctx)
 {
 	struct sn_context ctx = SN_CONTEXT_INIT;
 	struct sn_str sampled;
