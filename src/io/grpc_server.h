@@ -32,7 +32,8 @@ void sn__grpc_handle(struct sn_exchange *x, void *services);
 
 /* ---- services of our own: they are tables like any other ---- */
 
-/** grpc.health.v1.Health of what @services serves (grpc_health.c). Adds itself to it. */
+/** grpc.health.v1.Health of what @services serves (grpc_health.c): all of it is SERVING until set
+ * otherwise; what is added later too. Adds itself to it. */
 struct sn_grpc_health;
 SN_MUST_USE int sn__grpc_health_create(struct sn_loop *loop, struct sn_grpc_services *services,
 		struct sn_grpc_health **ret_health, struct sn_error *err);
@@ -42,7 +43,10 @@ SN_MUST_USE int sn__grpc_health_set(struct sn_grpc_health *health, const char *s
 void sn__grpc_health_shutdown(struct sn_grpc_health *health);
 void sn__grpc_health_destroy(struct sn_grpc_health *health /* may be NULL */);
 
-/** grpc.reflection.v1 and v1alpha of what @services serves (grpc_reflection.c). Adds itself to it. */
+/** grpc.reflection.v1 and v1alpha of what @services serves (grpc_reflection.c). Adds itself to it, so
+ * does it last: descriptors of services that are added later are not known to it. SN_E_INVALID: the
+ * descriptors of a service cannot be read, or contradict those of another (err says which). After a
+ * failure @services is good for its destruction only. */
 struct sn_grpc_reflection;
 SN_MUST_USE int sn__grpc_reflection_create(struct sn_grpc_services *services,
 		struct sn_grpc_reflection **ret_reflection, struct sn_error *err);
