@@ -317,6 +317,9 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 		if (!(frame->hd.flags & NGHTTP2_FLAG_ACK) && h2->ops->on_settings != NULL)
 			h2->ops->on_settings(h2);
 		return 0;
+	case NGHTTP2_RST_STREAM:
+		h2->reset_id = id;
+		return 0;
 	case NGHTTP2_GOAWAY:
 		h2->goaway = true;
 		h2->goaway_last = frame->goaway.last_stream_id;

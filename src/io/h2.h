@@ -126,6 +126,7 @@ struct sn_h2 {
 	unsigned n_streams;         /* open, of both sides, as far as frames have told */
 	uint64_t produced, written; /* bytes packed, and taken by the stream, since the beginning */
 	uint64_t last_read_ns;
+	int32_t reset_id; /* the stream that the peer has reset last */
 	/* why it is over */
 	int failed; /* 0: it is not. SN_E_EOF (closed by the peer, or both said GOAWAY and no stream
 	             * is left), SN_E_RESET, SN_E_PROTOCOL, SN_E_LIMIT (flood), SN_E_TIMEOUT (PING),

@@ -13,6 +13,7 @@
  * placed anew once, when its body can be sent again; after that it ends with `sent` no.
  */
 
+#include "base/buf.h"
 #include "base/error.h"
 #include "io/addr.h"
 #include "io/loop.h"
@@ -116,7 +117,7 @@ struct sn_http_req {
 	struct sn_body_source *source; /* instead of body; may be NULL */
 	uint32_t connect_timeout_ms;   /* TCP and TLS, all addresses; 0: 1000 */
 	uint32_t idle_timeout_ms;      /* between bytes, after the head; 0: 30000 */
-	bool upgrade;                  /* hand the connection over on 101 (sn__http_take_stream) */
+	bool upgrade; /* hand the connection over on 101 (sn__http_take_stream); HTTP/1.1 only */
 	/* result, valid in on_done */
 	struct sn_http_result result;
 	/* private */
@@ -126,11 +127,20 @@ struct sn_http_req {
 	struct sn_timer timer;
 	struct sn_task task;
 	unsigned flags;
+	struct {
+		int32_t id;
+		uint64_t head_at;   /* where HEADERS begin in the connection's bytes */
+		uint64_t last_ns;   /* last byte from the peer */
+		size_t body_off;    /* bytes of the body taken */
+		struct sn_buf held; /* came while paused */
+		void *trailers;     /* copy for a paused one; may be NULL */
+	} h2;
 };
 /** Start @req at @dest (referenced until done). A kept connection that the server closed before a
  * byte of the answer came, and that took nothing else, is replaced by a fresh one only when no
  * byte of the request was sent (sent: no); everything else is the caller's decision.
- * SN_E_INVALID (method, target or header not valid; err names it), SN_E_NOMEM, SN_E_CLOSED. */
+ * SN_E_INVALID (method, target or header not valid; err names it), SN_E_NOTSUP (upgrade over HTTP/2),
+ * SN_E_LIMIT (head too large), SN_E_NOMEM, SN_E_CLOSED. */
 SN_MUST_USE int sn__http_start(
 		struct sn_http_dest *dest, struct sn_http_req *req, struct sn_error *err);
 /** on_done follows in a later turn with @code (SN_E_CANCELLED, SN_E_TIMEOUT, SN_E_DEADLINE). The

@@ -29,7 +29,7 @@
 
 /* ---- the head ---- */
 
-static bool name_is_ours(struct sn_str name)
+bool sn__http_name_is_ours(struct sn_str name)
 {
 	switch (name.len) {
 	case 4:
@@ -49,12 +49,13 @@ static int put_headers(
 		struct sn_buf *b, const struct sn_http_header *h, unsigned n, struct sn_error *err)
 {
 	for (unsigned i = 0; i < n; i++) {
-		int r = name_is_ours(h[i].name) ? SN_E_INVALID
-						: sn__http1_put_header(b, h[i].name, h[i].value);
+		int r = sn__http_name_is_ours(h[i].name)
+				? SN_E_INVALID
+				: sn__http1_put_header(b, h[i].name, h[i].value);
 
 		if (r == SN_E_INVALID)
 			return sn__error_set(err, r,
-					name_is_ours(h[i].name)
+					sn__http_name_is_ours(h[i].name)
 							? "header \"%.*s\" is set by the client itself"
 							: "header \"%.*s\" is not valid",
 					(int)SN_MIN(h[i].name.len, 100), h[i].name.ptr);
@@ -62,6 +63,12 @@ static int put_headers(
 			return sn__error_set(err, r, "the request's head: %s", sn_strerror(r));
 	}
 	return 0;
+}
+
+bool sn__http_method_has_body(struct sn_str method)
+{
+	return sn_str_eq(method, SN_STR("POST")) || sn_str_eq(method, SN_STR("PUT")) ||
+			sn_str_eq(method, SN_STR("PATCH"));
 }
 
 /* "Content-Length: n" and the like. A method that usually has a body says so when it has none. */
@@ -72,9 +79,7 @@ static int put_body_header(struct sn_buf *b, const struct sn_http_req *req)
 
 	if (req->source != NULL && req->source->length < 0)
 		return sn__buf_append_str(b, SN_STR("Transfer-Encoding: chunked\r\n"));
-	if (n == 0 && req->source == NULL && !sn_str_eq(req->method, SN_STR("POST")) &&
-			!sn_str_eq(req->method, SN_STR("PUT")) &&
-			!sn_str_eq(req->method, SN_STR("PATCH")))
+	if (n == 0 && req->source == NULL && !sn__http_method_has_body(req->method))
 		return 0;
 	*--p = '\n';
 	*--p = '\r';
@@ -124,14 +129,17 @@ static int build_head(const struct sn_http_dest *dest, const struct sn_http_req 
 
 /* ---- how it ends ---- */
 
-static void req_done(struct sn_http_req *req)
+void sn__http_req_done(struct sn_http_req *req)
 {
 	struct sn_http_dest *dest = req->dest;
 	struct sn_http_pool *pool = dest->pool;
+	void *trailers = SN_TAKE(req->h2.trailers);
 
 	req->result.done_ns = sn__loop_now_ns(pool->loop);
 	req->flags |= HTTP_REQ_ENDING;
-	req->ops->on_done(req);
+	sn__buf_finish(&req->h2.held);
+	req->ops->on_done(req); /* the request may be gone with it */
+	sn__free(trailers);
 	dest->n_reqs--;
 	pool->n_reqs--;
 	if (dest->refs == 0 || pool->closing)
@@ -140,7 +148,7 @@ static void req_done(struct sn_http_req *req)
 
 static void on_fail_task(struct sn_task *task)
 {
-	req_done(SN_CONTAINER_OF(task, struct sn_http_req, task));
+	sn__http_req_done(SN_CONTAINER_OF(task, struct sn_http_req, task));
 }
 
 void sn__http_req_fail(struct sn_http_req *req, int code, enum sn_phase phase, int foreign,
@@ -160,8 +168,6 @@ void sn__http_req_fail(struct sn_http_req *req, int code, enum sn_phase phase, i
 
 static enum sn_phase conn_phase(const struct sn_http_conn *conn)
 {
-	if (conn->state != HTTP_CONN_BUSY)
-		return sn__http_dial_phase(conn);
 	if (conn->head_seen)
 		return SN_PHASE_READ;
 	return conn->sent_all ? SN_PHASE_WAIT : SN_PHASE_WRITE;
@@ -444,7 +450,7 @@ static void conn_complete(struct sn_http_conn *conn, struct sn_str rest)
 		conn->rest = rest;
 		dest->n_reqs++; /* stays for the release */
 		dest->pool->n_reqs++;
-		req_done(req); /* sn__http_take_stream() */
+		sn__http_req_done(req); /* sn__http_take_stream() */
 		sn__http_conn_release(conn, false);
 		dest->n_reqs--;
 		dest->pool->n_reqs--;
@@ -455,7 +461,7 @@ static void conn_complete(struct sn_http_conn *conn, struct sn_str rest)
 	/* More than was announced, or an answer before we had asked: not to be trusted again. The
 	 * memory that trailers point to stays until this event is through. */
 	sn__http_conn_release(conn, conn->keep && conn->sent_all && rest.len == 0);
-	req_done(req);
+	sn__http_req_done(req);
 }
 
 static void on_head(struct sn_http_conn *conn)
@@ -672,10 +678,16 @@ int sn__http_start(struct sn_http_dest *dest, struct sn_http_req *req, struct sn
 
 	if (pool == NULL || pool->closing)
 		return sn__error_set(err, SN_E_CLOSED, "the HTTP client was closed");
-	r = build_head(dest, req, err);
+	if (req->upgrade && dest->speaks == SN_HTTP_2)
+		return sn__error_set(
+				err, SN_E_NOTSUP, "the peer speaks HTTP/2, which has no upgrade");
+	r = dest->speaks == SN_HTTP_2 ? sn__http2_check(req, err) : build_head(dest, req, err);
 	if (r < 0)
 		return r;
 	memset(&req->result, 0, sizeof req->result);
+	memset(&req->h2, 0, sizeof req->h2);
+	sn__buf_init(&req->h2.held, SN_H2_STREAM_WINDOW);
+	req->result.h2_error = -1;
 	req->result.start_ns = sn__loop_now_ns(pool->loop);
 	req->flags = 0;
 	req->conn = NULL;
@@ -700,14 +712,18 @@ void sn__http_cancel(struct sn_http_req *req, int code)
 
 	if (req->flags & HTTP_REQ_ENDING)
 		return;
-	if (conn != NULL) {
+	if (conn == NULL && req->flags & HTTP_REQ_QUEUED) {
+		req->flags &= ~HTTP_REQ_QUEUED;
+		sn_list_remove(&req->link);
+		sn__http_req_fail(
+				req, code, SN_PHASE_CONNECT, 0, "while all connections were busy");
+	} else if (conn == NULL || conn->h2 != NULL) {
+		sn__http2_cancel(req, code, sn_strerror(code));
+	} else if (conn->state != HTTP_CONN_BUSY) {
+		sn__http_dial_cancel(req, code, sn_strerror(code));
+	} else {
 		conn_fail(conn, code, conn_phase(conn), 0, sn_strerror(code));
-		return;
 	}
-	assert(req->flags & HTTP_REQ_QUEUED);
-	req->flags &= ~HTTP_REQ_QUEUED;
-	sn_list_remove(&req->link);
-	sn__http_req_fail(req, code, SN_PHASE_CONNECT, 0, "while all connections were busy");
 }
 
 void sn__http_pause(struct sn_http_req *req, bool pause)
@@ -717,6 +733,8 @@ void sn__http_pause(struct sn_http_req *req, bool pause)
 	if (req->flags & HTTP_REQ_ENDING || pause == ((req->flags & HTTP_REQ_PAUSED) != 0))
 		return;
 	req->flags ^= HTTP_REQ_PAUSED;
+	if (req->h2.id != 0 || req->flags & HTTP_REQ_HELD)
+		sn__http2_pause_changed(req);
 	if (conn == NULL || conn->state != HTTP_CONN_BUSY)
 		return;
 	if (!pause)
@@ -731,7 +749,9 @@ void sn__http_body_ready(struct sn_http_req *req)
 {
 	struct sn_http_conn *conn = req->conn;
 
-	if (req->flags & HTTP_REQ_ENDING || conn == NULL || !conn->source_waits)
+	if (!(req->flags & HTTP_REQ_ENDING) && req->h2.id != 0)
+		sn__http2_body_ready(req);
+	if (req->flags & HTTP_REQ_ENDING || conn == NULL || conn->h2 != NULL || !conn->source_waits)
 		return;
 	conn->source_waits = false;
 	conn_want(conn);

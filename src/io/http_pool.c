@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Places and their connections: idle ones (latest used first, so that a small load keeps few of
- * them warm and the rest run into their idle time), new ones, and the queue of requests that wait
- * while all are busy. A request is bound to the connection made for it: when connecting fails, that
- * request fails and no other.
+ * Places and their connections.
  *
- * Connecting takes the addresses in turn, 250 ms apart (RFC 8305 in small); the first that is up
- * wins, then TLS. The request's connect_timeout_ms runs over all of it.
+ * HTTP/1.1: idle connections (latest used first, so that a small load keeps few of them warm and the
+ * rest run into their idle time), new ones, and the queue of requests that wait while all are busy.
+ * A request is bound to the connection made for it: when connecting fails, that request fails and
+ * no other.
+ *
+ * HTTP/2: connections are shared as long as they have room. Then requests wait for one that is being
+ * dialled, as many as it will have room for; only what is left over dials another. Where ALPN
+ * decides (SN_HTTP_ANY), the first connection tells which of both it is; until then requests wait
+ * for it as for HTTP/2, and when it turns out to be HTTP/1.1 they go their own ways.
  *
  * Idle connections are watched: one that becomes readable, or ends, is closed. An event that was
  * not processed yet is caught by a read when a connection is taken (but not when its own event is
@@ -16,231 +20,6 @@
 
 #include "base/mem.h"
 #include "io/http_conn.h"
-#include "io/resolve.h"
-
-#define DIAL_STAGGER_NS (250 * SN_NS_PER_MS)
-
-struct dial_try {
-	struct sn_http_dial *dial;
-	struct sn_stream *stream;
-};
-
-struct sn_http_dial {
-	struct sn_http_conn *conn;
-	struct sn_resolve resolve; /* its result also holds an address literal */
-	bool resolving;
-	struct sn_timer next; /* the next address */
-	unsigned n_next, n_open;
-	struct dial_try tries[SN_RESOLVE_ADDRS_MAX];
-	int code, foreign; /* of the last address that failed */
-	char detail[96];
-};
-
-static void dial_failed(struct sn_http_conn *conn, int code, int foreign, const char *detail);
-static void dest_run(struct sn_http_dest *dest);
-
-/* ---- dialling ---- */
-
-static void dial_destroy(struct sn_http_dial *dial)
-{
-	struct sn_loop *loop = dial->conn->dest->pool->loop;
-
-	sn__timer_stop(loop, &dial->next);
-	if (dial->resolving)
-		sn__resolve_cancel(&dial->resolve);
-	for (unsigned i = 0; i < dial->n_next; i++)
-		sn__stream_close(dial->tries[i].stream, true);
-	dial->conn->dial = NULL;
-	sn__free(dial);
-}
-
-enum sn_phase sn__http_dial_phase(const struct sn_http_conn *conn)
-{
-	if (conn->state == HTTP_CONN_TLS)
-		return SN_PHASE_TLS;
-	return conn->dial != NULL && conn->dial->resolving ? SN_PHASE_RESOLVE : SN_PHASE_CONNECT;
-}
-
-static void note(struct sn_http_dial *dial, int code, int foreign, const char *text)
-{
-	dial->code = code;
-	dial->foreign = foreign;
-	(void)snprintf(dial->detail, sizeof dial->detail, "%s", text);
-}
-
-/* The request goes out on the connection that is now up. */
-static void conn_ready(struct sn_http_conn *conn)
-{
-	struct sn_http_req *req = conn->req;
-	const struct sn_error *e;
-	int r;
-
-	sn__timer_stop(conn->dest->pool->loop, &req->timer);
-	conn->state = HTTP_CONN_BUSY;
-	conn->req = NULL;
-	req->conn = NULL;
-	r = sn__http_conn_begin(conn, req);
-	if (r < 0) {
-		e = sn__stream_error(conn->stream);
-		sn__http_req_fail(req, r, SN_PHASE_WRITE, e != NULL ? e->foreign : 0,
-				e != NULL ? e->text : sn_strerror(r));
-		sn__http_conn_close(conn);
-	}
-}
-
-static void on_tls_event(struct sn_stream *s, unsigned events, void *arg)
-{
-	struct sn_http_conn *conn = arg;
-	const struct sn_error *e;
-
-	conn->entered++;
-	if (events & SN_STREAM_FAILED) {
-		e = sn__stream_error(s);
-		dial_failed(conn, e != NULL ? e->code : SN_E_TLS, e != NULL ? e->foreign : 0,
-				e != NULL ? e->text : "handshake failed");
-	} else if (events & SN_STREAM_CONNECTED) {
-		sn_stream_set_owner(s, sn__http_conn_event, conn);
-		conn_ready(conn);
-	}
-	sn__http_conn_leave(conn);
-}
-
-static void conn_connected(struct sn_http_conn *conn, struct sn_stream *stream)
-{
-	struct sn_http_dest *dest = conn->dest;
-	struct sn_error err;
-	int r;
-
-	if (dest->tls == NULL) {
-		conn->stream = stream;
-		sn_stream_set_owner(stream, sn__http_conn_event, conn);
-		conn_ready(conn);
-		return;
-	}
-	conn->state = HTTP_CONN_TLS;
-	r = sn__tls_client(dest->tls, stream, dest->server_name, on_tls_event, conn, &conn->stream,
-			&err);
-	if (r < 0) {
-		sn__stream_close(stream, true);
-		dial_failed(conn, r, err.foreign, err.text);
-	}
-}
-
-static void on_try_event(struct sn_stream *s, unsigned events, void *arg);
-static void on_stagger(struct sn_timer *t);
-
-/* Start with the next address that can be started. SN_E_ of the last one when there is none. */
-static int dial_next(struct sn_http_dial *dial)
-{
-	struct sn_loop *loop = dial->conn->dest->pool->loop;
-	struct sn_error err;
-	struct dial_try *try;
-	int r;
-
-	sn__timer_stop(loop, &dial->next);
-	while (dial->n_next < dial->resolve.n_addrs) {
-		const struct sn_addr *addr = &dial->resolve.addrs[dial->n_next];
-
-		try = &dial->tries[dial->n_next++];
-		try->dial = dial;
-		err.text[0] = '\0';
-		err.foreign = 0;
-		r = sn__stream_connect(loop, addr, on_try_event, try, &try->stream, &err);
-		if (r < 0) {
-			try->stream = NULL;
-			note(dial, r, err.foreign, err.text);
-			continue;
-		}
-		dial->n_open++;
-		if (dial->n_next < dial->resolve.n_addrs)
-			sn__timer_start(loop, &dial->next, DIAL_STAGGER_NS, on_stagger);
-		return 0;
-	}
-	return dial->n_open > 0 ? 0 : dial->code;
-}
-
-static void dial_go_on(struct sn_http_dial *dial)
-{
-	struct sn_http_conn *conn = dial->conn;
-
-	if (dial_next(dial) < 0)
-		dial_failed(conn, dial->code, dial->foreign, dial->detail);
-}
-
-static void on_stagger(struct sn_timer *t)
-{
-	struct sn_http_dial *dial = SN_CONTAINER_OF(t, struct sn_http_dial, next);
-	struct sn_http_conn *conn = dial->conn;
-
-	conn->entered++;
-	dial_go_on(dial);
-	sn__http_conn_leave(conn);
-}
-
-static void on_try_event(struct sn_stream *s, unsigned events, void *arg)
-{
-	struct dial_try *try = arg;
-	struct sn_http_dial *dial = try->dial;
-	struct sn_http_conn *conn = dial->conn;
-	const struct sn_error *e = sn__stream_error(s);
-
-	conn->entered++;
-	if (events & SN_STREAM_FAILED) {
-		note(dial, e != NULL ? e->code : SN_E_CONNECT, e != NULL ? e->foreign : 0,
-				e != NULL ? e->text : "cannot connect");
-		sn__stream_close(s, true);
-		try->stream = NULL;
-		dial->n_open--;
-		dial_go_on(dial);
-	} else if (events & SN_STREAM_CONNECTED) {
-		try->stream = NULL;
-		dial_destroy(dial);
-		conn_connected(conn, s);
-	}
-	sn__http_conn_leave(conn);
-}
-
-static void on_resolved(struct sn_resolve *op, int status)
-{
-	struct sn_http_dial *dial = SN_CONTAINER_OF(op, struct sn_http_dial, resolve);
-	struct sn_http_conn *conn = dial->conn;
-
-	conn->entered++;
-	if (status < 0) {
-		dial_failed(conn, status, 0, op->detail != NULL ? op->detail : sn_strerror(status));
-	} else {
-		dial->resolving = false;
-		dial->code = SN_E_RESOLVE;
-		(void)snprintf(dial->detail, sizeof dial->detail, "the name has no address");
-		dial_go_on(dial);
-	}
-	sn__http_conn_leave(conn);
-}
-
-/* The request completes later; called also before sn__http_start() has returned. */
-static void dial_failed(struct sn_http_conn *conn, int code, int foreign, const char *detail)
-{
-	enum sn_phase phase = sn__http_dial_phase(conn);
-	struct sn_http_req *req = conn->req;
-
-	conn->req = NULL;
-	req->conn = NULL;
-	sn__http_req_fail(req, code, phase, foreign, detail);
-	sn__http_conn_close(conn); /* frees the dial, where @detail may live */
-}
-
-static void on_connect_timeout(struct sn_timer *t)
-{
-	struct sn_http_req *req = SN_CONTAINER_OF(t, struct sn_http_req, timer);
-	struct sn_http_conn *conn = req->conn;
-	char detail[96];
-
-	(void)snprintf(detail, sizeof detail, "no connection within %u ms",
-			req->connect_timeout_ms != 0 ? req->connect_timeout_ms : 1000u);
-	conn->entered++;
-	dial_failed(conn, SN_E_TIMEOUT, 0, detail);
-	sn__http_conn_leave(conn);
-}
 
 static struct sn_http_conn *conn_create(struct sn_http_dest *dest)
 {
@@ -252,52 +31,11 @@ static struct sn_http_conn *conn_create(struct sn_http_dest *dest)
 	memset(conn, 0, offsetof(struct sn_http_conn, parser));
 	conn->dest = dest;
 	sn_list_init(&conn->link);
+	sn_list_init(&conn->reqs);
 	sn__http1_init(&conn->parser, true, NULL);
 	sn__buf_init(&conn->in, SN_HTTP_HEAD_SIZE_MAX + 2 * HTTP_SCRATCH_SIZE);
 	sn__buf_init(&conn->out, SN_HTTP_HEAD_SIZE_MAX + 2 * HTTP_SCRATCH_SIZE);
 	return conn;
-}
-
-/* A connection of its own for @req. SN_E_NOMEM only; all else completes the request. */
-static int dial(struct sn_http_dest *dest, struct sn_http_req *req)
-{
-	struct sn_loop *loop = dest->pool->loop;
-	struct sn_http_conn *conn = conn_create(dest);
-	struct sn_http_dial *d = sn__malloc(sizeof *d);
-	int r = 0;
-
-	if (conn == NULL || d == NULL) {
-		sn__free(conn);
-		sn__free(d);
-		return SN_E_NOMEM;
-	}
-	memset(d, 0, sizeof *d);
-	d->conn = conn;
-	if (!dest->has_addr) {
-		r = sn__resolve(loop, &d->resolve, dest->host, dest->port, on_resolved);
-		d->resolving = r == 0;
-	}
-	if (r == SN_E_NOMEM) {
-		sn__free(conn);
-		sn__free(d);
-		return r;
-	}
-	conn->dial = d;
-	conn->req = req;
-	req->conn = conn;
-	dest->n_conns++;
-	sn_list_push_back(&dest->busy, &conn->link);
-	sn__timer_start(loop, &req->timer,
-			sn_ms_to_ns(req->connect_timeout_ms != 0 ? req->connect_timeout_ms : 1000),
-			on_connect_timeout);
-	if (dest->has_addr) {
-		d->resolve.addrs[0] = dest->addr;
-		d->resolve.n_addrs = 1;
-		r = dial_next(d);
-	}
-	if (r < 0)
-		dial_failed(conn, r, d->foreign, d->detail[0] != '\0' ? d->detail : sn_strerror(r));
-	return 0;
 }
 
 /* ---- connections ---- */
@@ -318,10 +56,14 @@ static void conn_drop(struct sn_http_conn *conn)
 
 	if (conn->state == HTTP_CONN_GONE)
 		return;
+	assert(conn->n_reqs == 0);
 	if (conn->dial != NULL)
-		dial_destroy(conn->dial);
-	if (conn->state == HTTP_CONN_IDLE)
+		sn__http_dial_destroy(conn->dial);
+	if (conn->state == HTTP_CONN_IDLE || conn->idle)
 		dest->pool->n_idle--;
+	if (conn->h2 != NULL)
+		sn__h2_close(conn->h2, NGHTTP2_NO_ERROR);
+	conn->h2 = NULL;
 	sn__loop_undefer(dest->pool->loop, &conn->task);
 	sn__stream_close(conn->stream, conn->state == HTTP_CONN_BUSY && !conn->polite);
 	conn->stream = NULL;
@@ -337,7 +79,28 @@ void sn__http_conn_close(struct sn_http_conn *conn)
 	struct sn_http_dest *dest = conn->dest;
 
 	conn_drop(conn);
-	dest_run(dest);
+	sn__http_dest_run(dest);
+}
+
+static void on_idle_timer(struct sn_timer *t);
+
+/* Close what of @list has been idle for too long; when the next is due. */
+static uint64_t expire(struct sn_http_dest *dest, struct sn_list *list, uint64_t now_ns)
+{
+	uint64_t next_ns = SN_NEVER_NS;
+
+	SN_LIST_FOREACH_SAFE (pos, list) {
+		struct sn_http_conn *conn = SN_CONTAINER_OF(pos, struct sn_http_conn, link);
+		uint64_t due_ns = sn_time_add(conn->idle_since_ns, dest->idle_ns);
+
+		if (conn->state == HTTP_CONN_SHARED && !conn->idle)
+			continue;
+		if (due_ns > now_ns)
+			next_ns = SN_MIN(next_ns, due_ns);
+		else
+			conn_drop(conn);
+	}
+	return next_ns;
 }
 
 static void on_idle_timer(struct sn_timer *t)
@@ -345,51 +108,96 @@ static void on_idle_timer(struct sn_timer *t)
 	struct sn_http_dest *dest = SN_CONTAINER_OF(t, struct sn_http_dest, timer);
 	struct sn_loop *loop = dest->pool->loop;
 	uint64_t now_ns = sn__loop_now_ns(loop);
+	uint64_t next_ns = SN_MIN(
+			expire(dest, &dest->idle, now_ns), expire(dest, &dest->shared, now_ns));
 
-	while (!sn_list_empty(&dest->idle)) {
-		struct sn_http_conn *conn = SN_CONTAINER_OF(
-				dest->idle.prev, struct sn_http_conn, link);
-		uint64_t due_ns = sn_time_add(conn->idle_since_ns, dest->idle_ns);
-
-		if (due_ns > now_ns) {
-			sn__timer_start(loop, t, due_ns - now_ns, on_idle_timer);
-			return;
-		}
-		conn_drop(conn);
-	}
+	if (next_ns != SN_NEVER_NS)
+		sn__timer_start(loop, t, next_ns - now_ns, on_idle_timer);
 }
 
-static void conn_rest(struct sn_http_conn *conn)
+/* Never stopped, only armed anew when it fires: no timer work for a request. */
+static void mark_idle(struct sn_http_conn *conn)
 {
 	struct sn_http_dest *dest = conn->dest;
 	struct sn_loop *loop = dest->pool->loop;
 
+	conn->idle_since_ns = sn__loop_now_ns(loop);
+	dest->pool->n_idle++;
+	if (!sn_timer_armed(&dest->timer))
+		sn__timer_start(loop, &dest->timer, dest->idle_ns, on_idle_timer);
+}
+
+static bool may_keep(const struct sn_http_dest *dest)
+{
+	return dest->refs > 0 && !dest->pool->closing &&
+			dest->pool->n_idle < dest->pool->opts.max_idle;
+}
+
+static void conn_idle(struct sn_http_conn *conn)
+{
 	if (conn->out.cap > 4096)
 		sn__buf_finish(&conn->out);
 	conn->state = HTTP_CONN_IDLE;
-	conn->idle_since_ns = sn__loop_now_ns(loop);
 	sn_list_remove(&conn->link);
-	sn_list_push_front(&dest->idle, &conn->link);
-	dest->pool->n_idle++;
+	sn_list_push_front(&conn->dest->idle, &conn->link);
+	mark_idle(conn);
 	sn__stream_want(conn->stream, SN_READABLE);
-	/* Never stopped, only armed anew when it fires: no timer work for a request. */
-	if (!sn_timer_armed(&dest->timer))
-		sn__timer_start(loop, &dest->timer, dest->idle_ns, on_idle_timer);
 }
 
 void sn__http_conn_release(struct sn_http_conn *conn, bool keep)
 {
 	struct sn_http_dest *dest = conn->dest;
 
-	if (!keep || dest->refs == 0 || dest->pool->closing ||
-			dest->pool->n_idle >= dest->pool->opts.max_idle) {
+	if (!keep || !may_keep(dest)) {
 		conn->polite = conn->sent_all;
 		sn__http_conn_close(conn);
 		return;
 	}
-	conn_rest(conn);
+	conn_idle(conn);
 	if (!sn_list_empty(&dest->queue))
-		dest_run(dest);
+		sn__http_dest_run(dest);
+}
+
+void sn__http_conn_rest(struct sn_http_conn *conn)
+{
+	struct sn_http_dest *dest = conn->dest;
+
+	if (conn->n_reqs == 0 && (conn->h2->goaway || !may_keep(dest))) {
+		sn__http_conn_close(conn);
+		return;
+	}
+	if (conn->n_reqs == 0) {
+		conn->idle = true;
+		mark_idle(conn);
+	}
+	if (!sn_list_empty(&dest->queue))
+		sn__http_dest_run(dest);
+}
+
+/* The first connection of HTTP/2 that has room, or NULL. */
+static struct sn_http_conn *find_shared(struct sn_http_dest *dest)
+{
+	SN_LIST_FOREACH (pos, &dest->shared) {
+		struct sn_http_conn *conn = SN_CONTAINER_OF(pos, struct sn_http_conn, link);
+
+		if (sn__http2_has_room(conn))
+			return conn;
+	}
+	return NULL;
+}
+
+/* One on its way that will have room, or NULL. */
+static struct sn_http_conn *find_dial(struct sn_http_dest *dest)
+{
+	if (dest->n_dials == 0 || dest->speaks == SN_HTTP_1)
+		return NULL;
+	SN_LIST_FOREACH (pos, &dest->busy) {
+		struct sn_http_conn *conn = SN_CONTAINER_OF(pos, struct sn_http_conn, link);
+
+		if (conn->dial != NULL && conn->n_reqs > 0 && conn->n_reqs < dest->max_streams)
+			return conn;
+	}
+	return NULL;
 }
 
 /* The latest idle connection that is still good, taken out of the list, or NULL. */
@@ -415,15 +223,56 @@ static struct sn_http_conn *take_idle(struct sn_http_dest *dest)
 	return NULL;
 }
 
-int sn__http_place(struct sn_http_req *req)
+static int dial(struct sn_http_dest *dest, struct sn_http_req *req)
 {
-	struct sn_http_dest *dest = req->dest;
-	struct sn_http_conn *conn;
+	struct sn_http_conn *conn = conn_create(dest);
+	int r;
 
+	if (conn == NULL)
+		return SN_E_NOMEM;
+	dest->n_conns++;
+	sn_list_push_back(&dest->busy, &conn->link);
+	r = sn__http_dial(conn, req);
+	if (r < 0)
+		conn_drop(conn);
+	return r;
+}
+
+/* On a connection that is there. SN_E_AGAIN: none has room. */
+static int place_now(struct sn_http_dest *dest, struct sn_http_req *req)
+{
+	struct sn_http_conn *conn;
+	int r;
+
+	while (!req->upgrade && (conn = find_shared(dest)) != NULL) {
+		r = sn__http2_begin(conn, req);
+		if (r != SN_E_CLOSED)
+			return r;
+		/* It takes none, and has_room() knows by now. */
+	}
 	while ((conn = take_idle(dest)) != NULL) {
 		if (sn__http_conn_begin(conn, req) == 0)
 			return 0;
 		conn_drop(conn);
+	}
+	return SN_E_AGAIN;
+}
+
+int sn__http_place(struct sn_http_req *req)
+{
+	struct sn_http_dest *dest = req->dest;
+	struct sn_http_conn *conn;
+	int r;
+
+	if (req->upgrade && dest->speaks == SN_HTTP_2)
+		return SN_E_NOTSUP;
+	r = place_now(dest, req);
+	if (r != SN_E_AGAIN)
+		return r;
+	conn = find_dial(dest);
+	if (conn != NULL) {
+		sn__http_dial_join(conn, req);
+		return 0;
 	}
 	if (dest->n_conns < dest->max_conns)
 		return dial(dest, req);
@@ -432,15 +281,15 @@ int sn__http_place(struct sn_http_req *req)
 	return 0;
 }
 
-/* Give waiting requests what is free. */
-static void dest_run(struct sn_http_dest *dest)
+void sn__http_dest_run(struct sn_http_dest *dest)
 {
 	/* What fails at once calls again: no recursion over the whole queue. */
 	if (dest->running)
 		return;
 	dest->running = true;
 	while (!sn_list_empty(&dest->queue) &&
-			(!sn_list_empty(&dest->idle) || dest->n_conns < dest->max_conns)) {
+			(!sn_list_empty(&dest->idle) || dest->n_conns < dest->max_conns ||
+					find_shared(dest) != NULL || find_dial(dest) != NULL)) {
 		struct sn_http_req *req = SN_CONTAINER_OF(
 				sn_list_pop_front(&dest->queue), struct sn_http_req, link);
 		int r;
@@ -448,9 +297,90 @@ static void dest_run(struct sn_http_dest *dest)
 		req->flags &= ~HTTP_REQ_QUEUED;
 		r = sn__http_place(req);
 		if (r < 0)
-			sn__http_req_fail(req, r, SN_PHASE_CONNECT, 0, sn_strerror(r));
+			sn__http_req_fail(req, r, SN_PHASE_CONNECT, 0,
+					r == SN_E_NOTSUP ? "the peer speaks HTTP/2, which has no "
+							   "upgrade"
+							 : sn_strerror(r));
+		else if (req->flags & HTTP_REQ_QUEUED)
+			break;
 	}
 	dest->running = false;
+}
+
+/* Those that wait for @conn go to the front of the queue. */
+static void requeue(struct sn_http_conn *conn)
+{
+	while (!sn_list_empty(&conn->reqs)) {
+		struct sn_http_req *req = SN_CONTAINER_OF(
+				conn->reqs.prev, struct sn_http_req, link);
+
+		sn_list_remove(&req->link);
+		conn->n_reqs--;
+		req->conn = NULL;
+		req->flags |= HTTP_REQ_QUEUED;
+		sn_list_push_front(&conn->dest->queue, &req->link);
+	}
+}
+
+static void ready_shared(struct sn_http_conn *conn)
+{
+	struct sn_http_dest *dest = conn->dest;
+	int r = sn__http2_open(conn);
+
+	requeue(conn);
+	if (r < 0) {
+		/* The first pays, or this would go on for ever. */
+		struct sn_http_req *req = SN_CONTAINER_OF(
+				sn_list_pop_front(&dest->queue), struct sn_http_req, link);
+
+		req->flags &= ~HTTP_REQ_QUEUED;
+		sn__http_req_fail(req, r, SN_PHASE_CONNECT, 0, sn_strerror(r));
+		sn__http_conn_close(conn);
+		return;
+	}
+	conn->state = HTTP_CONN_SHARED;
+	sn_list_remove(&conn->link);
+	sn_list_push_back(&dest->shared, &conn->link);
+	conn->idle = true;
+	mark_idle(conn);
+	sn__http_dest_run(dest);
+}
+
+static void ready_own(struct sn_http_conn *conn)
+{
+	struct sn_http_req *req = SN_CONTAINER_OF(
+			sn_list_pop_front(&conn->reqs), struct sn_http_req, link);
+	struct sn_http_dest *dest = conn->dest;
+	const struct sn_error *e;
+	int r;
+
+	conn->n_reqs--;
+	req->conn = NULL;
+	requeue(conn);
+	conn->state = HTTP_CONN_BUSY;
+	sn_stream_set_owner(conn->stream, sn__http_conn_event, conn);
+	r = sn__http_conn_begin(conn, req);
+	if (r < 0) {
+		e = sn__stream_error(conn->stream);
+		sn__http_req_fail(req, r, SN_PHASE_WRITE, e != NULL ? e->foreign : 0,
+				e != NULL ? e->text : sn_strerror(r));
+		sn__http_conn_close(conn);
+		return;
+	}
+	sn__http_dest_run(dest);
+}
+
+void sn__http_conn_ready(struct sn_http_conn *conn)
+{
+	struct sn_http_dest *dest = conn->dest;
+
+	if (dest->version == SN_HTTP_2 || strcmp(sn__tls_alpn(conn->stream), "h2") == 0) {
+		dest->speaks = SN_HTTP_2;
+		ready_shared(conn);
+	} else {
+		dest->speaks = SN_HTTP_1;
+		ready_own(conn);
+	}
 }
 
 /* ---- places ---- */
@@ -502,6 +432,8 @@ static int dest_fill(struct sn_http_dest *dest, const struct sn_http_dest_option
 		line = sn__asprintf(bare6 ? "Host: [%s]:%u\r\n" : "Host: %s:%u\r\n", host,
 				(unsigned)o->port);
 	dest->host_line = sn_str_from(line);
+	if (line != NULL)
+		dest->authority = (struct sn_str){line + 6, dest->host_line.len - 8};
 	return line == NULL || dest->host == NULL ? SN_E_NOMEM : 0;
 }
 
@@ -528,7 +460,16 @@ int sn__http_dest_create(struct sn_http_pool *pool, const struct sn_http_dest_op
 		dest->tls = sn__tls_ref(opts->tls);
 	sn_list_init(&dest->idle);
 	sn_list_init(&dest->busy);
+	sn_list_init(&dest->shared);
 	sn_list_init(&dest->queue);
+	sn_list_init(&dest->held);
+	dest->version = opts->version;
+	if (opts->version == SN_HTTP_ANY && opts->tls == NULL)
+		dest->version = SN_HTTP_1;
+	dest->speaks = dest->version;
+	dest->max_streams = opts->max_streams != 0 ? opts->max_streams : SN_H2_STREAMS_MAX;
+	dest->ping_ms = opts->ping_ms;
+	dest->ping_timeout_ms = opts->ping_timeout_ms;
 	dest->pool = pool;
 	dest->refs = 1;
 	dest->max_conns = opts->max_connections != 0 ? opts->max_connections
@@ -550,6 +491,12 @@ static void close_idle(struct sn_http_dest *dest)
 	sn__timer_stop(dest->pool->loop, &dest->timer);
 	while (!sn_list_empty(&dest->idle))
 		conn_drop(SN_CONTAINER_OF(dest->idle.next, struct sn_http_conn, link));
+	SN_LIST_FOREACH_SAFE (pos, &dest->shared) {
+		struct sn_http_conn *conn = SN_CONTAINER_OF(pos, struct sn_http_conn, link);
+
+		if (conn->idle)
+			conn_drop(conn);
+	}
 }
 
 void sn__http_dest_unref(struct sn_http_dest *dest)
@@ -616,6 +563,7 @@ static void on_pool_gone(struct sn_task *task)
 			dest_free(dest);
 	}
 	sn__buf_finish(&pool->head);
+	sn__h2_scratch_destroy(pool->h2);
 	sn__free(pool->scratch);
 	sn__free(pool);
 	if (done != NULL)
@@ -632,6 +580,12 @@ void sn__http_dest_settle(struct sn_http_dest *dest)
 		sn__loop_defer(pool->loop, &pool->task, on_pool_gone);
 }
 
+static void cancel_all(struct sn_list *reqs)
+{
+	while (!sn_list_empty(reqs))
+		sn__http_cancel(SN_CONTAINER_OF(reqs->next, struct sn_http_req, link), SN_E_CLOSED);
+}
+
 void sn__http_pool_close(struct sn_http_pool *pool, void (*done)(void *arg), void *arg)
 {
 	assert(!pool->closing);
@@ -642,17 +596,29 @@ void sn__http_pool_close(struct sn_http_pool *pool, void (*done)(void *arg), voi
 		struct sn_http_dest *dest = SN_CONTAINER_OF(pos, struct sn_http_dest, link);
 
 		/* The queue first, or it would be served by what the others give back. */
-		while (!sn_list_empty(&dest->queue))
-			sn__http_cancel(SN_CONTAINER_OF(dest->queue.next, struct sn_http_req, link),
-					SN_E_CLOSED);
+		cancel_all(&dest->queue);
+		cancel_all(&dest->held);
 		while (!sn_list_empty(&dest->busy)) {
 			struct sn_http_conn *conn = SN_CONTAINER_OF(
 					dest->busy.next, struct sn_http_conn, link);
 
-			if (conn->req != NULL)
+			conn->entered++;
+			if (conn->n_reqs > 0) /* the last closes it */
+				cancel_all(&conn->reqs);
+			else if (conn->req != NULL)
 				sn__http_cancel(conn->req, SN_E_CLOSED);
 			else
 				conn_drop(conn);
+			sn__http_conn_leave(conn);
+		}
+		while (!sn_list_empty(&dest->shared)) {
+			struct sn_http_conn *conn = SN_CONTAINER_OF(
+					dest->shared.next, struct sn_http_conn, link);
+
+			conn->entered++;
+			cancel_all(&conn->reqs);
+			conn_drop(conn);
+			sn__http_conn_leave(conn);
 		}
 		close_idle(dest);
 	}

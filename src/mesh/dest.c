@@ -13,7 +13,7 @@ struct tls_entry {
 	char *ca, *cert, *key, *server_name;
 };
 
-static const char alpn_any[] = "http/1.1", alpn_h2[] = "h2";
+static const char alpn_any[] = "h2,http/1.1", alpn_h2[] = "h2";
 
 struct sn_tls_cache {
 	struct sn_list entries; /* tls_entry.link */
