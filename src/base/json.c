@@ -191,15 +191,15 @@ int sn__json_quote(struct sn_str s, struct sn_buf *out)
 	return r;
 }
 
-/* The shortest text that reads back as @v: jansson always prints 17 digits (0.10000000000000001). */
-static int dump_real(double v, struct sn_buf *out)
+/* jansson always prints 17 digits (0.10000000000000001). */
+int sn__json_real(double v, bool single, struct sn_buf *out)
 {
 	char text[40];
 	size_t n = 0;
 
-	for (int digits = 15; digits <= 17; digits++) {
+	for (int digits = single ? 6 : 15; digits <= (single ? 9 : 17); digits++) {
 		(void)snprintf(text, sizeof text, "%.*g", digits, v);
-		if (strtod(text, NULL) == v)
+		if (single ? strtof(text, NULL) == (float)v : strtod(text, NULL) == v)
 			break;
 	}
 	/* The host's locale may have another decimal point, of several bytes even. */
@@ -283,7 +283,7 @@ static int dump_value(const json_t *json, unsigned depth, struct sn_buf *out)
 	case JSON_INTEGER:
 		return sn__buf_printf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(json));
 	case JSON_REAL:
-		return dump_real(json_real_value(json), out);
+		return sn__json_real(json_real_value(json), false, out);
 	case JSON_TRUE:
 		return sn__buf_append(out, "true", 4);
 	case JSON_FALSE:

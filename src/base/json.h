@@ -34,6 +34,10 @@ SN_MUST_USE char *sn__json_text(const json_t *json);
 /** @s as a JSON string with its quotes; bytes that are not UTF-8 become U+FFFD. */
 SN_MUST_USE int sn__json_quote(struct sn_str s, struct sn_buf *out);
 
+/** The shortest text that reads back as the finite @v, with a point or an exponent; @single: as a
+ * float. */
+SN_MUST_USE int sn__json_real(double v, bool single, struct sn_buf *out);
+
 /** An object with the same members (shared), or NULL: out of memory. (jansson's json_copy() leaves
  * members out then.) */
 json_t *sn__json_copy(const json_t *object);

@@ -215,3 +215,37 @@ int sn__protobuf_put_bytes(struct sn_buf *out, uint32_t number, struct sn_str by
 	sn__buf_commit(out, n + bytes.len);
 	return 0;
 }
+
+int sn__protobuf_put_packed(struct sn_buf *out, enum sn_protobuf_wire wire, uint64_t value)
+{
+	size_t size = wire == SN_PROTOBUF_I64 ? 8 : 4;
+	char text[VARINT_MAX];
+	size_t n = 0;
+
+	if (wire == SN_PROTOBUF_VARINT) {
+		n = write_varint(text, value);
+	} else {
+		for (; n < size; n++)
+			text[n] = (char)(value >> (8 * n));
+	}
+	return sn__buf_append(out, text, n);
+}
+
+int sn__protobuf_put_around(struct sn_buf *out, uint32_t number, size_t from)
+{
+	char text[TAG_MAX + VARINT_MAX];
+	size_t n = write_tag(text, number, SN_PROTOBUF_LEN);
+	size_t len = out->len - from;
+	char *space;
+	int r;
+
+	n += write_varint(text + n, len);
+	r = sn__buf_reserve(out, n, &space);
+	if (r < 0)
+		return r;
+	space -= len;
+	memmove(space + n, space, len);
+	memcpy(space, text, n);
+	sn__buf_commit(out, n);
+	return 0;
+}

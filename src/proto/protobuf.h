@@ -55,6 +55,12 @@ SN_MUST_USE int sn__protobuf_put_i32(struct sn_buf *out, uint32_t number, uint32
 SN_MUST_USE int sn__protobuf_put_i64(struct sn_buf *out, uint32_t number, uint64_t value);
 SN_MUST_USE int sn__protobuf_put_bytes(struct sn_buf *out, uint32_t number, struct sn_str bytes);
 
+/** What stands in a packed field: a value without its tag. @wire: VARINT, I64 or I32. */
+SN_MUST_USE int sn__protobuf_put_packed(
+		struct sn_buf *out, enum sn_protobuf_wire wire, uint64_t value);
+/** The bytes of @out from @from on become field @number: a message whose size shows afterwards. */
+SN_MUST_USE int sn__protobuf_put_around(struct sn_buf *out, uint32_t number, size_t from);
+
 /* ---- messages of protobuf-c ---- */
 
 /**

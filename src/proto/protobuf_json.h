@@ -60,23 +60,38 @@ SN_MUST_USE int sn__schema_describe(
 
 /** The wire form of @message as JSON text: camelCase names, 64-bit integers as strings, bytes in
  * base64, enums by name, maps as objects, default values left out; Struct, Value, ListValue,
- * Timestamp, Duration, FieldMask, Any, wrappers and Empty in their own forms. Unknown fields are
- * left out. SN_E_PARSE, SN_E_LIMIT, SN_E_NOMEM. */
+ * Timestamp, Duration, FieldMask, Any, wrappers and Empty in their own forms. Unknown fields and
+ * groups are left out. JSON is nested at most SN_JSON_DEPTH_MAX deep. SN_E_PARSE, SN_E_LIMIT,
+ * SN_E_NOMEM, SN_E_NOT_FOUND (the type of a field or an Any is not in the schema); then @out is as
+ * before. */
 SN_MUST_USE int sn__protobuf_to_json(const struct sn_schema *schema,
 		const struct sn_schema_message *message, struct sn_str data, struct sn_buf *out,
 		struct sn_error *err);
 /** Back. Names as in the .proto or in camelCase. err: where and what ("field payload.body: bytes are
- * given in base64"), with the nearest name for an unknown one. SN_E_INVALID, SN_E_LIMIT,
- * SN_E_NOMEM. */
+ * given in base64"), with the nearest name for an unknown one. Null is absence, except of a Value.
+ * SN_E_INVALID, SN_E_LIMIT, SN_E_NOMEM, SN_E_NOT_FOUND as above; then @out is as before. */
 SN_MUST_USE int sn__protobuf_from_json(const struct sn_schema *schema,
 		const struct sn_schema_message *message, const json_t *json, struct sn_buf *out,
 		struct sn_error *err);
 
-/** google.protobuf.Struct alone, without a schema: bytes to a JSON object and back. A number that
- * is NaN or infinite: SN_E_PARSE. */
+/** google.protobuf.Struct alone, without a schema: bytes to a JSON object and back. Whole numbers
+ * below 2^53 become integers; of several members with one name the last wins. Nested at most
+ * SN_JSON_DEPTH_MAX deep (SN_E_LIMIT). Reading: SN_E_PARSE (also a number that is NaN or infinite, a
+ * name with a byte of zero), SN_E_NOMEM. Writing: SN_E_INVALID (no object; an integer that a double
+ * cannot hold), SN_E_LIMIT, SN_E_NOMEM; then @out is as before. */
 SN_MUST_USE int sn__protobuf_struct_read(
 		struct sn_str data, json_t **ret_json, struct sn_error *err);
 SN_MUST_USE int sn__protobuf_struct_write(
 		const json_t *json, struct sn_buf *out, struct sn_error *err);
+/** The same for its parts (any JSON; an array), standing @depth brackets deep in other JSON. */
+enum sn_protobuf_value {
+	SN_PROTOBUF_STRUCT,
+	SN_PROTOBUF_VALUE,
+	SN_PROTOBUF_LIST,
+};
+SN_MUST_USE int sn__protobuf_value_read(enum sn_protobuf_value kind, struct sn_str data,
+		unsigned depth, json_t **ret_json, struct sn_error *err);
+SN_MUST_USE int sn__protobuf_value_write(enum sn_protobuf_value kind, const json_t *json,
+		unsigned depth, struct sn_buf *out, struct sn_error *err);
 
 #endif

@@ -106,6 +106,28 @@ static void refuses(void **state)
 	}
 }
 
+static void writes_around(void **state)
+{
+	static const char want[] = "x\x12\x0e\x0a\x00\x96\x01\x04\x03\x02\x01\x01\x00\x00\x00";
+	struct sn_buf out;
+
+	sn__buf_init(&out, 20);
+	assert_int_equal(sn__buf_puts(&out, "x"), 0);
+	assert_int_equal(sn__protobuf_put_around(&out, 1, 1), 0);
+	assert_int_equal(sn__protobuf_put_packed(&out, SN_PROTOBUF_VARINT, 150), 0);
+	assert_int_equal(sn__protobuf_put_packed(&out, SN_PROTOBUF_I32, 0x01020304), 0);
+	assert_int_equal(sn__protobuf_put_packed(&out, SN_PROTOBUF_I64, 1), 0);
+	assert_int_equal(out.len, 17);
+	sn__buf_truncate(&out, 15);
+	assert_int_equal(sn__protobuf_put_around(&out, 2, 1), 0);
+	sn__buf_truncate(&out, 16);
+	assert_memory_equal(sn__buf_data(&out), want, 16);
+	assert_int_equal(sn__protobuf_put_around(&out, 1000, 0), 0);
+	assert_int_equal(sn__protobuf_put_around(&out, 1000, 0), SN_E_LIMIT);
+	assert_int_equal(out.len, 19);
+	sn__buf_finish(&out);
+}
+
 static void group_depth(void **state)
 {
 	char text[2 * (SN_PROTOBUF_DEPTH_MAX + 1)];
@@ -498,6 +520,7 @@ int main(void)
 			cmocka_unit_test(refuses),
 			cmocka_unit_test(group_depth),
 			cmocka_unit_test(writes),
+			cmocka_unit_test(writes_around),
 			cmocka_unit_test(roundtrip),
 			cmocka_unit_test(pack_limits),
 			cmocka_unit_test(check_refuses),
