@@ -8,6 +8,8 @@
 
 #define KEEP_BLOCK (16u << 10) /* a greater block is given back between messages */
 
+#define GZIP_MIN 64 /* what is shorter gains nothing */
+
 /* ---- messages out ---- */
 
 static void put_prefix(char *at, bool compressed, size_t n)
@@ -33,7 +35,7 @@ int sn__grpc_frame(struct sn_buf *out, struct sn_str message, bool gzip)
 	if (r < 0)
 		return r;
 	sn__buf_commit(out, SN_GRPC_PREFIX);
-	if (gzip && message.len > 0) {
+	if (gzip && message.len >= GZIP_MIN) {
 		r = sn__gzip(message, message.len, out);
 		if (r == SN_E_NOMEM) {
 			sn__buf_truncate(out, before);

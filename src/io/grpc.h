@@ -17,8 +17,8 @@
 
 /* ---- messages out ---- */
 
-/** Append one message as a frame; with @gzip compressed (when that makes it no larger than it was,
- * else plain). SN_E_LIMIT (4 GiB, or the buffer's), SN_E_NOMEM; then @out is as before. */
+/** Append one message as a frame; with @gzip compressed (unless it is short, or that makes it no
+ * smaller). SN_E_LIMIT (4 GiB, or the buffer's), SN_E_NOMEM; then @out is as before. */
 SN_MUST_USE int sn__grpc_frame(struct sn_buf *out, struct sn_str message, bool gzip);
 /** The same for a protobuf-c message, packed into the frame without a copy between. */
 SN_MUST_USE int sn__grpc_frame_message(
