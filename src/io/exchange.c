@@ -114,7 +114,110 @@ int sn__exchange_keep_head(struct sn_exchange *x, const char *from, size_t n)
 	return 0;
 }
 
+static void copy_slice(struct sn_str *to, struct sn_str from, char **space)
+{
+	to->ptr = *space;
+	to->len = from.len;
+	if (from.len > 0)
+		memcpy(*space, from.ptr, from.len);
+	(*space)[from.len] = '\0';
+	*space += from.len + 1;
+}
+
+int sn__exchange_copy_head(struct sn_exchange *x, const struct sn_http_head *head)
+{
+	struct sn_http_head *to = &x->parser.head;
+	size_t n = head->method.len + 2 * head->target.len + 4;
+	char *space;
+	int r;
+
+	for (unsigned i = 0; i < head->n_headers; i++)
+		n += head->headers[i].name.len + head->headers[i].value.len + 2;
+	r = sn__buf_reserve(&x->head, n, &space);
+	if (r < 0)
+		return r;
+	copy_slice(&to->method, head->method, &space);
+	copy_slice(&to->target, head->target, &space);
+	for (unsigned i = 0; i < head->n_headers; i++) {
+		copy_slice(&to->headers[i].name, head->headers[i].name, &space);
+		copy_slice(&to->headers[i].value, head->headers[i].value, &space);
+	}
+	to->n_headers = head->n_headers;
+	to->major = head->major;
+	to->minor = head->minor;
+	to->keep_alive = head->keep_alive;
+	to->upgrade = head->upgrade;
+	to->expect_continue = head->expect_continue;
+	to->chunked = head->chunked;
+	to->has_length = head->has_length;
+	to->length = head->length;
+	split_target(x, space);
+	return 0;
+}
+
+unsigned sn__exchange_check(const struct sn_exchange *x, const char **ret_reason)
+{
+	const struct sn_http_server *server = x->conn->server;
+	const struct sn_http_head *head = &x->parser.head;
+	bool connect = sn_str_eq(head->method, SN_STR("CONNECT"));
+	unsigned refused = 0;
+
+	if (server->config.check_origin && !connect)
+		refused = sn__http_server_check(server, head);
+	if (refused != 0) {
+		*ret_reason = refused == 421 ? "unknown Host" : "foreign Origin";
+	} else if (connect) {
+		refused = 501;
+		*ret_reason = "CONNECT is not supported";
+	} else if (head->has_length && head->length > server->config.max_body) {
+		refused = 413;
+		*ret_reason = "the body is too large";
+	}
+	return refused;
+}
+
 /* ---- the request's body ---- */
+
+void sn__exchange_tell(struct sn_exchange *x, int status)
+{
+	sn_exchange_body_fn *fn = x->reader;
+	struct sn_str body = {"", 0};
+
+	x->reader = NULL;
+	if (fn == NULL)
+		return;
+	if (status == 0 && x->collect && x->body.len > 0) {
+		body = sn__buf_str(&x->body);
+		body.len--; /* the NUL */
+	}
+	fn(x, status, body.ptr, body.len, x->reader_arg);
+}
+
+int sn__exchange_collect(struct sn_exchange *x, struct sn_str piece)
+{
+	size_t before = x->body.len;
+	char *space;
+	int r;
+
+	/* Over the NUL of the last time. */
+	r = sn__buf_reserve(&x->body, piece.len + 1, &space);
+	if (r < 0)
+		return r;
+	space -= before > 0;
+	memcpy(space, piece.ptr, piece.len);
+	space[piece.len] = '\0';
+	sn__buf_commit(&x->body, piece.len + (before == 0));
+	return 0;
+}
+
+void sn__exchange_over(struct sn_exchange *x, int status)
+{
+	sn__exchange_tell(x, status != 0 ? status : SN_E_CLOSED);
+	if (x->on_close != NULL)
+		x->on_close(x, status, x->on_close_arg);
+	x->on_close = NULL;
+	x->handed = false;
+}
 
 static bool is_broken(const struct sn_exchange *x)
 {

@@ -236,6 +236,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 
 	if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
 		count(h2);
+	h2->head_id = frame->hd.stream_id;
 	if (h2->block != NULL)
 		sn__h2_block_reset(h2->block); /* the former was refused in its middle */
 	if (block_get(h2) != NULL)
@@ -278,6 +279,7 @@ static int head_came(struct sn_h2 *h2, const nghttp2_frame *frame, void *stream)
 	int r;
 
 	assert(block != NULL);
+	h2->head_id = 0;
 	r = sn__h2_block_finish(block);
 	if (r < 0)
 		set_failed(h2, r, 0, sn_strerror(r));
@@ -285,6 +287,8 @@ static int head_came(struct sn_h2 *h2, const nghttp2_frame *frame, void *stream)
 		flags |= SN_H2_TRAILERS;
 	if (block->too_large)
 		flags |= SN_H2_TOO_LARGE;
+	if (block->two_hosts)
+		flags |= SN_H2_TWO_HOSTS;
 	if (r == 0 && (stream != NULL || frame->headers.cat == NGHTTP2_HCAT_REQUEST))
 		h2->ops->on_head(h2, frame->hd.stream_id, stream, &block->head, flags);
 	block_put(h2, block);
@@ -357,6 +361,8 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error,
 
 	if (h2->n_streams > 0)
 		h2->n_streams--;
+	if (h2->head_id == id)
+		h2->head_id = 0;
 	if (stream != NULL && listens(h2))
 		h2->ops->on_close(h2, id, stream, error);
 	return 0;
@@ -631,7 +637,10 @@ static void destroy(struct sn_h2 *h2);
 static void leave(struct sn_h2 *h2)
 {
 	if (h2->entered == 1 && listens(h2)) {
-		push(h2);
+		if (h2->failed == 0 && h2->ops->on_pump != NULL)
+			h2->ops->on_pump(h2);
+		if (listens(h2))
+			push(h2);
 		h2->pushed = true;
 		look_for_end(h2);
 		if (h2->failed != 0 && listens(h2)) {
@@ -839,7 +848,8 @@ static void destroy(struct sn_h2 *h2)
 	sn__loop_undefer(loop, &h2->task);
 	if (h2->polite && h2->failed == 0)
 		last_words(h2);
-	sn__stream_close(h2->stream, false);
+	if (!h2->released)
+		sn__stream_close(h2->stream, false);
 	nghttp2_session_del(h2->session);
 	block_put(h2, h2->block);
 	sn__buf_finish(&h2->out);
@@ -855,6 +865,16 @@ void sn__h2_close(struct sn_h2 *h2, int error)
 		h2->polite = nghttp2_session_terminate_session(h2->session, (uint32_t)error) == 0;
 	if (h2->entered == 0)
 		destroy(h2);
+}
+
+struct sn_stream *sn__h2_release(struct sn_h2 *h2)
+{
+	struct sn_stream *stream = h2->stream;
+
+	assert(h2->told && !h2->closed);
+	h2->released = true;
+	sn__h2_close(h2, -1);
+	return stream;
 }
 
 void sn__h2_shutdown(struct sn_h2 *h2)

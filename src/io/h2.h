@@ -64,6 +64,7 @@ void sn__h2_scratch_destroy(struct sn_h2_scratch *scratch /* may be NULL */);
 #define SN_H2_END 1u       /* nothing follows on this stream */
 #define SN_H2_TRAILERS 2u  /* behind the body */
 #define SN_H2_TOO_LARGE 4u /* over SN_HTTP_HEADERS_MAX or SN_HTTP_HEAD_SIZE_MAX: the rest is lost */
+#define SN_H2_TWO_HOSTS 8u /* :authority and host, and they differ */
 
 /* What read() says with its bytes. */
 #define SN_H2_READ_END 1u      /* these are the last */
@@ -99,6 +100,9 @@ struct sn_h2_ops {
 	/** The connection is over: h2->failed says why. Streams that are left will hear nothing
 	 * more; sn__h2_close() has to follow, now or later. Once. */
 	void (*on_gone)(struct sn_h2 *h2);
+	/** In a pump, after reading and before writing: what is submitted here still goes out in
+	 * it. May be NULL. */
+	void (*on_pump)(struct sn_h2 *h2);
 	/** After a pump. May be NULL. */
 	void (*on_pumped)(struct sn_h2 *h2);
 };
@@ -124,6 +128,7 @@ struct sn_h2 {
 	struct sn_h2_scratch *scratch;
 	bool server;
 	unsigned n_streams;         /* open, of both sides, as far as frames have told */
+	int32_t head_id;            /* stream whose header block has begun and not ended; 0: none */
 	uint64_t produced, written; /* bytes packed, and taken by the stream, since the beginning */
 	uint64_t last_read_ns;
 	int32_t reset_id; /* the stream that the peer has reset last */
@@ -144,6 +149,7 @@ struct sn_h2 {
 	size_t read_size;          /* of the DATA that lies behind them */
 	unsigned entered;
 	bool told, closed, polite;
+	bool released;  /* the stream is somebody else's */
 	bool dying;     /* our GOAWAY with an error is under way */
 	int dying_code; /* what it makes of `failed` */
 	bool pushed;    /* too late for this pump to write more */
@@ -166,6 +172,9 @@ void sn__h2_feed(struct sn_h2 *h2, struct sn_str first);
 /** Closes the stream and frees the session (when its pump returns); no ops follow. @error: GOAWAY
  * with this code is sent first, as far as the socket takes it; negative: none. */
 void sn__h2_close(struct sn_h2 *h2, int error);
+/** As sn__h2_close() without a GOAWAY, but the stream lives and is the caller's, who gives it another
+ * owner; it wants nothing. Only after on_gone. */
+struct sn_stream *sn__h2_release(struct sn_h2 *h2);
 /** End with @code (SN_E_TIMEOUT, ...) as if the connection had broken: on_gone follows in the next
  * pump. The first reason stays. */
 void sn__h2_fail(struct sn_h2 *h2, int code, const char *detail);

@@ -40,7 +40,7 @@ void sn__h2_block_reset(struct sn_h2_block *block)
 	head->keep_alive = true;
 	head->upgrade = head->expect_continue = head->chunked = head->has_length = false;
 	head->length = 0;
-	block->has_host = block->has_cookies = block->too_large = false;
+	block->has_host = block->has_cookies = block->too_large = block->two_hosts = false;
 	block->seen = 0;
 }
 
@@ -218,6 +218,11 @@ int sn__h2_block_finish(struct sn_h2_block *block)
 	for (unsigned i = 0; i < head->n_headers; i++) {
 		head->headers[i].name.ptr = bytes + block->name_at[i];
 		head->headers[i].value.ptr = bytes + block->value_at[i];
+		if (block->has_host && block->authority.len > 0 &&
+				sn_str_eq(head->headers[i].name, SN_STR("host")))
+			block->two_hosts |= !sn__str_ieq(head->headers[i].value,
+					(struct sn_str){bytes + block->authority_at,
+							block->authority.len});
 	}
 	if (head->method.len > 0)
 		head->method.ptr = bytes + block->method_at;

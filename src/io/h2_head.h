@@ -14,6 +14,7 @@ struct sn_h2_block {
 	struct sn_str authority;
 	bool has_host, has_cookies;
 	bool too_large; /* what came later is lost */
+	bool two_hosts; /* and they contradict each other */
 	size_t seen;    /* bytes, also of what is lost */
 	struct sn_buf bytes;
 };

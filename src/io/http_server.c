@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/mem.h"
+#include "io/h2.h"
 
 /* ---- who may ask ---- */
 
@@ -126,6 +127,7 @@ static void server_free(struct sn_http_server *server)
 		sn__tls_unref(server->config.tls);
 	hosts_free(server->config.hosts);
 	sn__free(server->scratch);
+	sn__h2_scratch_destroy(server->h2_scratch);
 	sn__free(server);
 }
 

@@ -10,8 +10,6 @@
 #define KEEP_BLOCK (16u << 10) /* a buffer of the pool with a greater block gives it back */
 #define READS_A_PUMP 8
 #define STEPS_A_PUMP 256
-#define DROP_MAX (256u << 10) /* of a body nobody wanted, or behind the last answer */
-#define LINGER_MS 2000
 
 static void on_stream(struct sn_stream *s, unsigned events, void *arg);
 static void on_task(struct sn_task *task);
@@ -37,10 +35,8 @@ static void tidy(struct sn_buf *b, size_t max)
 }
 
 /* Ready for the next request; what was read ahead stays. */
-static void exchange_reset(struct sn_exchange *x)
+static void exchange_reset(struct sn_http_server *server, struct sn_exchange *x)
 {
-	struct sn_http_server *server = x->conn->server;
-
 	tidy(&x->head, 2 * server->config.max_head + SN_HTTP_TARGET_MAX);
 	tidy(&x->out, HTTP_OUT_MAX);
 	tidy(&x->body, SIZE_MAX / 2);
@@ -56,10 +52,8 @@ static void exchange_reset(struct sn_exchange *x)
 	x->on_close = NULL;
 }
 
-static int exchange_get(struct http_conn *c)
+int sn__exchange_get(struct sn_http_server *server, struct sn_exchange **ret_x)
 {
-	struct sn_http_server *server = c->server;
-	struct sn_http1_limits limits = {.head_size = server->config.max_head};
 	struct sn_list *node = sn_list_pop_front(&server->pool);
 	struct sn_exchange *x;
 
@@ -71,28 +65,20 @@ static int exchange_get(struct http_conn *c)
 		if (x == NULL)
 			return SN_E_NOMEM;
 		sn_list_init(&x->link);
+		sn_list_init(&x->dirty);
 		sn__buf_init(&x->in, server->config.max_head + IN_ROOM);
 		sn__buf_init(&x->head, 1);
 		sn__buf_init(&x->out, 1);
 		sn__buf_init(&x->body, 1);
+		exchange_reset(server, x);
 	}
-	x->conn = c;
-	x->ops = &sn__exchange_http1;
-	c->x = x;
-	sn__http1_init(&x->parser, false, &limits);
-	exchange_reset(x);
+	*ret_x = x;
 	return 0;
 }
 
-static void exchange_put(struct http_conn *c)
+void sn__exchange_put(struct sn_http_server *server, struct sn_exchange *x)
 {
-	struct sn_http_server *server = c->server;
-	struct sn_exchange *x = c->x;
-
-	c->x = NULL;
-	if (x == NULL)
-		return;
-	exchange_reset(x);
+	exchange_reset(server, x);
 	tidy(&x->in, server->config.max_head + IN_ROOM);
 	if (server->n_pool >= POOL_MAX || server->closing) {
 		sn__exchange_free(x);
@@ -100,6 +86,26 @@ static void exchange_put(struct http_conn *c)
 	}
 	sn_list_push_front(&server->pool, &x->link);
 	server->n_pool++;
+}
+
+static int exchange_get(struct http_conn *c)
+{
+	struct sn_http1_limits limits = {.head_size = c->server->config.max_head};
+	int r = sn__exchange_get(c->server, &c->x);
+
+	if (r < 0)
+		return r;
+	c->x->conn = c;
+	c->x->ops = &sn__exchange_http1;
+	c->x->failed = 0;
+	sn__http1_init(&c->x->parser, false, &limits);
+	return 0;
+}
+
+static void exchange_put(struct http_conn *c)
+{
+	if (c->x != NULL)
+		sn__exchange_put(c->server, SN_TAKE(c->x));
 }
 
 /* ---- connections ---- */
@@ -132,7 +138,7 @@ int sn__http_conn_open(struct sn_http_server *server, struct sn_stream *stream)
 	return 0;
 }
 
-static void conn_free(struct http_conn *c)
+void sn__http_conn_free(struct http_conn *c)
 {
 	struct sn_http_server *server = c->server;
 
@@ -153,7 +159,9 @@ void sn__http_conn_fail(struct http_conn *c, int code)
 
 void sn__http_conn_kick(struct http_conn *c)
 {
-	if (!c->pumping)
+	if (c->h2 != NULL)
+		sn__h2_server_look(c);
+	else if (!c->pumping)
 		sn__loop_defer(c->server->loop, &c->task, on_task);
 }
 
@@ -259,22 +267,6 @@ static bool input_more(struct http_conn *c)
 /* What every step says. */
 enum step { STEP_AGAIN, STEP_WAIT };
 
-/* The reader hears the last of it: @status, or the body. */
-static void tell_reader(struct sn_exchange *x, int status)
-{
-	sn_exchange_body_fn *fn = x->reader;
-	struct sn_str body = {"", 0};
-
-	x->reader = NULL;
-	if (fn == NULL)
-		return;
-	if (status == 0 && x->collect && x->body.len > 0) {
-		body = sn__buf_str(&x->body);
-		body.len--; /* the NUL */
-	}
-	fn(x, status, body.ptr, body.len, x->reader_arg);
-}
-
 /* The request cannot be read further: the reader is told @code, the client @status if it can be. */
 static void body_failed(struct http_conn *c, int code, unsigned status, const char *reason)
 {
@@ -284,7 +276,7 @@ static void body_failed(struct http_conn *c, int code, unsigned status, const ch
 		sn__http_conn_fail(c, code);
 		return;
 	}
-	tell_reader(x, code);
+	sn__exchange_tell(x, code);
 	if (c->failed != 0)
 		return;
 	if (x->answer == HTTP_UNANSWERED)
@@ -311,7 +303,8 @@ static enum step begin_request(struct http_conn *c)
 	struct sn_http_server *server = c->server;
 	struct sn_exchange *x = c->x;
 	const struct sn_http_head *head = &x->parser.head;
-	unsigned refused = 0;
+	const char *reason;
+	unsigned refused;
 	size_t used;
 
 	c->phase = HTTP_EXCHANGE;
@@ -323,19 +316,28 @@ static enum step begin_request(struct http_conn *c)
 		x->body_done = true;
 	}
 	x->continue_due = head->expect_continue && !x->body_done;
-	if (server->config.check_origin && !sn_str_eq(head->method, SN_STR("CONNECT")))
-		refused = sn__http_server_check(server, head);
+	refused = sn__exchange_check(x, &reason);
 	if (refused != 0) {
-		sn__exchange_refuse(x, refused, refused == 421 ? "unknown Host" : "foreign Origin");
-	} else if (sn_str_eq(head->method, SN_STR("CONNECT"))) {
-		sn__exchange_refuse(x, 501, "CONNECT is not supported");
-	} else if (head->has_length && head->length > server->config.max_body) {
-		sn__exchange_refuse(x, 413, "the body is too large");
+		sn__exchange_refuse(x, refused, reason);
 	} else {
 		x->handed = true;
 		server->handler(x, server->arg);
 	}
 	return STEP_AGAIN;
+}
+
+/* Whether it is too early to say, or (c->phase) HTTP/2. */
+static bool is_preface(struct http_conn *c)
+{
+	static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+	struct sn_str in = input(c);
+
+	if (c->server->config.tls != NULL ||
+			memcmp(in.ptr, preface, SN_MIN(in.len, sizeof(preface) - 1)) != 0)
+		return false;
+	if (in.len >= sizeof(preface) - 1)
+		c->phase = HTTP_H2;
+	return true;
 }
 
 static enum step step_head(struct http_conn *c)
@@ -357,6 +359,12 @@ static enum step step_head(struct http_conn *c)
 	if (c->phase == HTTP_IDLE)
 		c->wait = HTTP_WAIT_NONE; /* the time for this head starts anew */
 	c->phase = HTTP_HEAD;
+	if (!c->seen && !c->eof && is_preface(c)) {
+		if (c->phase == HTTP_H2)
+			return STEP_WAIT;
+		return input_more(c) ? STEP_AGAIN : STEP_WAIT;
+	}
+	c->seen = true;
 	in = input(c);
 	e = sn__http1_next(&c->x->parser, in, &used);
 	if (e == SN_HTTP1_HEAD) {
@@ -389,11 +397,7 @@ static void take_piece(struct http_conn *c, struct sn_str piece)
 			body_failed(c, SN_E_LIMIT, 413, "the body is too large");
 			return;
 		}
-		/* One byte more for the NUL behind it. */
-		sn__buf_truncate(&x->body, x->body.len - (x->body.len > 0));
-		r = sn__buf_append_str(&x->body, piece);
-		if (r == 0)
-			r = sn__buf_append(&x->body, "", 1);
+		r = sn__exchange_collect(x, piece);
 		if (r < 0)
 			body_failed(c, SN_E_NOMEM, 500, "out of memory");
 		return;
@@ -441,17 +445,6 @@ static enum step step_body(struct http_conn *c)
 	return STEP_AGAIN;
 }
 
-static void end_exchange(struct http_conn *c, int status)
-{
-	struct sn_exchange *x = c->x;
-
-	tell_reader(x, status != 0 ? status : SN_E_CLOSED);
-	if (x->on_close != NULL)
-		x->on_close(x, status, x->on_close_arg);
-	x->on_close = NULL;
-	x->handed = false;
-}
-
 /* The response is sent. */
 static enum step after_response(struct http_conn *c)
 {
@@ -459,7 +452,7 @@ static enum step after_response(struct http_conn *c)
 	bool close = x->close_after;
 	bool drain = !x->body_done;
 
-	end_exchange(c, 0);
+	sn__exchange_over(x, 0);
 	c->dropped = 0;
 	if (close) {
 		c->phase = HTTP_LINGER;
@@ -467,7 +460,7 @@ static enum step after_response(struct http_conn *c)
 			c->phase = HTTP_GONE;
 		return STEP_AGAIN;
 	}
-	exchange_reset(x);
+	exchange_reset(c->server, x);
 	c->phase = drain ? HTTP_DRAIN : HTTP_IDLE;
 	return STEP_AGAIN;
 }
@@ -479,7 +472,7 @@ static enum step step_exchange(struct http_conn *c)
 	if (x->upgraded) {
 		if (c->stream != NULL)
 			return STEP_WAIT; /* somebody will take it, or abort */
-		end_exchange(c, 0);
+		sn__exchange_over(x, 0);
 		c->phase = HTTP_GONE;
 		return STEP_WAIT;
 	}
@@ -498,7 +491,7 @@ static enum step step_exchange(struct http_conn *c)
 		else if (!x->body_done)
 			return step_body(c);
 		else
-			tell_reader(x, 0);
+			sn__exchange_tell(x, 0);
 		return STEP_AGAIN;
 	}
 	/* Look for the end of the connection, and a little ahead. */
@@ -512,9 +505,9 @@ static enum step step_drain(struct http_conn *c)
 	enum step step = step_body(c);
 
 	if (c->x->body_done) {
-		exchange_reset(c->x);
+		exchange_reset(c->server, c->x);
 		c->phase = HTTP_IDLE;
-	} else if (c->dropped > DROP_MAX || c->eof) {
+	} else if (c->dropped > HTTP_DROP_MAX || c->eof) {
 		sn__http_conn_fail(c, SN_E_CLOSED);
 	}
 	return step;
@@ -527,7 +520,7 @@ static enum step step_linger(struct http_conn *c)
 	if (input_more(c)) {
 		c->dropped += c->server->left.len;
 		c->server->left.len = 0;
-		if (!c->eof && c->failed == 0 && c->dropped <= DROP_MAX)
+		if (!c->eof && c->failed == 0 && c->dropped <= HTTP_DROP_MAX)
 			return STEP_AGAIN;
 		c->phase = HTTP_GONE;
 	}
@@ -540,7 +533,7 @@ static enum step step(struct http_conn *c)
 		sn__http_conn_flush(c);
 	if (c->failed != 0) {
 		if (c->x != NULL && c->x->handed)
-			end_exchange(c, c->failed);
+			sn__exchange_over(c->x, c->failed);
 		c->phase = HTTP_GONE;
 		return STEP_WAIT;
 	}
@@ -554,6 +547,7 @@ static enum step step(struct http_conn *c)
 		return step_drain(c);
 	case HTTP_LINGER:
 		return step_linger(c);
+	case HTTP_H2:
 	case HTTP_GONE:
 		break;
 	}
@@ -609,11 +603,29 @@ static void arm(struct http_conn *c)
 	if (wait == HTTP_WAIT_HEAD)
 		ms = config->head_timeout_ms;
 	if (wait == HTTP_WAIT_LINGER)
-		ms = LINGER_MS;
+		ms = HTTP_LINGER_MS;
 	if (wait == HTTP_WAIT_NONE)
 		sn__timer_stop(c->server->loop, &c->timer);
 	else if (restart)
 		sn__timer_start(c->server->loop, &c->timer, sn_ms_to_ns(ms), on_timer);
+}
+
+/* What was read so far is given to HTTP/2, and the connection with it. */
+static void start_h2(struct http_conn *c)
+{
+	struct sn_http_server *server = c->server;
+	struct sn_str first = input(c);
+	struct sn_exchange *x = SN_TAKE(c->x);
+
+	server->left.len = 0;
+	c->pumping = false;
+	c->seen = true;
+	if (sn__h2_server_start(c, first) < 0) {
+		c->failed = SN_E_NOMEM;
+		sn__http_conn_free(c);
+	}
+	if (x != NULL)
+		sn__exchange_put(server, x);
 }
 
 static void pump(struct http_conn *c)
@@ -629,12 +641,16 @@ static void pump(struct http_conn *c)
 			break;
 		}
 	}
+	if (c->phase == HTTP_H2) {
+		start_h2(c);
+		return;
+	}
 	if (c->phase != HTTP_GONE && input_keep(c) < 0)
 		sn__http_conn_fail(c, SN_E_NOMEM);
 	c->server->left.len = 0;
 	c->pumping = false;
 	if (c->phase == HTTP_GONE) {
-		conn_free(c);
+		sn__http_conn_free(c);
 		return;
 	}
 	if (c->phase == HTTP_IDLE && c->x != NULL && c->x->in.len == 0)
@@ -650,7 +666,11 @@ static void on_stream(struct sn_stream *s, unsigned events, void *arg)
 
 	if (events & SN_STREAM_FAILED) /* of a TLS handshake */
 		sn__http_conn_fail(c, SN_E_RESET);
-	pump(c);
+	if (events & SN_STREAM_CONNECTED && strcmp(sn__tls_alpn(s), "h2") == 0 &&
+			!c->server->closing)
+		start_h2(c);
+	else
+		pump(c);
 }
 
 static void on_task(struct sn_task *task)
@@ -682,6 +702,18 @@ static void on_timer(struct sn_timer *t)
 	}
 	c->pumping = false;
 	pump(c);
+}
+
+void sn__http_conn_linger(struct http_conn *c, struct sn_stream *stream)
+{
+	c->stream = stream;
+	c->failed = 0;
+	c->phase = HTTP_LINGER;
+	c->wait = HTTP_WAIT_NONE;
+	sn_stream_set_owner(stream, on_stream, c);
+	if (sn__stream_shutdown(stream) < 0)
+		c->phase = HTTP_GONE;
+	sn__http_conn_kick(c);
 }
 
 struct sn_stream *sn__exchange_take_stream(

@@ -20,9 +20,11 @@
 #include "io/http_server.h"
 
 #define HTTP_SCRATCH (64u << 10)
-#define HTTP_OUT_HIGH (64u << 10) /* from here sn_exchange_write() says SN_E_AGAIN */
-#define HTTP_OUT_LOW (16u << 10)  /* below it on_drain is called */
-#define HTTP_OUT_MAX (16u << 20)  /* for a producer that does not wait */
+#define HTTP_OUT_HIGH (64u << 10)  /* from here sn_exchange_write() says SN_E_AGAIN */
+#define HTTP_OUT_LOW (16u << 10)   /* below it on_drain is called */
+#define HTTP_OUT_MAX (16u << 20)   /* for a producer that does not wait */
+#define HTTP_DROP_MAX (256u << 10) /* of a body nobody wanted, or behind the last answer */
+#define HTTP_LINGER_MS 2000
 
 enum http_phase {
 	HTTP_IDLE,     /* between requests */
@@ -30,6 +32,7 @@ enum http_phase {
 	HTTP_EXCHANGE, /* until the response is sent */
 	HTTP_DRAIN,    /* response sent; the rest of the request's body is dropped */
 	HTTP_LINGER,   /* sent for the last time; waits for the client's end */
+	HTTP_H2,       /* it is HTTP/2: h2_server.c has it */
 	HTTP_GONE,
 };
 
@@ -47,6 +50,7 @@ struct http_conn {
 	struct sn_http_server *server;
 	struct sn_stream *stream; /* NULL: taken over */
 	struct sn_exchange *x;    /* may be NULL */
+	struct h2_conn *h2;       /* NULL: HTTP/1.1 */
 	struct sn_timer timer;
 	struct sn_task task;
 	uint8_t phase, wait;
@@ -54,6 +58,7 @@ struct http_conn {
 	bool progress;  /* bytes moved since the timer was set */
 	bool eof;       /* the client will send no more */
 	bool rest;      /* stopped so that others have their turn */
+	bool seen;      /* it has said which version it speaks */
 	uint8_t reads;  /* in this pump */
 	int failed;     /* why it broke; 0: it did not */
 	size_t dropped; /* bytes read only to be thrown away */
@@ -84,7 +89,7 @@ struct exchange_ops {
 	void (*kick)(struct sn_exchange *x); /* something has changed: look at it in the pump */
 	void (*fail)(struct sn_exchange *x, int code); /* break it; the first reason stays */
 };
-extern const struct exchange_ops sn__exchange_http1;
+extern const struct exchange_ops sn__exchange_http1, sn__exchange_h2;
 
 struct sn_exchange {
 	struct sn_list link; /* sn_http_server.pool */
@@ -122,8 +127,39 @@ struct sn_exchange {
 	void *on_drain_arg;
 	sn_exchange_close_fn *on_close;
 	void *on_close_arg;
+	/* HTTP/2 */
+	int32_t id;           /* of the stream; 0: it is closed */
+	struct sn_list dirty; /* h2_conn.dirty or .touched */
+	struct sn_timer timer;
+	uint8_t wait;     /* enum http_wait: what the timer stands for */
+	bool progress;    /* bytes moved since it was set */
+	bool timed_out;   /* it ran */
+	bool deferred;    /* nghttp2 asked for bytes in vain */
+	bool sent;        /* END_STREAM is behind sent_at bytes of the connection */
+	bool draining;    /* over for the user; the rest of the request is dropped */
+	uint16_t refused; /* status for a head that is not fit for a handler; 0: it is */
+	size_t held;      /* bytes of `body` for which the window was not opened again */
+	size_t tail;      /* bytes of `out` that are trailers: "name\0value\0" ... */
+	uint64_t sent_at;
 };
 
+/* A connection that speaks HTTP/2. */
+struct h2_conn {
+	struct http_conn *c;
+	struct sn_h2 *h2;
+	struct sn_list exchanges; /* sn_exchange.link: not answered yet, or not wholly packed */
+	struct sn_list sending;   /* sn_exchange.link: the last of it is on its way, in order */
+	struct sn_list draining;  /* sn_exchange.link: over, but the request goes on */
+	struct sn_list dirty;     /* sn_exchange.dirty: something has changed */
+	struct sn_list touched;   /* sn_exchange.dirty: looked at in this pump */
+	unsigned n;               /* exchanges, of both lists */
+	struct sn_timer head_timer;
+	int32_t head_id;  /* what it was set for */
+	uint64_t written; /* when the connection's timer was set */
+	bool going;       /* GOAWAY was said */
+};
+
+struct sn_h2_scratch;
 struct sn_http_server {
 	struct sn_loop *loop;
 	struct sn_http_server_config config; /* hosts: own copy */
@@ -137,7 +173,8 @@ struct sn_http_server {
 	struct sn_list pool; /* sn_exchange.link */
 	unsigned n_pool;
 	char *scratch;
-	struct sn_str left; /* of scratch: belongs to the connection being pumped */
+	struct sn_h2_scratch *h2_scratch; /* NULL before the first HTTP/2 connection */
+	struct sn_str left;               /* of scratch: belongs to the connection being pumped */
 	uint64_t date_s;
 	char date[32];
 	bool closing, listener_paused;
@@ -153,6 +190,10 @@ SN_MUST_USE int sn__http_conn_open(struct sn_http_server *server, struct sn_stre
 void sn__http_conn_fail(struct http_conn *c, int code);
 /** Pump in the next turn; nothing when it runs already. */
 void sn__http_conn_kick(struct http_conn *c);
+/** Everything of it is freed, its stream (when it still has one) closed. */
+void sn__http_conn_free(struct http_conn *c);
+/** HTTP/2 is over: wait a little for the client to close, so that it can read the last we said. */
+void sn__http_conn_linger(struct http_conn *c, struct sn_stream *stream);
 /** Write what is in x->out; conn->failed is set when that fails. */
 void sn__http_conn_flush(struct http_conn *c);
 /** "Sat, 21 Nov 2026 02:34:32 GMT" of now. */
@@ -163,13 +204,38 @@ void sn__http_server_left(struct sn_http_server *server);
  * server points at us. 0 or the status to refuse with. */
 unsigned sn__http_server_check(
 		const struct sn_http_server *server, const struct sn_http_head *head);
+/** An exchange without a request, from the pool or new; SN_E_NOMEM. And back. */
+SN_MUST_USE int sn__exchange_get(struct sn_http_server *server, struct sn_exchange **ret_x);
+void sn__exchange_put(struct sn_http_server *server, struct sn_exchange *x);
+/** A status to refuse the request with, and *ret_reason; 0: the handler may have it. */
+unsigned sn__exchange_check(const struct sn_exchange *x, const char **ret_reason);
+/** The reader hears the last of it: @status, or the body. */
+void sn__exchange_tell(struct sn_exchange *x, int status);
+/** A piece behind what x->body holds, and a NUL behind it. SN_E_NOMEM. */
+SN_MUST_USE int sn__exchange_collect(struct sn_exchange *x, struct sn_str piece);
+/** The reader is told SN_E_CLOSED (or @status) and on_close is called. */
+void sn__exchange_over(struct sn_exchange *x, int status);
 /** Copy the head (@n bytes at @from) into the exchange and cut it into strings, so that the input
  * may go. */
 SN_MUST_USE int sn__exchange_keep_head(struct sn_exchange *x, const char *from, size_t n);
 /** The authority of a target in absolute form, or nothing. */
 struct sn_str sn__exchange_authority(struct sn_str target);
+/** The same for a head whose slices lie anywhere. */
+SN_MUST_USE int sn__exchange_copy_head(struct sn_exchange *x, const struct sn_http_head *head);
 void sn__exchange_free(struct sn_exchange *x);
 /** Answer with @status and a line of text, and close behind it. */
 void sn__exchange_refuse(struct sn_exchange *x, unsigned status, const char *reason);
+
+/* ---- exchange_h2.c and h2_server.c ---- */
+
+/** What the session asks for: sn_h2_ops.read. */
+ssize_t sn__exchange_h2_read(struct sn_exchange *x, void *out, size_t n, unsigned *ret_flags);
+
+/** Take the connection over; it was read as far as @first. SN_E_NOMEM: nothing has changed. */
+SN_MUST_USE int sn__h2_server_start(struct http_conn *c, struct sn_str first);
+/** The server is closing, or c->failed was set. */
+void sn__h2_server_look(struct http_conn *c);
+/** Look at @x in the next pump. */
+void sn__h2_server_touch(struct sn_exchange *x);
 
 #endif

@@ -410,7 +410,7 @@ static const struct talk talk_table[] = {
 				"Content-Length: 40\r\nConnection: close\r\n\r\n"
 				"400 Bad Request: malformed request line\n",
 				true},
-		{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+		{"GET / HTTP/2.0\r\n\r\n",
 				"HTTP/1.1 505 HTTP Version Not Supported\r\n"
 				"Content-Type: text/plain\r\nContent-Length: 59\r\nConnection: close\r\n\r\n"
 				"505 HTTP Version Not Supported: HTTP version not supported\n",

@@ -24,7 +24,7 @@ static int tls_open(struct sn_hosting *how, struct sn_error *err)
 			.ca = how->tls_ca,
 			.cert = how->tls_cert,
 			.key = how->tls_key,
-			.alpn = "http/1.1",
+			.alpn = "h2,http/1.1",
 			.require_client_cert = how->tls_ca != NULL,
 	};
 	struct sn_tls *made;

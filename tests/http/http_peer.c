@@ -167,7 +167,8 @@ static void serve(char **argv)
 	if (sn__addr_parse_listen(sn_str_from(argv[2]), &config.addr, &err) < 0)
 		die("address", &err);
 	if (argv[3] != NULL) {
-		struct sn_tls_options tls = {.cert = argv[3], .key = argv[4], .alpn = "http/1.1"};
+		struct sn_tls_options tls = {
+				.cert = argv[3], .key = argv[4], .alpn = "h2,http/1.1"};
 
 		if (sn__tls_create(loop, &tls, true, &config.tls) < 0)
 			die("tls", NULL);
