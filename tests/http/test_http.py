@@ -107,7 +107,7 @@ class TestCurl:
         url = "https://localhost:%s" % s.line().split(":")[1]
         r = run(curl, "-sv", "--cacert", cert[0], url + "/hello", url + "/hello")
         assert r.stdout == "hello\nhello\n"
-        assert "ALPN: server accepted http/1.1" in r.stderr
+        assert "ALPN: server accepted h2" in r.stderr
         s.end()
 
     def test_unix_socket(self, tmp_path):
