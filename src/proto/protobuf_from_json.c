@@ -4,9 +4,12 @@
 #include <math.h>
 
 #include "base/mem.h"
+#include "proto/json_pull.h"
 #include "proto/protobuf.h"
 #include "proto/protobuf_known.h"
 #include "proto/schema.h"
+
+#define NUMBER_MAX 1000 /* digits of a number in a string */
 
 /* Where in the JSON: a member or an item. */
 struct place {
@@ -92,21 +95,32 @@ static int whole_from_real(struct reader *rd, double v, struct whole *ret_whole)
 	return 0;
 }
 
-/* "12", or what JSON has as a number: "1.2e1". */
+/* What JSON has as a number, of any size: "1.2e1". */
 static int real_from_text(struct reader *rd, struct sn_str text, double *ret_v)
 {
 	SN_AUTO_JSON json_t *json = NULL;
-	bool plain = text.len > 0 &&
-			(text.ptr[0] == '-' || (text.ptr[0] >= '0' && text.ptr[0] <= '9'));
-	char last = text.len > 0 ? text.ptr[text.len - 1] : ' ';
-	int r = SN_E_PARSE;
+	struct sn_json_pull pull;
+	struct sn_str number;
+	char real[NUMBER_MAX + 4];
+	int r;
 
-	if (plain && last >= '0' && last <= '9') /* no space around it */
-		r = sn__json_parse(text, 1024, &json, NULL);
+	sn__json_begin(&pull, text);
+	if (sn__json_number(&pull, &number) < 0 || number.len != text.len ||
+			number.len > NUMBER_MAX)
+		return failed(rd, SN_E_INVALID, "a number is due");
+	/* With a point or an exponent jansson reads it as a real, which has no limit of digits. */
+	memcpy(real, number.ptr, number.len);
+	for (size_t i = 0; i < number.len; i++) {
+		if (strchr(".eE", number.ptr[i]) != NULL)
+			text.len = 0;
+	}
+	memcpy(real + number.len, "e0", 2);
+	number.len += text.len > 0 ? 2 : 0;
+	r = sn__json_parse((struct sn_str){real, number.len}, sizeof real, &json, NULL);
 	if (r == SN_E_NOMEM)
 		return r;
-	if (r < 0 || !json_is_number(json))
-		return failed(rd, SN_E_INVALID, "a number is due");
+	if (r < 0)
+		return failed(rd, SN_E_INVALID, "the number is out of range");
 	*ret_v = json_number_value(json);
 	return 0;
 }

@@ -5,12 +5,14 @@ import json
 import math
 import os
 import random
+import re
 import subprocess
 
 import pytest
 
 json_format = pytest.importorskip("google.protobuf.json_format")
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # noqa: E402
+from google.protobuf.message import EncodeError  # noqa: E402
 
 BUILD = os.environ.get("SINEW_BUILD_ROOT", "build")
 TOOL = os.path.join(BUILD, "tests", "protobuf", "json_tool")
@@ -243,3 +245,114 @@ def test_random(name):
         for m, (ok, data), text in zip(made, tool(name, ["j " + t for t in texts]), texts):
             assert ok, (data, text)
             assert same(cls(name).FromString(bytes.fromhex(data)), m), text
+
+
+# ---- JSON that one of both might refuse ----
+
+ODD = [None, True, False, 0, 1, -1, 1.0, 1.5, -0.0, 2**31, 2**31 - 1, -2**31 - 1, 2**32, 2**32 - 1, 2**53 + 1,
+       2**63 - 1, -2**63, 1e10, 1e400, 3.5e38, "", "0", "1", "-1", "1.0", "1.5", "1e3", " 1", "1 ", "+1",
+       "0x10", "01", "--1", "-", "2147483648", "18446744073709551615", "18446744073709551616",
+       "9223372036854775808", "-9223372036854775809", "NaN", "Infinity", "-Infinity", "inf",
+       "true", "false", "NONE", "RED", "none", "ONE", "EINS", "SMALL", "YWI=", "YWI", "YQ", "YQ==",
+       "YQ=", "Y", "-_-_", "+/+/", "YW I=", "a b", "1s", "1.5s", "-1.5s", "1.1234567891s", "s", "1",
+       ".5s", "1.s", "315576000001s", "1972-01-01T10:00:20.021Z", "1972-01-01T10:00:20+01:30",
+       "1972-01-01T10:00:20-23:59", "1972-01-01t10:00:20z", "1972-02-30T10:00:20Z",
+       "0001-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "9999-12-31T23:59:59.999999999Z",
+       "9999-12-31T23:59:60Z", "1972-01-01T10:00:20", "1972-01-01T24:00:00Z", "2000-02-29T00:00:00Z",
+       "1900-02-29T00:00:00Z", "a,b", "fooBar.b", "foo_bar", ",", "a,", [], [1], ["a"], [None], [[]], {},
+       {"a": 1}, {"": 2}, {"1": "x"}, {"true": "x"}, {"@type": "x"}, {"longName": "x"},
+       {"long_name": "x"}, {"a": 1, "b": 2}, {"value": 1},
+       {"@type": "type.googleapis.com/sinew.json3.Leaf", "a": 3},
+       {"@type": "type.googleapis.com/google.protobuf.Duration", "value": "1s"},
+       {"@type": "type.googleapis.com/no.Such"}]
+
+
+def mutations(name, count):
+    """JSON of random messages with one value replaced by an odd one, or one name by another: the
+    JSON and the odd value."""
+    r = random.Random(SEED)
+    fields = [f.json_name for f in cls(name).DESCRIPTOR.fields]
+    pool = POOLS[name.split(".")[1]][0]
+    made = messages(name)
+    for f in fields:
+        for v in ODD:
+            yield {f: v, **({"name": "x"} if name.endswith("Old") and f != "name" else {})}, v
+    for _ in range(count):
+        j = json.loads(json_format.MessageToJson(r.choice(made), descriptor_pool=pool))
+        node = j
+        while True:
+            keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+            if not keys:
+                break
+            k = r.choice(keys)
+            if isinstance(node[k], (dict, list)) and node[k] and r.random() < 0.8:
+                node = node[k]
+                continue
+            if isinstance(node, dict) and r.random() < 0.2:
+                node[r.choice(fields + ["x", "1", "value", "a", "longName"])] = node.pop(k)
+                yield j, "name"
+            else:
+                node[k] = r.choice(ODD)
+                yield j, node[k]
+            break
+
+
+def theirs(name, text):
+    try:
+        return parse(name, text).SerializeToString(deterministic=True)
+    except (json_format.ParseError, ValueError, TypeError, AttributeError, OverflowError, KeyError,
+            EncodeError):
+        return None
+
+
+# What the library for Python accepts against the specification: bytes with other characters between,
+# enums out of range, numbers like "+1" and true, "" for a message, "1.s" and ten digits for a
+# duration, empty names in a mask, Infinity without quotes, two members of a oneof when one is null, integers that a Struct's
+# doubles do not hold.
+LAX = re.compile(
+    r"base64$|a second member of the oneof|groups are not supported|not JSON: invalid token|"
+    r"cannot hold|number is due, not a boolean|an object is due, not (a string|an array)|"
+    r"a number is due$|like .1.5s. is due|names like .* are due|"
+    r"(Enum|Inside|Null|null|ize|izes)\S*: (the number is out of range|a whole number is due|"
+    r"not a value of)")
+
+
+def lax(odd, ok, answer):
+    """Whether the library for Python is known to be laxer, or stricter, than the specification."""
+    if ok:
+        return odd in ("1.0", "1e3", None)  # whole numbers in other forms; null for a list of Value
+    if answer.endswith("is due") and "base64" not in answer and odd != "name":
+        return odd in ("+1", " 1", "1 ", "01", "inf", "1.s", ".5s", "1.1234567891s", 1.5)
+    return LAX.search(answer) is not None
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_odd(name):
+    cases = [(json.dumps(j), odd) for j, odd in mutations(name, 5 * N)]
+    both = 0
+    for (text, odd), (ok, answer) in zip(cases, tool(name, ["j " + t for t, _ in cases])):
+        other = theirs(name, text)
+        if ok != (other is not None):
+            assert lax(odd, ok, answer), (text, answer)
+        elif ok:
+            assert same(cls(name).FromString(bytes.fromhex(answer)), cls(name).FromString(other)), \
+                text
+            both += 1
+    assert both > 100
+
+
+def test_sentences():
+    for text, sentence in {
+            '{"leaf":{"lonName":"x"}}': 'field leaf.lonName: not in sinew.json3.Leaf; do you mean longName?',
+            '{"oEnum":"RAD"}': 'field oEnum: not a value of sinew.json3.Colour; do you mean RED?',
+            '{"oBytes":"a b"}': 'field oBytes: bytes are given in base64',
+            '{"oInt32":1,"oString":"x"}': 'field oString: a second member of the oneof choice',
+            '{"all":{"all":{"oInt32":2147483648}}}': 'field all.all.oInt32: the number is out of range',
+            '{"under_Two":1}': 'field under_Two: not in sinew.json3.All; do you mean underTwo?',
+            '{"renamed_field":"a","@other":"b"}': 'field @other: given under both its names',
+            '[]': 'message: an object is due, not an array',
+            '{"leaf":1}': 'field leaf: an object is due, not a number',
+            '{': '1:2: not JSON: string or \'}\' expected',
+    }.items():
+        ok, answer = tool("sinew.json3.All", ["j " + text])[0]
+        assert not ok and answer.partition(" ")[2] == sentence
