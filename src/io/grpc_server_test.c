@@ -616,8 +616,7 @@ static void pause_up(void **state)
 	sn__grpc_end(&c.req);
 	assert_int_equal(sn__grpc_send(&c.req, SN_STR("late")), SN_E_STATE);
 	UNTIL(s.messages == 2);
-	for (int i = 0; i < 20; i++)
-		(void)world_poll(gw.w);
+	gw_settle();
 	assert_int_equal(s.messages, 2);
 	sn_grpc_exchange_pause(s.x, false);
 	call_expect(&c, "head [3/8] OK OK");

@@ -51,6 +51,15 @@ static inline int gw_try(struct world *w, sn_http_handler_fn *handler, void *arg
 	return r;
 }
 
+/** Let happen what can happen soon. */
+static inline void gw_settle(void)
+{
+	if (gw.w->sim != NULL)
+		(void)sn__sim_run(gw.w->sim, sn__sim_now_ns(gw.w->sim) + 500 * SN_NS_PER_MS);
+	for (int i = 0; gw.w->sim == NULL && i < 30; i++)
+		(void)world_poll(gw.w);
+}
+
 static inline void gw_gone(void *arg)
 {
 	*(bool *)arg = true;
