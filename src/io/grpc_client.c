@@ -120,6 +120,7 @@ static void set_failure(struct sn_grpc_req *req)
 	char text[160];
 
 	req->code = code;
+	req->http.result.n_trailers = 0;
 	if (code == SN_E_STATUS)
 		return; /* stop_with_status() */
 	if (!(req->flags & REQ_STOPPED) && res->h2_error >= 0 &&

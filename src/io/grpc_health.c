@@ -90,8 +90,8 @@ static void on_check(struct sn_grpc_exchange *x, const void *request, void *arg)
 	int r;
 
 	if (read_request(request, &name) != 0) {
-		sn_grpc_exchange_finish(
-				x, SN_GRPC_INTERNAL, "the request is no HealthCheckRequest", NULL, 0);
+		sn_grpc_exchange_finish(x, SN_GRPC_INTERNAL, "the request is no HealthCheckRequest",
+				NULL, 0);
 		return;
 	}
 	state = state_of(health, name);
@@ -137,8 +137,7 @@ static void tell_all(struct sn_grpc_health *health)
 	sn_list_init(&list);
 	sn_list_splice_back(&list, &health->watchers);
 	while (!sn_list_empty(&list)) {
-		struct watcher *w = SN_CONTAINER_OF(
-				sn_list_pop_front(&list), struct watcher, link);
+		struct watcher *w = SN_CONTAINER_OF(sn_list_pop_front(&list), struct watcher, link);
 
 		sn_list_push_back(&health->watchers, &w->link);
 		tell(w);
@@ -168,8 +167,8 @@ static void on_watch(struct sn_grpc_exchange *x, const void *request, void *arg)
 	struct watcher *w;
 
 	if (read_request(request, &name) != 0) {
-		sn_grpc_exchange_finish(
-				x, SN_GRPC_INTERNAL, "the request is no HealthCheckRequest", NULL, 0);
+		sn_grpc_exchange_finish(x, SN_GRPC_INTERNAL, "the request is no HealthCheckRequest",
+				NULL, 0);
 		return;
 	}
 	/* Names are kept as long as the watch lasts. */

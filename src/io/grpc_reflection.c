@@ -14,7 +14,13 @@
 #define DEPTH_MAX 64 /* of nested types */
 
 /* Fields of ServerReflectionRequest and ServerReflectionResponse. */
-enum asked { FILE_BY_NAME = 3, FILE_OF_SYMBOL = 4, FILE_OF_EXTENSION = 5, EXTENSIONS = 6, LIST = 7 };
+enum asked {
+	FILE_BY_NAME = 3,
+	FILE_OF_SYMBOL = 4,
+	FILE_OF_EXTENSION = 5,
+	EXTENSIONS = 6,
+	LIST = 7
+};
 enum answered { VALID_HOST = 1, ORIGINAL = 2, FILES = 4, NUMBERS = 5, SERVICES = 6, ERROR = 7 };
 
 static const unsigned char set_v1[] = {
@@ -179,8 +185,8 @@ static int put_file_and_imports(struct talk *t, const struct file *file, struct 
 	return r;
 }
 
-static int put_file(struct talk *t, const struct file *file /* may be NULL */,
-		const char *missing, struct sn_str name, struct sn_buf *out)
+static int put_file(struct talk *t, const struct file *file /* may be NULL */, const char *missing,
+		struct sn_str name, struct sn_buf *out)
 {
 	struct sn_buf files;
 	int r;
@@ -340,8 +346,7 @@ static void on_message(struct sn_grpc_exchange *x, const void *message, void *ar
 	if (r == SN_E_AGAIN)
 		sn_grpc_exchange_pause(x, true); /* who does not read is not answered */
 	else if (r != 0)
-		sn_grpc_exchange_finish(
-				x, SN_GRPC_RESOURCE_EXHAUSTED, sn_strerror(r), NULL, 0);
+		sn_grpc_exchange_finish(x, SN_GRPC_RESOURCE_EXHAUSTED, sn_strerror(r), NULL, 0);
 }
 
 static void on_drain(struct sn_grpc_exchange *x, void *arg)

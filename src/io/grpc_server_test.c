@@ -658,9 +658,9 @@ static void steady_state(void **state)
 		call_finish(&c);
 		s.x = NULL;
 	}
-	/* The test itself takes three for what it writes down. */
+	/* One is the unpacked message, two are the test's own; the rest is nghttp2's. */
 	print_message("%g allocations a call\n", (double)(sn__mem_count() - before) / 10);
-	assert_in_range(sn__mem_count() - before, 0, 10 * 8);
+	assert_in_range(sn__mem_count() - before, 0, gw.version == SN_HTTP_1 ? 35 : 155);
 	serve_end();
 }
 
@@ -719,7 +719,8 @@ int main(void)
 	};
 	int failed;
 
+	gw.version = SN_HTTP_2;
+	failed = cmocka_run_group_tests_name("HTTP/2", tests, NULL, NULL);
 	gw.version = SN_HTTP_1;
-	failed = cmocka_run_group_tests_name("HTTP/1.1", tests, NULL, NULL);
-	return failed;
+	return failed + cmocka_run_group_tests_name("HTTP/1.1", tests, NULL, NULL);
 }

@@ -729,7 +729,8 @@ static int option_create(nghttp2_option **ret_option)
 	nghttp2_option_set_no_auto_window_update(o, 1);
 	nghttp2_option_set_no_closed_streams(o, 1);
 	nghttp2_option_set_peer_max_concurrent_streams(o, SN_H2_STREAMS_MAX);
-	nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(o, 1); /* trimmed instead */
+	nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(
+			o, 1); /* trimmed instead */
 	nghttp2_option_set_max_settings(o, SN_H2_SETTINGS_MAX);
 	nghttp2_option_set_max_outbound_ack(o, SN_H2_ACKS_MAX);
 	nghttp2_option_set_max_continuations(o, SN_H2_CONTINUATIONS_MAX);

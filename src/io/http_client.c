@@ -662,8 +662,10 @@ void sn__http_conn_event(struct sn_stream *s, unsigned events, void *arg)
 		if (events & SN_WRITABLE && conn->req != NULL && !conn->sent_all &&
 				conn->write_error == 0)
 			conn_write(conn);
+		/* What was left over at a pause comes before anything new, above all its end. */
 		if (events & SN_READABLE && conn->req != NULL &&
-				!(conn->req->flags & HTTP_REQ_PAUSED))
+				!(conn->req->flags & HTTP_REQ_PAUSED) &&
+				!sn_task_queued(&conn->task))
 			conn_read(conn);
 	}
 	sn__http_conn_leave(conn);
