@@ -10,6 +10,7 @@
 #include "mesh/policy.h"
 #include "mesh/runtime.h"
 #include "mesh/sidecar.h"
+#include "mesh/tracer.h"
 
 static int options_copy(
 		const struct sn_options *opts, struct sn_options *ret_opts, struct sn_error *err)
@@ -131,6 +132,7 @@ static int berlioz_open(struct sn_runtime *rt, struct sn_berlioz *berlioz,
 	int r = 0;
 
 	if (config != NULL) {
+		b.name = config->name;
 		b.config_agent = config->agent.url;
 		b.agent_ping_ms = (uint32_t)config->agent.ping_ms;
 		b.prune_absent = config->agent.prune_absent;
@@ -185,6 +187,18 @@ static int listen_all(struct sn_runtime *rt, const struct sn_config *config, str
 	return r;
 }
 
+static int trace_open(struct sn_runtime *rt, const struct sn_config *config, struct sn_error *err)
+{
+	const struct sn_config_trace *t = &config->trace;
+	int r = 0;
+
+	if (t->zipkin != NULL)
+		r = sn__tracer_add(rt->tracer, SN_EXPORT_ZIPKIN, t->zipkin, t->sample, err);
+	if (r == 0 && t->otlp != NULL)
+		r = sn__tracer_add(rt->tracer, SN_EXPORT_OTLP, t->otlp, t->sample, err);
+	return r;
+}
+
 static int parts_open(struct sn_runtime *rt, struct sn_berlioz *berlioz, const struct sn_options *o,
 		const struct sn_config *config, struct sn_error *err)
 {
@@ -198,6 +212,8 @@ static int parts_open(struct sn_runtime *rt, struct sn_berlioz *berlioz, const s
 		r = berlioz_open(rt, berlioz, o, config, err);
 	if (r < 0)
 		sn__berlioz_destroy(berlioz);
+	if (r == 0 && config != NULL)
+		r = trace_open(rt, config, err);
 	if (r == 0 && config != NULL && !o->no_listen)
 		r = listen_all(rt, config, err);
 	return r < 0 ? r : sn__runtime_start(rt, err);

@@ -54,6 +54,7 @@ struct sn_hosted {
 	struct sn_task close_task;
 	uint32_t grace_ms;
 	bool is_closing;
+	bool awaited; /* by the runtime's closing */
 };
 /* How to open one. */
 struct sn_hosting {

@@ -181,10 +181,11 @@ static void server_closed(void *arg)
 {
 	struct sn_hosted *h = arg;
 	struct sn_runtime *rt = h->rt;
+	bool awaited = h->awaited;
 
 	sn_list_remove(&h->link);
 	h->free(h);
-	if (atomic_load(&rt->state) == SN_RUNTIME_CLOSING)
+	if (awaited)
 		sn__runtime_part_closed(rt);
 }
 
@@ -226,6 +227,7 @@ void sn__api_servers_close(struct sn_runtime *rt)
 	SN_LIST_FOREACH_SAFE (pos, &rt->servers) {
 		struct sn_hosted *h = SN_CONTAINER_OF(pos, struct sn_hosted, link);
 
+		h->awaited = true;
 		sn__runtime_part_opened(rt);
 		if (!h->is_closing)
 			close_now(h, 0);

@@ -151,6 +151,7 @@ static void end(struct sn_call *call)
 	struct sn_policy_tree *tree = call->tree;
 
 	call->tree = NULL;
+	sn__trace_end(call, err != NULL ? err->text : NULL);
 	call->ops->done(call, err);
 	sn__policies_release(tree);
 	sn__peer_state_unref(held);
@@ -221,6 +222,7 @@ static void on_timer(struct sn_timer *t)
 static void sleep_then_start(struct sn_call *call, uint64_t wait_ns)
 {
 	call->state = SLEEPING;
+	call->sleep_start_ns = now_of(call);
 	if (wait_ns == 0)
 		sn__loop_defer(call->mesh->loop, &call->task, on_task);
 	else
@@ -244,6 +246,7 @@ static void run_attempt(struct sn_call *call)
 			sn_time_add(now, timeout_ns_of(call)), call->deadline_ns);
 	sn__timer_start(call->mesh->loop, &call->timer,
 			sn_time_until(now, call->attempt_deadline_ns), on_timer);
+	sn__trace_attempt(call);
 	r = call->ops->attempt(call);
 	if (r >= 0)
 		return;
@@ -280,9 +283,13 @@ static bool attempts_left(const struct sn_call *call)
 /* No peer, where that is a failed attempt like others (berlioz). Ends, or sleeps. */
 static void no_peer(struct sn_call *call)
 {
+	static const struct sn_outcome nobody = {
+			.class = SN_OUTCOME_FAILED, .code = SN_E_NO_PEER, .retry_after_ms = -1};
 	struct sn_attempt *a;
 	uint64_t wait;
 
+	sn__trace_attempt(call);
+	sn__trace_attempt_over(call, &nobody);
 	call->attempt++;
 	call->counted++;
 	call->foreign = 0;
@@ -347,6 +354,8 @@ static void start_attempt(struct sn_call *call)
 	int r;
 
 	policy_now(call);
+	if (call->state == SLEEPING && now > call->sleep_start_ns)
+		sn__trace_slept(call, call->sleep_start_ns);
 	timeout_ns = timeout_ns_of(call);
 	call->attempt_start_ns = now;
 	p->tried = call->tried;
@@ -531,6 +540,7 @@ void sn__call_attempt_done(struct sn_call *call, const struct sn_outcome *outcom
 	assert(call->state == RUNNING);
 	sn__timer_stop(call->mesh->loop, &call->timer);
 	correct(call, &o);
+	sn__trace_attempt_over(call, &o);
 	if (o.class == SN_OUTCOME_OK) {
 		sn__permit_done(&call->permit, &o);
 		call->code = 0;
@@ -549,6 +559,7 @@ void sn__call_answered(struct sn_call *call, const struct sn_outcome *outcome)
 	assert(call->state == RUNNING);
 	sn__timer_stop(call->mesh->loop, &call->timer);
 	call->answered = true;
+	sn__trace_attempt_over(call, outcome);
 	call->attempt_deadline_ns = SN_NEVER_NS;
 	sn__permit_opened(&call->permit, outcome);
 	if (call->session && call->deadline_ns != SN_NEVER_NS)
@@ -586,6 +597,7 @@ int sn__call_start(struct sn_mesh *mesh, struct sn_call *call)
 	call->start_ns = call->attempt_start_ns = sn__loop_now_ns(mesh->loop);
 	policy_now(call);
 	call->deadline_ns = deadline_of(call);
+	sn__trace_begin(mesh->opts.tracer, call);
 	call->id = mesh->opts.recorder != NULL ? sn__recorder_next_id(mesh->opts.recorder)
 					       : mesh->next_id++;
 	call->permit.target = call->target;

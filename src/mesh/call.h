@@ -21,6 +21,7 @@
 #include "mesh/mesh.h"
 #include "mesh/peer_state.h"
 #include "mesh/policy.h"
+#include "mesh/tracer.h"
 
 struct sn_call;
 
@@ -46,6 +47,7 @@ struct sn_call_ops {
 	/** The peer is a TCP address and port: a breaker opened by connect errors is probed by a
 	 * connect of the mesh's own. */
 	bool tcp;
+	const char *status_tag; /* of spans; NULL: "http.status_code" */
 };
 
 #define SN_CALL_FREE_RETRIES 3 /* first failures to connect that do not count as attempts */
@@ -56,6 +58,7 @@ struct sn_call {
 	const struct sn_call_ops *ops;
 	struct sn_target *target;
 	struct sn_str what; /* "GET /path" for the recorder: no query, no secrets; lives until done */
+	struct sn_str method, url; /* for spans; live until done */
 	enum sn_safety safety;
 	enum sn_retry retry;
 	enum sn_dialect dialect; /* whose defaults hold; sn_request: SN_DIALECT_BERLIOZ */
@@ -76,6 +79,8 @@ struct sn_call {
 	uint64_t deadline_ns;           /* of the call; SN_NEVER_NS: none */
 	uint64_t attempt_deadline_ns;   /* of the attempt: the mesh aborts it then */
 
+	struct sn_trace trace; /* sn__trace_headers() */
+
 	/* ---- private ---- */
 	struct sn_mesh *mesh;
 	struct sn_mesh_target *mt;
@@ -86,7 +91,7 @@ struct sn_call {
 	uint64_t policy_version;
 	struct sn_peer_state *held; /* keeps permit.state until done() has returned */
 	struct sn_error *story;     /* NULL until the first failure, or when memory is out */
-	uint64_t start_ns, attempt_start_ns;
+	uint64_t start_ns, attempt_start_ns, sleep_start_ns;
 	uint64_t tried[SN_CALL_TRIED]; /* serials of peers to avoid while others exist */
 	unsigned n_tried;
 	unsigned counted;      /* failures that count against retry-count */

@@ -28,7 +28,7 @@ struct sn_config_agent {
 	struct sn_config_tls tls; /* where it says nothing, that of the file's `tls` */
 };
 
-struct sn_config_trace {           /* read, not used yet */
+struct sn_config_trace {
 	const char *zipkin, *otlp; /* URLs; NULL: none */
 	double sample;
 };

@@ -178,6 +178,11 @@ static void exporter_free(struct sn_exporter *e)
 	sn__free(e);
 }
 
+void sn__exporter_discard(struct sn_exporter *e)
+{
+	exporter_free(e);
+}
+
 static void on_closed(struct sn_task *task)
 {
 	struct sn_exporter *e = SN_CONTAINER_OF(task, struct sn_exporter, task);

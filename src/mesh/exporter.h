@@ -41,6 +41,8 @@ SN_MUST_USE int sn__exporter_set_dest(struct sn_exporter *exporter,
 /** Cannot fail: what cannot be kept is counted. Slices are copied. */
 void sn__exporter_add(struct sn_exporter *exporter, const struct sn_span *span);
 void sn__exporter_counts(const struct sn_exporter *exporter, struct sn_exporter_counts *ret_counts);
+/** Without a word to the collector; only while nothing is on its way (no turn since it was made). */
+void sn__exporter_discard(struct sn_exporter *exporter);
 /** Send what waits, at most SN_EXPORTER_FLUSH_MS long, then free; @done (may be NULL) follows in a
  * later turn. The pool of the destination must stay open until then. */
 void sn__exporter_close(struct sn_exporter *exporter, void (*done)(void *arg), void *arg);

@@ -100,30 +100,15 @@ void sn__grpc_outcome(
 
 /* ---- attempts ---- */
 
-static void trace_begin(struct sn_grpc_call *gc)
-{
-	const struct sn_context *context = gc->text->options.context;
-
-	gc->tracing = sn__mesh_policy(gc->rt->mesh, gc->target, SN_DIALECT_CORE)->enable_zipkin;
-	if (!gc->tracing)
-		return;
-	if (context != NULL && context->trace_id[1] != 0)
-		gc->parent = *context;
-	else /* one root for all attempts of the call */
-		sn__b3_root(sn__loop_rng(gc->rt->loop), &gc->parent);
-}
-
 /* The headers of this attempt's span behind the user's metadata. Their number. */
 static unsigned trace_headers(struct sn_grpc_call *gc)
 {
 	struct sn_http_header *out = &gc->text->metadata[gc->text->n_metadata];
 
-	if (!gc->tracing)
-		return 0;
-	sn__b3_write(&gc->parent, sn__rng_u64(sn__loop_rng(gc->rt->loop)) | 1, &gc->b3);
-	for (unsigned i = 0; i < gc->b3.n; i++)
-		out[i] = gc->b3.headers[i];
-	return gc->b3.n;
+	sn__trace_headers(&gc->call, &gc->trace);
+	for (unsigned i = 0; i < gc->trace.n; i++)
+		out[i] = gc->trace.headers[i];
+	return gc->trace.n;
 }
 
 static void give_up(struct sn_grpc_call *gc, int code)
@@ -331,6 +316,7 @@ static const struct sn_call_ops call_ops = {
 		.done = call_done,
 		.opened = session_opened,
 		.tcp = true,
+		.status_tag = "grpc.status_code",
 };
 
 /* ---- the whole ---- */
@@ -360,10 +346,10 @@ int sn__grpc_call_start(struct sn_runtime *rt, struct sn_grpc_call *gc, struct s
 	int r;
 
 	gc->rt = rt;
-	trace_begin(gc);
 	gc->call.ops = &call_ops;
 	gc->call.target = gc->target;
 	gc->call.what = gc->text->path;
+	gc->call.method = gc->call.url = gc->text->path;
 	gc->call.safety = may_repeat ? SN_IDEMPOTENT : SN_UNSAFE;
 	/* A stream is tried again only when nothing of it has left, whatever the policies allow. */
 	gc->call.retry = gc->streams && o->retry != SN_RETRY_NONE ? SN_RETRY_SAFE : o->retry;

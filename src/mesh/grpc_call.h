@@ -49,9 +49,8 @@ struct sn_grpc_call {
 	/* ---- private ---- */
 	struct sn_runtime *rt;
 	struct sn_task task;
-	struct sn_context parent; /* of the spans; trace_id 0: none */
-	struct sn_b3_headers b3;
-	bool tracing, stopped;
+	struct sn_trace_headers trace;
+	bool stopped;
 	int start_error; /* why the attempt could not begin */
 	int own_error;   /* why we ended the attempt ourselves; 0: we did not */
 	bool unfit;      /* the peer's entry is what kept the attempt from starting */

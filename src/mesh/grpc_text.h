@@ -14,7 +14,7 @@
 struct sn_grpc_text {
 	struct sn_str path;
 	/* With room behind the user's entries for those of a trace. */
-	struct sn_http_header metadata[SN_GRPC_METADATA_MAX + SN_B3_HEADERS];
+	struct sn_http_header metadata[SN_GRPC_METADATA_MAX + SN_B3_HEADERS + 1];
 	unsigned n_metadata;
 	struct sn_grpc_options options; /* a whole copy; its pointers are void but `context` */
 	struct sn_context context;

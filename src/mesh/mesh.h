@@ -18,6 +18,7 @@
 struct sn_mesh;
 struct sn_metrics;
 struct sn_recorder;
+struct sn_tracer;
 
 struct sn_mesh_options {
 	struct sn_loop *loop;
@@ -25,6 +26,7 @@ struct sn_mesh_options {
 	struct sn_policies *policies;
 	struct sn_recorder *recorder; /* may be NULL */
 	struct sn_metrics *metrics;   /* may be NULL */
+	struct sn_tracer *tracer;     /* may be NULL */
 };
 /** All are borrowed and must outlive the mesh. SN_E_NOMEM. */
 SN_MUST_USE int sn__mesh_create(const struct sn_mesh_options *opts, struct sn_mesh **ret_mesh);

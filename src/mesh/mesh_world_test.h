@@ -21,6 +21,7 @@ struct mesh_world {
 	struct sn_policies *policies;
 	struct sn_metrics *metrics;
 	struct sn_recorder *recorder;
+	struct sn_tracer *tracer;
 	struct sn_mesh *mesh;
 	unsigned warnings;
 	bool closed;
@@ -51,10 +52,13 @@ static inline int mw_try_open(struct mesh_world *w)
 		r = sn__metrics_create(0, &w->metrics);
 	if (r == 0)
 		r = sn__recorder_create(&ro, &w->recorder, NULL);
+	if (r == 0)
+		r = sn__tracer_create(w->loop, &w->tracer);
 	mo.catalog = w->cat;
 	mo.policies = w->policies;
 	mo.metrics = w->metrics;
 	mo.recorder = w->recorder;
+	mo.tracer = w->tracer;
 	return r == 0 ? sn__mesh_create(&mo, &w->mesh) : r;
 }
 
@@ -88,6 +92,7 @@ static inline void mw_close(struct mesh_world *w)
 		assert_true(w->closed);
 	}
 	sn__mesh_destroy(w->mesh);
+	sn__tracer_destroy(w->tracer);
 	sn__recorder_destroy(w->recorder);
 	sn__metrics_destroy(w->metrics);
 	sn__catalog_destroy(w->cat);

@@ -47,6 +47,7 @@ static unsigned retry_bits(unsigned status)
 static void outcome_of_status(unsigned status, int64_t retry_after_ms, struct sn_outcome *out)
 {
 	out->sent = SN_SENT_YES;
+	out->foreign = (int)status;
 	if (status < 500 && status != 429)
 		return;
 	out->class = status == 429      ? SN_OUTCOME_THROTTLED
@@ -54,7 +55,6 @@ static void outcome_of_status(unsigned status, int64_t retry_after_ms, struct sn
 					: SN_OUTCOME_FAILED;
 	out->phase = SN_PHASE_READ;
 	out->code = SN_E_STATUS;
-	out->foreign = (int)status;
 	out->retry_on = retry_bits(status);
 	out->retry_after_ms = retry_after_ms;
 	snprintf(out->detail, sizeof(out->detail), "status %u", status);
@@ -169,16 +169,11 @@ void sn__fetch_body_ready(struct sn_fetch *f)
 static void extra_headers(struct sn_fetch *f)
 {
 	uint64_t left_ns = sn__call_left_ns(&f->call);
-	struct sn_rng *rng = sn__loop_rng(f->rt->loop);
 	unsigned n = 0;
 
-	if (f->zipkin) {
-		uint64_t span_id = sn__rng_u64(rng) | 1;
-
-		sn__b3_write(f->parent.trace_id[1] != 0 ? &f->parent : NULL, span_id, &f->b3);
-		for (; n < f->b3.n; n++)
-			f->extra[n] = f->b3.headers[n];
-	}
+	sn__trace_headers(&f->call, &f->trace);
+	for (; n < f->trace.n; n++)
+		f->extra[n] = f->trace.headers[n];
 	if (left_ns != SN_NEVER_NS) {
 		snprintf(f->left_text, sizeof(f->left_text), "%" PRIu64, sn_ns_to_ms(left_ns));
 		f->extra[n++] = (struct sn_http_header){
@@ -560,20 +555,6 @@ static struct sn_str what_of(struct sn_fetch *f)
 	return (struct sn_str){f->what, n};
 }
 
-static void trace_begin(struct sn_fetch *f)
-{
-	const struct sn_policy *policy = sn__mesh_policy(
-			f->rt->mesh, f->target, SN_DIALECT_BERLIOZ);
-
-	f->zipkin = policy->enable_zipkin;
-	if (!f->zipkin)
-		return;
-	if (f->context != NULL && f->context->trace_id[1] != 0)
-		f->parent = *f->context;
-	else /* one root for all attempts of the call */
-		sn__b3_root(sn__loop_rng(f->rt->loop), &f->parent);
-}
-
 static int fetch_check(const struct sn_fetch *f, struct sn_error *err)
 {
 	if (!sn__http_method_valid(f->method))
@@ -595,7 +576,6 @@ int sn__fetch_start(struct sn_runtime *rt, struct sn_fetch *f, struct sn_error *
 		return r;
 	f->rt = rt;
 	sn__buf_init(&f->held, HELD_BODY_MAX);
-	trace_begin(f);
 	sn__buf_init(&f->pull.kept,
 			SN_MAX(1,
 					sn__mesh_policy(rt->mesh, f->target, SN_DIALECT_BERLIOZ)
@@ -608,6 +588,8 @@ int sn__fetch_start(struct sn_runtime *rt, struct sn_fetch *f, struct sn_error *
 	f->call.ops = &call_ops;
 	f->call.target = f->target;
 	f->call.what = what_of(f);
+	f->call.method = f->method;
+	f->call.url = f->url;
 	f->call.safety = safety_of(f);
 	f->call.retry = f->retry;
 	f->call.dialect = SN_DIALECT_BERLIOZ;

@@ -9,7 +9,6 @@
  */
 
 #include "io/http.h"
-#include "mesh/b3.h"
 #include "mesh/call.h"
 #include "mesh/runtime.h"
 
@@ -40,7 +39,7 @@ struct sn_fetch_body {
 	bool lost;    /* more was read than may be kept */
 };
 
-#define SN_FETCH_EXTRA (SN_B3_HEADERS + 1)
+#define SN_FETCH_EXTRA (SN_B3_HEADERS + 2)
 
 struct sn_fetch {
 	/* ---- filled by the caller, everything else zero; slices live until on_done ---- */
@@ -66,8 +65,7 @@ struct sn_fetch {
 	struct sn_runtime *rt;
 	struct sn_http_req req;
 	struct sn_http_header extra[SN_FETCH_EXTRA];
-	struct sn_b3_headers b3;
-	struct sn_context parent; /* of the spans; trace_id 0: none */
+	struct sn_trace_headers trace;
 	struct sn_fetch_body pull;
 	struct sn_task task;
 	struct sn_http_head *held_head; /* copy of one that may not be final */
@@ -77,7 +75,7 @@ struct sn_fetch {
 	uint64_t head_ns;
 	int64_t retry_after_ms;
 	int data_error; /* why we ended the attempt ourselves; 0: we did not */
-	bool zipkin, in_flight, given, reported, restart, call_over, cancelled, paused;
+	bool in_flight, given, reported, restart, call_over, cancelled, paused;
 	char start_detail[96];
 	bool unfit; /* the peer's entry is what kept the attempt from starting */
 	char what[96];

@@ -136,9 +136,12 @@ static int mesh_open(
 		sn__log(&rt->log, SN_LOG_WARNING, "recorder", "%s", warning.text);
 	if (r == 0)
 		r = sn__metrics_create(0, &rt->metrics);
+	if (r == 0)
+		r = sn__tracer_create(rt->loop, &rt->tracer);
 	mesh.policies = rt->policies;
 	mesh.recorder = rt->recorder;
 	mesh.metrics = rt->metrics;
+	mesh.tracer = rt->tracer;
 	if (r == 0)
 		r = sn__mesh_create(&mesh, &rt->mesh);
 	return r;
@@ -217,6 +220,7 @@ static void core_free(struct sn_runtime *rt)
 	sn__operations_destroy(rt->requests);
 	sn__operations_destroy(rt->grpc_calls);
 	sn__mesh_destroy(rt->mesh);
+	sn__tracer_destroy(rt->tracer);
 	sn__tls_cache_destroy(rt->tls_cache);
 	sn__recorder_destroy(rt->recorder);
 	sn__metrics_destroy(rt->metrics);
@@ -299,10 +303,13 @@ int sn__runtime_start(struct sn_runtime *rt, struct sn_error *err)
 
 	if (r < 0)
 		return sn__error_set(err, r, "cannot open the runtime: %s", sn_strerror(r));
+	r = sn__tracer_start(rt->tracer, rt->pool);
+	if (r < 0)
+		(void)sn__error_set(err, r, "cannot open the runtime: %s", sn_strerror(r));
 	atomic_store(&rt->state, SN_RUNTIME_OPEN);
 	if (rt->unready == 0)
 		rt->ready = true;
-	if (rt->mode == SN_MODE_THREAD)
+	if (r == 0 && rt->mode == SN_MODE_THREAD)
 		r = thread_start(rt, err);
 	if (r < 0) {
 		sn__http_pool_close(rt->pool, NULL, NULL);
@@ -385,6 +392,15 @@ static void stage_io(struct sn_runtime *rt)
 	stage_next(rt, stage_finish);
 }
 
+/* Spans of the last calls, before the connections go. */
+static void stage_flush(struct sn_runtime *rt)
+{
+	sn__runtime_part_opened(rt);
+	sn__runtime_part_opened(rt);
+	sn__tracer_close(rt->tracer, part_closed, rt);
+	stage_next(rt, stage_io);
+}
+
 static void stage_post_run(struct sn_task *task)
 {
 	struct sn_runtime *rt = SN_CONTAINER_OF(task, struct sn_runtime, close_task);
@@ -401,7 +417,7 @@ static void stage_users(struct sn_runtime *rt)
 		return;
 	}
 	/* What they posted before they left stands in the queue before this. */
-	rt->stage = stage_io;
+	rt->stage = stage_flush;
 	sn__loop_post(rt->loop, &rt->close_task, stage_post_run);
 }
 

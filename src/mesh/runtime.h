@@ -30,6 +30,7 @@ struct sn_operations;
 struct sn_policies;
 struct sn_recorder;
 struct sn_tls_cache;
+struct sn_tracer;
 
 #define SN_PART_MISSING_MAX 256
 
@@ -65,6 +66,7 @@ struct sn_runtime {
 	struct sn_policies *policies;
 	struct sn_recorder *recorder;
 	struct sn_metrics *metrics;
+	struct sn_tracer *tracer;
 	struct sn_mesh *mesh;
 	struct sn_http_pool *pool;
 	struct sn_operations *requests;   /* of sn_request() */

@@ -30,7 +30,7 @@ struct call {
 	bool fetching;
 	struct sn_context context;
 	/* What the fetch needs of the request: the exchange may end first. */
-	struct sn_buf texts;
+	struct sn_buf texts, out_texts;
 	struct sn_http_header headers[SN_HTTP_HEADERS_MAX];
 	unsigned n_headers;
 	/* the request's body */
@@ -58,6 +58,7 @@ static struct call *call_get(struct sidecar *side)
 		if (c == NULL)
 			return NULL;
 		sn__buf_init(&c->texts, TEXTS_MAX);
+		sn__buf_init(&c->out_texts, TEXTS_MAX);
 		sn__buf_init(&c->body, 2 * SN_SIDECAR_AHEAD);
 	}
 	memset(&c->fetch, 0, sizeof(c->fetch));
@@ -73,6 +74,7 @@ static struct call *call_get(struct sidecar *side)
 static void call_free(struct call *c)
 {
 	sn__buf_finish(&c->texts);
+	sn__buf_finish(&c->out_texts);
 	sn__buf_finish(&c->body);
 	sn__free(c);
 }
@@ -82,6 +84,7 @@ static void call_put(struct call *c)
 	struct sidecar *side = c->side;
 
 	sn__buf_clear(&c->texts);
+	sn__buf_clear(&c->out_texts);
 	sn__buf_clear(&c->body);
 	if (side->n_pool >= POOL_MAX) {
 		call_free(c);
@@ -91,6 +94,8 @@ static void call_put(struct call *c)
 		sn__buf_finish(&c->body);
 	if (c->texts.cap > SN_SIDECAR_AHEAD / 4)
 		sn__buf_finish(&c->texts);
+	if (c->out_texts.cap > SN_SIDECAR_AHEAD / 4)
+		sn__buf_finish(&c->out_texts);
 	side->n_pool++;
 	sn_list_push_front(&side->pool, &c->link);
 }
@@ -358,9 +363,7 @@ static int copy_answer(struct call *c, const struct sn_http_head *head, size_t *
 
 	for (unsigned i = 0; i < head->n_headers; i++)
 		need += head->headers[i].name.len + head->headers[i].value.len + 2;
-	/* Slices of the request in it have been sent. */
-	sn__buf_clear(&c->texts);
-	r = sn__buf_reserve(&c->texts, need, &space);
+	r = sn__buf_reserve(&c->out_texts, need, &space);
 	if (r < 0)
 		return r;
 	for (unsigned i = 0; i < head->n_headers; i++) {
@@ -368,14 +371,14 @@ static int copy_answer(struct call *c, const struct sn_http_head *head, size_t *
 
 		if (is_hop_by_hop(h->name, head))
 			continue;
-		c->out[n].name = keep(&c->texts, h->name).ptr;
-		c->out[n++].value = keep(&c->texts, h->value).ptr;
+		c->out[n].name = keep(&c->out_texts, h->name).ptr;
+		c->out[n++].value = keep(&c->out_texts, h->value).ptr;
 	}
 	sn__call_id_text(c->fetch.call.id, id);
 	c->out[n].name = "sinew-call-id";
-	c->out[n++].value = keep(&c->texts, sn_str_from(id)).ptr;
+	c->out[n++].value = keep(&c->out_texts, sn_str_from(id)).ptr;
 	c->out[n].name = "sinew-peer";
-	c->out[n++].value = keep(&c->texts, sn_str_from(peer)).ptr;
+	c->out[n++].value = keep(&c->out_texts, sn_str_from(peer)).ptr;
 	*ret_n = n;
 	return 0;
 }

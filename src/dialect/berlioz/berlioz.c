@@ -81,6 +81,7 @@ static void berlioz_close(struct sn_dialect_part *dialect)
 	struct sn_berlioz *b = SN_CONTAINER_OF(dialect, struct sn_berlioz, head);
 
 	sn__target_monitor_stop(&b->policies.base);
+	sn__zipkin_stop(b->zipkin);
 	if (b->link != NULL)
 		sn__link_close(b->link, link_closed, b);
 	else
@@ -92,6 +93,7 @@ void sn__berlioz_destroy(struct sn_berlioz *b)
 	if (b == NULL)
 		return;
 	sn__target_monitor_stop(&b->policies.base);
+	sn__zipkin_destroy(b->zipkin);
 	sn__link_destroy(b->link);
 	sn__metadata_destroy(b->md);
 	sn__place_finish(&b->place);
@@ -220,6 +222,9 @@ int sn__berlioz_attach(struct sn_berlioz *b, struct sn_runtime *rt,
 		if (r < 0)
 			return r;
 	}
+	r = sn__zipkin_create(rt, &b->place, opts->name != NULL ? opts->name : "sinew", &b->zipkin);
+	if (r < 0)
+		return sn__error_set(err, r, "cannot watch for a collector: %s", sn_strerror(r));
 	sn__runtime_attach(rt, &b->head, &berlioz_ops, b->link != NULL || b->n_given > 0);
 	return 0;
 }

@@ -10,19 +10,22 @@
 #include "dialect/berlioz/address.h"
 #include "dialect/berlioz/link.h"
 #include "dialect/berlioz/metadata.h"
+#include "dialect/berlioz/zipkin.h"
 #include "mesh/runtime.h"
 
 struct sn_berlioz {
 	struct sn_dialect_part head;
 	struct sn_own_place place;
 	struct sn_metadata *md;
-	struct sn_link *link;            /* NULL: no agent */
+	struct sn_link *link; /* NULL: no agent */
+	struct sn_zipkin *zipkin;
 	struct sn_json_monitor policies; /* what the agent says goes to rt->policies */
 	uint64_t n_given;                /* messages that are not the agent's */
 	bool heard;                      /* ready was told */
 };
 
 struct sn_berlioz_options {
+	const char *name;         /* in traces, when the place has no service; NULL: "sinew" */
 	const char *agent;        /* as in struct sn_options */
 	const char *config_agent; /* of the file; NULL: none */
 	const char *peers;        /* static: one message as JSON text; NULL: none */
