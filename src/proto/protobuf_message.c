@@ -6,7 +6,9 @@
  *  - makes of 2 bytes (an empty submessage, an unknown field) some hundred: the check adds up what it
  *    will allocate, allocation by allocation, and compares the sum with the size of the input;
  *  - merges a submessage that comes twice by copying the repeated fields of the first again: n times
- *    of a long list are n * n work. Such copies are added to the sum as if they stayed;
+ *    of a long list are n * n work. Such copies are added to the sum as if they stayed. It also forgets
+ *    scalars of the first in proto3 and refuses oneofs that are not set, so before it unpacks, such
+ *    submessages are made one: their bytes one behind the other mean the same;
  *  - takes strings as they come: UTF-8 is checked here, and so are bytes of zero, at which the C
  *    string it makes would end;
  *  - lets required fields with a default be absent, which is its own idea.
@@ -33,6 +35,7 @@ struct check {
 	size_t limit;
 	size_t memory; /* what protobuf-c would have allocated so far */
 	size_t copies; /* what it would have copied in merges */
+	bool merges;   /* a submessage comes twice */
 	unsigned depth;
 	uint32_t path[SN_PROTOBUF_DEPTH_MAX + 1]; /* numbers of the fields around */
 };
@@ -219,8 +222,10 @@ static int check_field(struct check *c, struct frame *frame, const struct sn_pro
 				sizeof(ProtobufCMessageUnknownField) + size + 2 * ALLOC_COST);
 	index = (size_t)(field - frame->type->fields);
 	if (field->type == PROTOBUF_C_TYPE_MESSAGE && field->label != PROTOBUF_C_LABEL_REPEATED &&
-			(frame->seen[index / 64] >> index % 64 & 1) != 0)
+			(frame->seen[index / 64] >> index % 64 & 1) != 0) {
 		c->copies += c->memory - frame->memory;
+		c->merges = true;
+	}
 	frame->seen[index / 64] |= UINT64_C(1) << index % 64;
 	return check_value(c, field, f);
 }
@@ -252,18 +257,24 @@ static int check_fields(struct check *c, struct frame *frame, struct sn_str data
 	return 0;
 }
 
+/* Room for the fields of @type: @few, or memory to be freed. */
+static uint64_t *bit_set(const ProtobufCMessageDescriptor *type, uint64_t few[SEEN_WORDS])
+{
+	size_t words = (type->n_fields + 63) / 64;
+
+	return words > SEEN_WORDS ? sn__calloc(words, sizeof *few) : few;
+}
+
 static int check_message(
 		struct check *c, const ProtobufCMessageDescriptor *type, struct sn_str data)
 {
 	uint64_t few[SEEN_WORDS] = {0};
-	struct frame frame = {.type = type, .memory = c->memory, .seen = few};
-	size_t words = (type->n_fields + 63) / 64;
+	struct frame frame = {.type = type, .memory = c->memory};
 	int r = charge(c, 0, type->sizeof_message + ALLOC_COST);
 
 	if (r < 0)
 		return r;
-	if (words > SEEN_WORDS)
-		frame.seen = sn__calloc(words, sizeof *frame.seen);
+	frame.seen = bit_set(type, few);
 	if (frame.seen == NULL)
 		return check_failed(c, SN_E_NOMEM, 0, "out of memory");
 	r = check_fields(c, &frame, data);
@@ -272,15 +283,114 @@ static int check_message(
 	return r;
 }
 
+static int check(struct check *c, const ProtobufCMessageDescriptor *type, struct sn_str data)
+{
+	if (data.len > INT32_MAX)
+		return sn__error_set(c->err, SN_E_LIMIT, "message: larger than 2 GiB");
+	c->limit = SN_PROTOBUF_BLOWUP_MIN + data.len * SN_PROTOBUF_BLOWUP;
+	return check_message(c, type, data);
+}
+
 int sn__protobuf_check(const struct ProtobufCMessageDescriptor *type, struct sn_str data,
 		struct sn_error *err)
 {
 	struct check c = {.err = err};
 
-	if (data.len > INT32_MAX)
-		return sn__error_set(err, SN_E_LIMIT, "message: larger than 2 GiB");
-	c.limit = SN_PROTOBUF_BLOWUP_MIN + data.len * SN_PROTOBUF_BLOWUP;
-	return check_message(&c, type, data);
+	return check(&c, type, data);
+}
+
+/* ---- submessages that come twice ---- */
+
+static bool comes_again(struct sn_str rest, uint32_t number)
+{
+	struct sn_protobuf_field f;
+
+	while (sn__protobuf_next(&rest, &f) > 0) {
+		if (f.number == number)
+			return true;
+	}
+	return false;
+}
+
+/* The bytes of @first, and behind them those of the same field in the @rest of its message. */
+static int gather(const struct sn_protobuf_field *first, struct sn_str rest, struct sn_buf *out)
+{
+	int r = sn__buf_append_str(out, first->bytes);
+	struct sn_protobuf_field f;
+
+	while (r == 0 && sn__protobuf_next(&rest, &f) > 0) {
+		if (f.number == first->number)
+			r = sn__buf_append_str(out, f.bytes);
+	}
+	return r;
+}
+
+static int merge_fields(const ProtobufCMessageDescriptor *type, struct sn_str in, uint64_t *seen,
+		struct sn_buf *out);
+
+/* A copy of the message @in, which has been checked. */
+static int merge_message(
+		const ProtobufCMessageDescriptor *type, struct sn_str in, struct sn_buf *out)
+{
+	uint64_t few[SEEN_WORDS] = {0};
+	uint64_t *seen = bit_set(type, few);
+	int r;
+
+	if (seen == NULL)
+		return SN_E_NOMEM;
+	r = merge_fields(type, in, seen, out);
+	if (seen != few)
+		sn__free(seen);
+	return r;
+}
+
+/* @rest: what follows on @f in its message. */
+static int merge_nested(const ProtobufCFieldDescriptor *field, const struct sn_protobuf_field *f,
+		struct sn_str rest, struct sn_buf *out)
+{
+	/* In a oneof the last counts, as protobuf-c has it. */
+	bool merged = field->label != PROTOBUF_C_LABEL_REPEATED &&
+			(field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) == 0 &&
+			comes_again(rest, f->number);
+	size_t from = out->len;
+	struct sn_buf whole;
+	int r;
+
+	sn__buf_init(&whole, f->bytes.len + rest.len + 1);
+	r = merged ? gather(f, rest, &whole) : 0;
+	if (r == 0)
+		r = merge_message(field->descriptor, merged ? sn__buf_str(&whole) : f->bytes, out);
+	sn__buf_finish(&whole);
+	return r < 0 ? r : sn__protobuf_put_around(out, f->number, from);
+}
+
+static int merge_fields(const ProtobufCMessageDescriptor *type, struct sn_str in, uint64_t *seen,
+		struct sn_buf *out)
+{
+	const ProtobufCFieldDescriptor *field;
+	struct sn_protobuf_field f;
+	struct sn_str raw = in;
+	int r = 0;
+
+	for (; r == 0 && sn__protobuf_next(&in, &f) > 0; raw = in) {
+		raw.len -= in.len;
+		field = protobuf_c_message_descriptor_get_field(type, f.number);
+		if (field == NULL || field->type != PROTOBUF_C_TYPE_MESSAGE) {
+			r = sn__buf_append_str(out, raw);
+			continue;
+		}
+		if (field->label != PROTOBUF_C_LABEL_REPEATED &&
+				(field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) == 0) {
+			size_t index = (size_t)(field - type->fields);
+			uint64_t bit = UINT64_C(1) << index % 64;
+
+			if ((seen[index / 64] & bit) != 0)
+				continue;
+			seen[index / 64] |= bit;
+		}
+		r = merge_nested(field, &f, in, out);
+	}
+	return r;
 }
 
 /* ---- protobuf-c with our allocator ---- */
@@ -299,24 +409,41 @@ static void message_free(void *failed, void *p)
 	sn__free(p);
 }
 
-int sn__protobuf_unpack(const struct ProtobufCMessageDescriptor *type, struct sn_str data,
-		struct ProtobufCMessage **ret_message, struct sn_error *err)
+static int unpack(const ProtobufCMessageDescriptor *type, struct sn_str data,
+		ProtobufCMessage **ret_message, struct sn_error *err)
 {
-	bool failed = false;
-	ProtobufCAllocator allocator = {message_alloc, message_free, &failed};
-	int r = sn__protobuf_check(type, data, err);
-	ProtobufCMessage *message;
-
-	if (r < 0)
-		return r;
-	message = protobuf_c_message_unpack(type, &allocator, data.len,
+	bool no_memory = false;
+	ProtobufCAllocator allocator = {message_alloc, message_free, &no_memory};
+	ProtobufCMessage *message = protobuf_c_message_unpack(type, &allocator, data.len,
 			(const uint8_t *)(data.ptr != NULL ? data.ptr : ""));
-	if (message == NULL && failed)
+
+	if (message == NULL && no_memory)
 		return sn__error_set(err, SN_E_NOMEM, "message: out of memory");
 	if (message == NULL)
 		return sn__error_set(err, SN_E_PARSE, "message: not a %s", type->name);
 	*ret_message = message;
 	return 0;
+}
+
+int sn__protobuf_unpack(const struct ProtobufCMessageDescriptor *type, struct sn_str data,
+		struct ProtobufCMessage **ret_message, struct sn_error *err)
+{
+	struct check c = {.err = err};
+	struct sn_buf merged;
+	int r = check(&c, type, data);
+
+	if (r < 0)
+		return r;
+	if (!c.merges)
+		return unpack(type, data, ret_message, err);
+	sn__buf_init(&merged, data.len + 1); /* one field takes less than two */
+	r = merge_message(type, data, &merged);
+	if (r == 0)
+		r = unpack(type, sn__buf_str(&merged), ret_message, err);
+	else
+		r = sn__error_set(err, r, "message: out of memory");
+	sn__buf_finish(&merged);
+	return r;
 }
 
 void sn__protobuf_free(struct ProtobufCMessage *message)

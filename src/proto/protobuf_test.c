@@ -413,6 +413,38 @@ static void merges(void **state)
 	sn__buf_finish(&data);
 }
 
+/* What protobuf-c loses or refuses by itself. */
+static void merged(void **state)
+{
+	ProtobufCMessage *m = NULL;
+	Sinew__Wire3__All *all;
+	Sinew__Wire3__Tree *tree;
+
+	/* f_leaf {a: 7}, f_leaf {name: "n"}; f_all {f_all {f_int32: 1}}, f_all {f_all {f_int64: 2}} */
+	assert_int_equal(sn__protobuf_unpack(ALL,
+					 SN_STR("\x8a\x01\x02\x08\x07\x92\x01\x05\x92\x01\x02\x08"
+						"\x01\x8a\x01\x03\x12\x01n\x92\x01\x05\x92\x01\x02"
+						"\x10\x02"),
+					 &m, NULL),
+			0);
+	all = (Sinew__Wire3__All *)m;
+	assert_int_equal(all->f_leaf->a, 7);
+	assert_string_equal(all->f_leaf->name, "n");
+	assert_int_equal(all->f_all->f_all->f_int32, 1);
+	assert_int_equal(all->f_all->f_all->f_int64, 2);
+	sn__protobuf_free(m);
+	/* Oneofs that are not set; lists one behind the other, within another list. */
+	assert_int_equal(sn__protobuf_unpack(TREE,
+					 SN_STR("\x1a\x0a\x0a\x03\x22\x01\x01\x0a\x03\x22\x01\x02"),
+					 &m, NULL),
+			0);
+	tree = (Sinew__Wire3__Tree *)m;
+	assert_int_equal(tree->more[0]->left->n_numbers, 2);
+	assert_int_equal(tree->more[0]->left->numbers[0], 1);
+	assert_int_equal(tree->more[0]->left->numbers[1], 2);
+	sn__protobuf_free(m);
+}
+
 /* ---- a message with everything ---- */
 
 static void put_all(struct sn_buf *out, bool outer)
@@ -527,6 +559,7 @@ int main(void)
 			cmocka_unit_test(depth),
 			cmocka_unit_test(blowup),
 			cmocka_unit_test(merges),
+			cmocka_unit_test(merged),
 			cmocka_unit_test(truncated),
 			cmocka_unit_test(memory_sweep),
 	};

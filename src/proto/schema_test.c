@@ -3,7 +3,6 @@
 #include "proto/schema.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "base/mem.h"
 #include "base/test.h"
@@ -17,8 +16,7 @@ static struct sn_str load(const char *name)
 	size_t n;
 	FILE *f;
 
-	(void)snprintf(path, sizeof path, "%s/src/proto/generated/%s.desc",
-			getenv("SINEW_BUILD_ROOT"), name);
+	(void)snprintf(path, sizeof path, PROTO_SETS "/%s.desc", name);
 	f = fopen(path, "rb");
 	if (f == NULL)
 		fail_msg("%s is not there", path);
