@@ -46,6 +46,12 @@ enum sn_opt_id {
 	SN_OPT_PEER,
 	SN_OPT_SORT,
 	SN_OPT_ONCE,
+	SN_OPT_MAX_MESSAGE,
+	SN_OPT_PROTO,
+	SN_OPT_CA,
+	SN_OPT_CERT,
+	SN_OPT_KEY,
+	SN_OPT_INSECURE,
 	SN_OPT_COUNT,
 };
 
@@ -108,6 +114,7 @@ int sn__cmd_agent(struct sn_cli *cli);
 int sn__cmd_peers(struct sn_cli *cli);
 int sn__cmd_peer(struct sn_cli *cli);
 int sn__cmd_request(struct sn_cli *cli);
+int sn__cmd_grpc(struct sn_cli *cli);
 int sn__cmd_policies(struct sn_cli *cli);
 int sn__cmd_check(struct sn_cli *cli);
 int sn__cmd_top(struct sn_cli *cli);

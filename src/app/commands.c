@@ -78,6 +78,21 @@ static const struct sn_opt top_opts[] = {
 		{0, 0, NULL, NULL, NULL},
 };
 
+static const struct sn_opt grpc_opts[] = {
+		{SN_OPT_HEADER, 'H', "header", "'NAME: VALUE'",
+				"metadata; of a NAME-bin in base64; may be given again"},
+		{SN_OPT_PROTO, 0, "proto", "FILESET",
+				"descriptors from a file instead of the server's reflection"},
+		{SN_OPT_MAX_MESSAGE, 0, "max-message", "SIZE",
+				"largest message of an answer (default: 4MiB)"},
+		{SN_OPT_WATCH, 0, "watch", NULL, "health: go on, one line a change"},
+		{SN_OPT_CA, 0, "ca", "FILE", "https: whom to trust (default: as the system does)"},
+		{SN_OPT_CERT, 0, "cert", "FILE", "https: our certificate chain"},
+		{SN_OPT_KEY, 0, "key", "FILE", "https: our private key"},
+		{SN_OPT_INSECURE, 0, "insecure", NULL, "https: trust any certificate"},
+		{0, 0, NULL, NULL, NULL},
+};
+
 #define KIND_TEXT \
 	"KIND is service, cluster, database or queue. NAME is a service of the own sector, or " \
 	"SECTOR.NAME."
@@ -120,6 +135,28 @@ const struct sn_cmd sn__commands[] = {
 				"sinew request service app client /contact -X POST "
 				"-d '{\"name\": \"Chuck Norris\", \"phone\": \"314-159-2653\"}'",
 				request_opts, sn__cmd_request},
+		{"grpc", "ADDR list|describe|call|health [NAME] [JSON|@FILE|-]", 2, 4,
+				"look at a gRPC server, and call it",
+				"ADDR is HOST:PORT, unix:/PATH or https://HOST:PORT. What the server serves is "
+				"asked of its reflection service, or read from FILESET, which `protoc "
+				"--include_imports --descriptor_set_out=FILESET` makes.\n\n"
+				"list: the services; with NAME the methods of that service.\n"
+				"describe: a service, method, message or enum as a .proto has it.\n"
+				"call: call NAME, which is SERVICE/METHOD. The request is JSON; for a method "
+				"that takes a stream, any number of documents one after the other, which "
+				"are sent as they come. Each message of the answer is a line of JSON; the "
+				"status goes to stderr, with its details.\n"
+				"health: what grpc.health.v1 says of the server, or of service NAME: a word, "
+				"and exit status 0 only for SERVING.\n\n"
+				"--timeout bounds everything and is sent as grpc-timeout; streams go on "
+				"without an end unless it is given. Exits 4 also for DEADLINE_EXCEEDED, 5 for "
+				"UNAUTHENTICATED, PERMISSION_DENIED and RESOURCE_EXHAUSTED, 1 for any other "
+				"status that is not OK. -v shows the metadata of the answer.\n",
+				"sinew grpc localhost:50051 list\n"
+				"sinew grpc localhost:50051 call helloworld.Greeter/SayHello "
+				"'{\"name\": \"you\"}'\n"
+				"sinew grpc https://grpc.example.com:443 health --ca ca.pem",
+				grpc_opts, sn__cmd_grpc},
 		{"policies", "[KIND NAME [ENDPOINT]]", 0, 3,
 				"print the policies in force for a target",
 				"One line a policy: its name, its value, and the node of the policy tree it "
