@@ -28,7 +28,7 @@ bool sn__grpc_split_method(const char *text, struct sn_str *ret_service, struct 
 	return true;
 }
 
-static int no_method(struct sn_index *index, struct sn_str service, const char *name,
+static int no_method(struct sn_grpc_index *index, struct sn_str service, const char *name,
 		const struct sn_schema_service *s)
 {
 	const char *names[METHODS_MAX + 1], *near;
@@ -51,12 +51,13 @@ static int no_method(struct sn_index *index, struct sn_str service, const char *
 		sn__cli_say(index->link->cli, "no method `%s` in %.*s; did you mean `%s`?", name,
 				(int)service.len, service.ptr, near);
 	else
-		sn__cli_say(index->link->cli, "no method `%s`; `sinew grpc %s list %.*s` lists them",
-				name, index->link->addr, (int)service.len, service.ptr);
+		sn__cli_say(index->link->cli,
+				"no method `%s`; `sinew grpc %s list %.*s` lists them", name,
+				index->link->addr, (int)service.len, service.ptr);
 	return SN_EXIT_USAGE;
 }
 
-int sn__grpc_find_method(struct sn_index *index, const char *text, struct sn_str *ret_service,
+int sn__grpc_find_method(struct sn_grpc_index *index, const char *text, struct sn_str *ret_service,
 		struct sn_schema_method *ret_method)
 {
 	const struct sn_schema_service *s;
@@ -67,7 +68,7 @@ int sn__grpc_find_method(struct sn_index *index, const char *text, struct sn_str
 		sn__cli_say(index->link->cli, "a method is SERVICE/METHOD, not `%s`", text);
 		return SN_EXIT_USAGE;
 	}
-	r = sn__index_service(index, service, &s);
+	r = sn__grpc_index_service(index, service, &s);
 	if (r != 0)
 		return r;
 	for (unsigned i = 0; sn__schema_method_at(s, i, ret_method) == 0; i++) {
@@ -81,7 +82,7 @@ int sn__grpc_find_method(struct sn_index *index, const char *text, struct sn_str
 
 /* ---- list ---- */
 
-static int list(struct sn_index *index)
+static int list(struct sn_grpc_index *index)
 {
 	const struct sn_cli *cli = index->link->cli;
 	const struct sn_schema_service *s;
@@ -93,12 +94,12 @@ static int list(struct sn_index *index)
 		return SN_EXIT_USAGE;
 	}
 	if (cli->n_args == 2) {
-		r = sn__index_services(index);
+		r = sn__grpc_index_services(index);
 		for (size_t i = 0; r == 0 && index->services[i] != NULL; i++)
 			(void)puts(index->services[i]);
 		return r;
 	}
-	r = sn__index_service(index, sn_str_from(cli->args[2]), &s);
+	r = sn__grpc_index_service(index, sn_str_from(cli->args[2]), &s);
 	if (r != 0)
 		return r;
 	for (unsigned i = 0; sn__schema_method_at(s, i, &m) == 0; i++)
@@ -108,10 +109,10 @@ static int list(struct sn_index *index)
 
 /* ---- describe ---- */
 
-static int put_description(struct sn_index *index, struct sn_str name, struct sn_buf *out)
+static int put_description(struct sn_grpc_index *index, struct sn_str name, struct sn_buf *out)
 {
 	bool found;
-	int r = sn__index_need(index, name, &found);
+	int r = sn__grpc_index_need(index, name, &found);
 
 	if (r != 0)
 		return r;
@@ -122,7 +123,7 @@ static int put_description(struct sn_index *index, struct sn_str name, struct sn
 }
 
 /* A method with what goes in and comes out; nothing when @symbol is none. */
-static int put_method(struct sn_index *index, const char *symbol, struct sn_buf *out)
+static int put_method(struct sn_grpc_index *index, const char *symbol, struct sn_buf *out)
 {
 	const struct sn_schema_service *s;
 	struct sn_str service, method;
@@ -132,16 +133,15 @@ static int put_method(struct sn_index *index, const char *symbol, struct sn_buf 
 
 	if (!sn__grpc_split_method(symbol, &service, &method))
 		return 0;
-	r = sn__index_need(index, service, &found);
+	r = sn__grpc_index_need(index, service, &found);
 	s = r == 0 ? sn__schema_service(index->schema, service) : NULL;
 	for (unsigned i = 0; s != NULL && sn__schema_method_at(s, i, &m) == 0; i++) {
 		if (!sn_str_eq(m.name, method))
 			continue;
 		if (sn__buf_printf(out, "rpc %.*s(%s%.*s) returns (%s%.*s);\n", (int)m.name.len,
-				    m.name.ptr, m.client_streams ? "stream " : "",
-				    (int)m.input.len, m.input.ptr,
-				    m.server_streams ? "stream " : "", (int)m.output.len,
-				    m.output.ptr) != 0)
+				    m.name.ptr, m.client_streams ? "stream " : "", (int)m.input.len,
+				    m.input.ptr, m.server_streams ? "stream " : "",
+				    (int)m.output.len, m.output.ptr) != 0)
 			return SN_EXIT_FAILED;
 		r = put_description(index, m.input, out);
 		if (r == 0 && !sn_str_eq(m.input, m.output))
@@ -153,7 +153,7 @@ static int put_method(struct sn_index *index, const char *symbol, struct sn_buf 
 
 /* Everything there is: services, messages and enums by their names, methods, and of a field or a
  * value what it belongs to. */
-static int describe(struct sn_index *index)
+static int describe(struct sn_grpc_index *index)
 {
 	const struct sn_cli *cli = index->link->cli;
 	const char *symbol = cli->args[2], *dot;
@@ -178,7 +178,7 @@ static int describe(struct sn_index *index)
 		const struct sn_schema_service *s;
 
 		/* Perhaps a service, misspelt. */
-		r = sn__index_service(index, name, &s);
+		r = sn__grpc_index_service(index, name, &s);
 	} else if (r == 0) {
 		(void)fwrite(sn__buf_data(&out), 1, out.len, stdout);
 	}
@@ -189,7 +189,7 @@ static int describe(struct sn_index *index)
 /* ---- health ---- */
 
 struct health {
-	struct sn_link_call call;
+	struct sn_grpc_link_call call;
 	const char *service; /* "" is the server */
 	uint64_t state;
 	bool answered, gone;
@@ -202,7 +202,7 @@ static const char *state_name(uint64_t state)
 	return state < SN_COUNT(names) ? names[state] : "UNKNOWN";
 }
 
-static void on_health(struct sn_link_call *call, struct sn_str in)
+static void on_health(struct sn_grpc_link_call *call, struct sn_str in)
 {
 	struct health *h = SN_CONTAINER_OF(call, struct health, call);
 	struct sn_protobuf_field f;
@@ -222,7 +222,7 @@ static void on_health(struct sn_link_call *call, struct sn_str in)
 
 static int health_ended(struct health *h)
 {
-	const struct sn_link *link = h->call.link;
+	const struct sn_grpc_link *link = h->call.link;
 	const struct sn_grpc_req *req = &h->call.req;
 
 	if (h->gone)
@@ -237,11 +237,11 @@ static int health_ended(struct health *h)
 		return SN_EXIT_FAILED;
 	}
 	if (req->code != 0)
-		return sn__link_status(&h->call);
+		return sn__grpc_link_status(&h->call);
 	return h->answered && h->state == 1 ? SN_EXIT_DONE : SN_EXIT_FAILED;
 }
 
-static int health(struct sn_link *link)
+static int health(struct sn_grpc_link *link)
 {
 	struct sn_cli *cli = link->cli;
 	bool watch = cli->opt[SN_OPT_WATCH] != NULL;
@@ -264,15 +264,15 @@ static int health(struct sn_link *link)
 	if (h.service[0] != '\0' &&
 			sn__protobuf_put_bytes(&request, 1, sn_str_from(h.service)) != 0)
 		return SN_EXIT_FAILED;
-	r = sn__link_call(link, &h.call);
+	r = sn__grpc_link_call(link, &h.call);
 	if (r == 0) {
 		r = sn__grpc_send(&h.call.req, sn__buf_str(&request));
 		if (r != 0 && r != SN_E_AGAIN)
 			sn__grpc_cancel(&h.call.req, r);
 		sn__grpc_end(&h.call.req);
-		sn__link_wait(&h.call);
+		sn__grpc_link_wait(&h.call);
 		r = health_ended(&h);
-		sn__link_finish(&h.call);
+		sn__grpc_link_finish(&h.call);
 	}
 	sn__buf_finish(&request);
 	return r;
@@ -280,18 +280,18 @@ static int health(struct sn_link *link)
 
 /* ---- the command ---- */
 
-static int with_index(struct sn_link *link, int (*action)(struct sn_index *index))
+static int with_index(struct sn_grpc_link *link, int (*action)(struct sn_grpc_index *index))
 {
-	struct sn_index index;
-	int r = sn__index_open(&index, link);
+	struct sn_grpc_index index;
+	int r = sn__grpc_index_open(&index, link);
 
 	if (r == 0)
 		r = action(&index);
-	sn__index_close(&index);
+	sn__grpc_index_close(&index);
 	return r;
 }
 
-static int run(struct sn_link *link, const char *action)
+static int run(struct sn_grpc_link *link, const char *action)
 {
 	static const char *const actions[] = {"list", "describe", "call", "health", NULL};
 	const char *near;
@@ -313,11 +313,11 @@ static int run(struct sn_link *link, const char *action)
 
 int sn__cmd_grpc(struct sn_cli *cli)
 {
-	struct sn_link link;
-	int r = sn__link_open(&link, cli);
+	struct sn_grpc_link link;
+	int r = sn__grpc_link_open(&link, cli);
 
 	if (r == 0)
 		r = run(&link, cli->args[1]);
-	sn__link_close(&link);
+	sn__grpc_link_close(&link);
 	return r;
 }

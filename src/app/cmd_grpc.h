@@ -10,9 +10,9 @@
  * too. False: no such form. */
 bool sn__grpc_split_method(const char *text, struct sn_str *ret_service, struct sn_str *ret_method);
 /** Find a method; when there is none that is said, with the nearest. 0 or an exit status. */
-SN_MUST_USE int sn__grpc_find_method(struct sn_index *index, const char *text,
+SN_MUST_USE int sn__grpc_find_method(struct sn_grpc_index *index, const char *text,
 		struct sn_str *ret_service, struct sn_schema_method *ret_method);
 
-int sn__grpc_call_action(struct sn_index *index); /* cmd_grpc_call.c */
+int sn__grpc_call_action(struct sn_grpc_index *index); /* cmd_grpc_call.c */
 
 #endif

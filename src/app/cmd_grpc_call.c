@@ -15,11 +15,11 @@
 #define DOCUMENT_MAX ((size_t)256 << 20)
 
 struct call {
-	struct sn_link_call call;
-	struct sn_index *index;
+	struct sn_grpc_link_call call;
+	struct sn_grpc_index *index;
 	struct sn_schema_method method;
 	const struct sn_schema_message *input, *output;
-	struct sn_input in;
+	struct sn_grpc_input in;
 	struct sn_buf message; /* of the request */
 	struct sn_buf text;    /* of an answer */
 	unsigned long n_in;
@@ -38,7 +38,7 @@ static void give_up(struct call *c, int status)
 		sn__grpc_cancel(&c->call.req, SN_E_CANCELLED);
 }
 
-static void on_message(struct sn_link_call *call, struct sn_str message)
+static void on_message(struct sn_grpc_link_call *call, struct sn_str message)
 {
 	struct call *c = SN_CONTAINER_OF(call, struct call, call);
 	const struct sn_cli *cli = call->link->cli;
@@ -72,8 +72,7 @@ static int convert(struct call *c, struct sn_str doc)
 
 	sn__buf_clear(&c->message);
 	if (r == 0)
-		r = sn__protobuf_from_json(
-				c->index->schema, c->input, json, &c->message, &err);
+		r = sn__protobuf_from_json(c->index->schema, c->input, json, &c->message, &err);
 	if (r == 0)
 		return 0;
 	if (c->method.client_streams)
@@ -97,7 +96,7 @@ static void feed(struct call *c)
 	int r = 0;
 
 	while (c->exit == 0 && !c->ended && c->call.running && r != SN_E_AGAIN) {
-		r = sn__input_next(&c->in, &doc);
+		r = sn__grpc_input_next(&c->in, &doc);
 		if (r == SN_E_AGAIN)
 			return; /* on_ready() */
 		if (r < 0) {
@@ -121,12 +120,12 @@ static void feed(struct call *c)
 	}
 }
 
-static void on_room(struct sn_link_call *call)
+static void on_room(struct sn_grpc_link_call *call)
 {
 	feed(SN_CONTAINER_OF(call, struct call, call));
 }
 
-static void on_ready(struct sn_input *in)
+static void on_ready(struct sn_grpc_input *in)
 {
 	feed(SN_CONTAINER_OF(in, struct call, in));
 }
@@ -159,7 +158,7 @@ static int ended(struct call *c)
 
 	if (c->exit != 0)
 		return c->exit;
-	r = sn__link_status(&c->call);
+	r = sn__grpc_link_status(&c->call);
 	if (r == 0)
 		(void)fputs("OK\n", stderr);
 	else if (req->code == SN_E_STATUS)
@@ -173,8 +172,8 @@ static int next_waiting(struct call *c, struct sn_str *ret_doc)
 {
 	int r;
 
-	while ((r = sn__input_next(&c->in, ret_doc)) == SN_E_AGAIN)
-		(void)sn__link_turn(c->index->link);
+	while ((r = sn__grpc_input_next(&c->in, ret_doc)) == SN_E_AGAIN)
+		(void)sn__grpc_link_turn(c->index->link);
 	return r;
 }
 
@@ -209,7 +208,7 @@ static int run_call(struct call *c)
 	c->call.on_room = on_room;
 	c->call.endless = c->method.client_streams || c->method.server_streams;
 	c->call.req.one_answer = !c->method.server_streams;
-	r = sn__link_call(c->index->link, &c->call);
+	r = sn__grpc_link_call(c->index->link, &c->call);
 	if (r != 0)
 		return r;
 	if (one) {
@@ -222,9 +221,9 @@ static int run_call(struct call *c)
 		c->in.on_ready = on_ready;
 		feed(c);
 	}
-	sn__link_wait(&c->call);
+	sn__grpc_link_wait(&c->call);
 	r = ended(c);
-	sn__link_finish(&c->call);
+	sn__grpc_link_finish(&c->call);
 	return r;
 }
 
@@ -244,9 +243,9 @@ static int find_types(struct call *c, const char *name)
 	(void)snprintf(path, service.len + c->method.name.len + 3, "/%.*s/%.*s", (int)service.len,
 			service.ptr, (int)c->method.name.len, c->method.name.ptr);
 	c->call.path = path;
-	r = sn__index_need(c->index, c->method.input, &found);
+	r = sn__grpc_index_need(c->index, c->method.input, &found);
 	if (r == 0)
-		r = sn__index_need(c->index, c->method.output, &found);
+		r = sn__grpc_index_need(c->index, c->method.output, &found);
 	if (r != 0)
 		return r;
 	c->input = sn__schema_message(schema, c->method.input);
@@ -259,7 +258,7 @@ static int find_types(struct call *c, const char *name)
 	return SN_EXIT_FAILED;
 }
 
-int sn__grpc_call_action(struct sn_index *index)
+int sn__grpc_call_action(struct sn_grpc_index *index)
 {
 	const struct sn_cli *cli = index->link->cli;
 	struct call c = {.index = index, .call = {.link = index->link}};
@@ -273,9 +272,9 @@ int sn__grpc_call_action(struct sn_index *index)
 	sn__buf_init(&c.text, DOCUMENT_MAX);
 	r = find_types(&c, cli->args[2]);
 	if (r == 0) {
-		r = sn__input_open(&c.in, index->link->loop, cli->args[3], DOCUMENT_MAX);
+		r = sn__grpc_input_open(&c.in, index->link->loop, cli->args[3], DOCUMENT_MAX);
 		r = r != 0 ? unreadable(&c, r) : run_call(&c);
-		sn__input_close(&c.in);
+		sn__grpc_input_close(&c.in);
 	}
 	sn__buf_finish(&c.message);
 	sn__buf_finish(&c.text);

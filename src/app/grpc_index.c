@@ -19,13 +19,13 @@ static const char *const paths[] = {
 		"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 };
 
-static int no_memory(const struct sn_index *index)
+static int no_memory(const struct sn_grpc_index *index)
 {
 	sn__cli_say(index->link->cli, "%s", sn_strerror(SN_E_NOMEM));
 	return SN_EXIT_FAILED;
 }
 
-static int not_understood(const struct sn_index *index)
+static int not_understood(const struct sn_grpc_index *index)
 {
 	sn__cli_say(index->link->cli, "%s: the answer of its reflection service cannot be read",
 			index->link->addr);
@@ -53,20 +53,20 @@ static struct sn_str name_in(const struct sn_protobuf_field *f)
 /* ---- reflection ---- */
 
 struct reflection {
-	struct sn_link_call call;
-	struct sn_index *index;
+	struct sn_grpc_link_call call;
+	struct sn_grpc_index *index;
 };
 
-static void on_answer(struct sn_link_call *call, struct sn_str message)
+static void on_answer(struct sn_grpc_link_call *call, struct sn_str message)
 {
-	struct sn_index *index = SN_CONTAINER_OF(call, struct reflection, call)->index;
+	struct sn_grpc_index *index = SN_CONTAINER_OF(call, struct reflection, call)->index;
 
 	sn__buf_clear(&index->answer);
 	index->failed = sn__buf_append_str(&index->answer, message);
 	index->answered = true;
 }
 
-static int open_stream(struct sn_index *index)
+static int open_stream(struct sn_grpc_index *index)
 {
 	struct reflection *reflection = sn__calloc(1, sizeof *reflection);
 	int r;
@@ -76,7 +76,7 @@ static int open_stream(struct sn_index *index)
 	reflection->index = index;
 	reflection->call.path = paths[index->alpha];
 	reflection->call.on_message = on_answer;
-	r = sn__link_call(index->link, &reflection->call);
+	r = sn__grpc_link_call(index->link, &reflection->call);
 	if (r != 0)
 		sn__free(reflection);
 	else
@@ -84,17 +84,17 @@ static int open_stream(struct sn_index *index)
 	return r;
 }
 
-static void close_stream(struct sn_index *index)
+static void close_stream(struct sn_grpc_index *index)
 {
 	if (index->call == NULL)
 		return;
-	sn__link_finish(index->call);
+	sn__grpc_link_finish(index->call);
 	sn__free(SN_CONTAINER_OF(index->call, struct reflection, call));
 	index->call = NULL;
 }
 
 /* The stream ended instead of answering: the elder version is tried, or that was it. */
-static int stream_ended(struct sn_index *index)
+static int stream_ended(struct sn_grpc_index *index)
 {
 	const struct sn_grpc_req *req = &index->call->req;
 	int r;
@@ -110,7 +110,7 @@ static int stream_ended(struct sn_index *index)
 				index->link->addr);
 		return SN_EXIT_FAILED;
 	}
-	r = sn__link_status(index->call);
+	r = sn__grpc_link_status(index->call);
 	if (r == 0) {
 		sn__cli_say(index->link->cli, "%s: its reflection service did not answer",
 				index->link->addr);
@@ -120,7 +120,7 @@ static int stream_ended(struct sn_index *index)
 }
 
 /* index->answer to a request with one field. */
-static int ask(struct sn_index *index, uint32_t field, struct sn_str text)
+static int ask(struct sn_grpc_index *index, uint32_t field, struct sn_str text)
 {
 	struct sn_buf request;
 	int r = 0;
@@ -140,7 +140,7 @@ static int ask(struct sn_index *index, uint32_t field, struct sn_str text)
 			break;
 		}
 		r = 0; /* room comes with its answer */
-		while (index->call->running && !index->answered && sn__link_turn(index->link))
+		while (index->call->running && !index->answered && sn__grpc_link_turn(index->link))
 			;
 		if (!index->answered)
 			r = stream_ended(index);
@@ -152,7 +152,7 @@ static int ask(struct sn_index *index, uint32_t field, struct sn_str text)
 }
 
 /* What is in the answer: field @wanted; {NULL, 0} when the server says that there is no such thing. */
-static int ask_for(struct sn_index *index, uint32_t field, struct sn_str text, uint32_t wanted,
+static int ask_for(struct sn_grpc_index *index, uint32_t field, struct sn_str text, uint32_t wanted,
 		struct sn_str *ret_content)
 {
 	struct sn_str in, error, said;
@@ -178,7 +178,7 @@ static int ask_for(struct sn_index *index, uint32_t field, struct sn_str text, u
 		return 0;
 	said = bytes_field(error, 2);
 	sn__cli_say(index->link->cli, "%s: its reflection service says %s: %s", index->link->addr,
-			sn_grpc_code_name((int)code), sn__link_text(said, line, sizeof line));
+			sn_grpc_code_name((int)code), sn__grpc_link_text(said, line, sizeof line));
 	return SN_EXIT_FAILED;
 }
 
@@ -188,7 +188,7 @@ struct wanted {
 	size_t n, i;
 };
 
-static int want_imports(struct sn_index *index, struct sn_str file, struct wanted *w)
+static int want_imports(struct sn_grpc_index *index, struct sn_str file, struct wanted *w)
 {
 	struct sn_str import;
 
@@ -212,7 +212,7 @@ static int want_imports(struct sn_index *index, struct sn_str file, struct wante
 }
 
 /* FileDescriptorResponse. */
-static int take_files(struct sn_index *index, struct sn_str in, struct wanted *w)
+static int take_files(struct sn_grpc_index *index, struct sn_str in, struct wanted *w)
 {
 	struct sn_protobuf_field f;
 	struct sn_error err;
@@ -237,7 +237,7 @@ static int take_files(struct sn_index *index, struct sn_str in, struct wanted *w
 	return r < 0 ? not_understood(index) : 0;
 }
 
-int sn__index_need(struct sn_index *index, struct sn_str symbol, bool *ret_found)
+int sn__grpc_index_need(struct sn_grpc_index *index, struct sn_str symbol, bool *ret_found)
 {
 	struct wanted w = {0};
 	struct sn_str files;
@@ -268,21 +268,22 @@ int sn__index_need(struct sn_index *index, struct sn_str symbol, bool *ret_found
 
 /* ---- names of services ---- */
 
-static int add_service(struct sn_index *index, size_t n, struct sn_str package, struct sn_str name)
+static int add_service(
+		struct sn_grpc_index *index, size_t n, struct sn_str package, struct sn_str name)
 {
 	char *text = sn__arena_alloc(&index->link->arena, package.len + name.len + 2);
 
 	if (text == NULL || n == SERVICES_MAX)
 		return no_memory(index);
-	(void)snprintf(text, package.len + name.len + 2, "%.*s%s%.*s", (int)package.len, package.ptr, package.len > 0 ? "." : "",
-			(int)name.len, name.ptr);
+	(void)snprintf(text, package.len + name.len + 2, "%.*s%s%.*s", (int)package.len,
+			package.ptr, package.len > 0 ? "." : "", (int)name.len, name.ptr);
 	index->services[n] = text;
 	index->services[n + 1] = NULL;
 	return 0;
 }
 
 /* ListServiceResponse. */
-static int list_server(struct sn_index *index)
+static int list_server(struct sn_grpc_index *index)
 {
 	struct sn_protobuf_field f;
 	struct sn_str in;
@@ -301,7 +302,7 @@ static int list_server(struct sn_index *index)
 }
 
 /* FileDescriptorSet: field 1; of a file 2 is the package, 6 a service; of that 1 its name. */
-static int list_set(struct sn_index *index)
+static int list_set(struct sn_grpc_index *index)
 {
 	struct sn_str in = sn__buf_str(&index->set);
 	struct sn_protobuf_field file, f;
@@ -326,7 +327,7 @@ static int list_set(struct sn_index *index)
 	return r;
 }
 
-int sn__index_services(struct sn_index *index)
+int sn__grpc_index_services(struct sn_grpc_index *index)
 {
 	int r;
 
@@ -343,7 +344,7 @@ int sn__index_services(struct sn_index *index)
 }
 
 /* "Greeter" for "helloworld.Greeter", or a name with a typing mistake. */
-static const char *nearest_service(const struct sn_index *index, const char *name)
+static const char *nearest_service(const struct sn_grpc_index *index, const char *name)
 {
 	size_t n = strlen(name);
 
@@ -357,19 +358,19 @@ static const char *nearest_service(const struct sn_index *index, const char *nam
 	return sn__nearest(name, index->services);
 }
 
-int sn__index_service(struct sn_index *index, struct sn_str name,
+int sn__grpc_index_service(struct sn_grpc_index *index, struct sn_str name,
 		const struct sn_schema_service **ret_service)
 {
 	const char *text = sn__arena_strdup(&index->link->arena, name), *near;
 	bool found;
-	int r = text == NULL ? no_memory(index) : sn__index_need(index, name, &found);
+	int r = text == NULL ? no_memory(index) : sn__grpc_index_need(index, name, &found);
 
 	if (r != 0)
 		return r;
 	*ret_service = sn__schema_service(index->schema, name);
 	if (*ret_service != NULL)
 		return 0;
-	r = sn__index_services(index);
+	r = sn__grpc_index_services(index);
 	if (r != 0)
 		return r;
 	near = nearest_service(index, text);
@@ -383,7 +384,7 @@ int sn__index_service(struct sn_index *index, struct sn_str name,
 
 /* ---- opening ---- */
 
-static int read_set(struct sn_index *index, const char *path)
+static int read_set(struct sn_grpc_index *index, const char *path)
 {
 	FILE *f = fopen(path, "rbe");
 	struct sn_error err;
@@ -417,11 +418,11 @@ static int read_set(struct sn_index *index, const char *path)
 	return r != 0 ? SN_EXIT_USAGE : 0;
 }
 
-int sn__index_open(struct sn_index *index, struct sn_link *link)
+int sn__grpc_index_open(struct sn_grpc_index *index, struct sn_grpc_link *link)
 {
 	const char *path = link->cli->opt[SN_OPT_PROTO];
 
-	*index = (struct sn_index){.link = link, .from_file = path != NULL};
+	*index = (struct sn_grpc_index){.link = link, .from_file = path != NULL};
 	sn__buf_init(&index->set, SET_MAX);
 	sn__buf_init(&index->answer, SN_MAX(link->max_message, SN_GRPC_MESSAGE_MAX));
 	if (sn__schema_create(&index->schema) != 0)
@@ -429,7 +430,7 @@ int sn__index_open(struct sn_index *index, struct sn_link *link)
 	return path != NULL ? read_set(index, path) : 0;
 }
 
-void sn__index_close(struct sn_index *index)
+void sn__grpc_index_close(struct sn_grpc_index *index)
 {
 	close_stream(index);
 	sn__schema_destroy(index->schema);

@@ -65,7 +65,7 @@ int sn__split(struct sn_splitter *s, struct sn_str in, bool eof, struct sn_str *
 
 static void on_readable(struct sn_poll *poll, unsigned events, void *arg)
 {
-	struct sn_input *input = arg;
+	struct sn_grpc_input *input = arg;
 
 	sn__poll_want(poll, 0);
 	input->readable = true;
@@ -73,7 +73,7 @@ static void on_readable(struct sn_poll *poll, unsigned events, void *arg)
 		input->on_ready(input);
 }
 
-static int open_fd(struct sn_input *input, const char *path /* NULL: standard input */)
+static int open_fd(struct sn_grpc_input *input, const char *path /* NULL: standard input */)
 {
 	input->close_fd = path != NULL;
 	input->fd = path != NULL ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
@@ -86,7 +86,8 @@ static int open_fd(struct sn_input *input, const char *path /* NULL: standard in
 	return 0;
 }
 
-int sn__input_open(struct sn_input *input, struct sn_loop *loop, const char *spec, size_t max)
+int sn__grpc_input_open(
+		struct sn_grpc_input *input, struct sn_loop *loop, const char *spec, size_t max)
 {
 	input->loop = loop;
 	input->fd = -1;
@@ -101,7 +102,7 @@ int sn__input_open(struct sn_input *input, struct sn_loop *loop, const char *spe
 	return sn__buf_append(&input->buf, spec, strlen(spec));
 }
 
-void sn__input_close(struct sn_input *input)
+void sn__grpc_input_close(struct sn_grpc_input *input)
 {
 	if (input->poll != NULL)
 		sn__poll_close(input->poll);
@@ -114,7 +115,7 @@ void sn__input_close(struct sn_input *input)
 }
 
 /* One read. 1: something came or this is the end. */
-static int read_more(struct sn_input *input)
+static int read_more(struct sn_grpc_input *input)
 {
 	char *space;
 	ssize_t n;
@@ -130,7 +131,7 @@ static int read_more(struct sn_input *input)
 	return 1;
 }
 
-int sn__input_next(struct sn_input *input, struct sn_str *ret_doc)
+int sn__grpc_input_next(struct sn_grpc_input *input, struct sn_str *ret_doc)
 {
 	int r;
 

@@ -21,9 +21,9 @@ struct sn_splitter {
 int sn__split(struct sn_splitter *s, struct sn_str in, bool eof, struct sn_str *ret_doc,
 		size_t *ret_used);
 
-struct sn_input {
-	/** There may be something new for sn__input_next(). */
-	void (*on_ready)(struct sn_input *input);
+struct sn_grpc_input {
+	/** There may be something new for sn__grpc_input_next(). */
+	void (*on_ready)(struct sn_grpc_input *input);
 	/* private */
 	struct sn_loop *loop;
 	int fd, flags; /* fd -1: all is in buf */
@@ -35,11 +35,11 @@ struct sn_input {
 };
 /** @spec: JSON, @FILE or "-"; NULL: nothing. @max: bytes of a document. SN_E_IO (errno says why),
  * SN_E_NOMEM. Close it always. */
-SN_MUST_USE int sn__input_open(struct sn_input *input, struct sn_loop *loop, const char *spec,
-		size_t max);
-void sn__input_close(struct sn_input *input);
+SN_MUST_USE int sn__grpc_input_open(
+		struct sn_grpc_input *input, struct sn_loop *loop, const char *spec, size_t max);
+void sn__grpc_input_close(struct sn_grpc_input *input);
 /** 1 and a document, valid until the next call; 0: no more; SN_E_AGAIN: on_ready follows; SN_E_IO;
  * SN_E_LIMIT; SN_E_NOMEM. */
-SN_MUST_USE int sn__input_next(struct sn_input *input, struct sn_str *ret_doc);
+SN_MUST_USE int sn__grpc_input_next(struct sn_grpc_input *input, struct sn_str *ret_doc);
 
 #endif

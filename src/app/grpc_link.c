@@ -8,7 +8,7 @@
 
 #define ARENA_MAX ((size_t)4 << 20)
 
-const char *sn__link_text(struct sn_str s, char *out, size_t size)
+const char *sn__grpc_link_text(struct sn_str s, char *out, size_t size)
 {
 	size_t n = 0;
 
@@ -24,7 +24,7 @@ const char *sn__link_text(struct sn_str s, char *out, size_t size)
 /* ---- what the command line asks for ---- */
 
 /* "name: value"; of a "-bin" name the value is base64, as it goes over the wire. */
-static int take_header(struct sn_link *link, const char *text, struct sn_http_header *h)
+static int take_header(struct sn_grpc_link *link, const char *text, struct sn_http_header *h)
 {
 	const char *colon = strchr(text, ':');
 	const char *value = colon != NULL ? colon + 1 + strspn(colon + 1, " \t") : NULL;
@@ -65,14 +65,15 @@ static int take_header(struct sn_link *link, const char *text, struct sn_http_he
 	return r != 0 ? SN_EXIT_USAGE : h->value.ptr == NULL ? SN_EXIT_FAILED : 0;
 }
 
-static int take_options(struct sn_link *link)
+static int take_options(struct sn_grpc_link *link)
 {
 	const char *max = link->cli->opt[SN_OPT_MAX_MESSAGE];
 	uint64_t bytes;
 	int r = 0;
 
-	if (max != NULL && (sn__parse_size(sn_str_from(max), &bytes) != 0 || bytes == 0 ||
-					   bytes > UINT32_MAX)) {
+	if (max != NULL &&
+			(sn__parse_size(sn_str_from(max), &bytes) != 0 || bytes == 0 ||
+					bytes > UINT32_MAX)) {
 		sn__cli_say(link->cli, "--max-message is a size like 512KiB or 64MiB, not `%s`",
 				max);
 		return SN_EXIT_USAGE;
@@ -83,7 +84,7 @@ static int take_options(struct sn_link *link)
 	return r;
 }
 
-static int make_tls(struct sn_link *link, bool secure)
+static int make_tls(struct sn_grpc_link *link, bool secure)
 {
 	struct sn_cli *cli = link->cli;
 	const struct sn_tls_options opts = {
@@ -96,8 +97,9 @@ static int make_tls(struct sn_link *link, bool secure)
 	struct sn_error err;
 	int r;
 
-	if (!secure && (opts.ca != NULL || opts.cert != NULL || opts.key != NULL ||
-				       opts.no_verify)) {
+	if (!secure &&
+			(opts.ca != NULL || opts.cert != NULL || opts.key != NULL ||
+					opts.no_verify)) {
 		sn__cli_say(cli, "--ca, --cert, --key and --insecure are for https://HOST:PORT");
 		return SN_EXIT_USAGE;
 	}
@@ -116,7 +118,7 @@ static int make_tls(struct sn_link *link, bool secure)
 }
 
 /* HOST:PORT is read as a URL. */
-static int make_dest(struct sn_link *link)
+static int make_dest(struct sn_grpc_link *link)
 {
 	struct sn_http_dest_options opts = {.version = SN_HTTP_2, .max_connections = 1};
 	const char *text = link->addr;
@@ -141,7 +143,8 @@ static int make_dest(struct sn_link *link)
 			return SN_EXIT_FAILED;
 		if (sn__url_parse(sn_str_from(url_text), &url, &err) != 0)
 			wrong = sn_error_text(&err);
-		else if (url.websocket || (url.target.len > 0 && !sn_str_eq(url.target, SN_STR("/"))))
+		else if (url.websocket ||
+				(url.target.len > 0 && !sn_str_eq(url.target, SN_STR("/"))))
 			wrong = "only https:// and http:// with host and port";
 		else if (plain && url.authority.ptr[url.authority.len - 1] == ']')
 			wrong = "the port is missing";
@@ -170,12 +173,12 @@ static int make_dest(struct sn_link *link)
 	return r != 0 ? SN_EXIT_FAILED : 0;
 }
 
-int sn__link_open(struct sn_link *link, struct sn_cli *cli)
+int sn__grpc_link_open(struct sn_grpc_link *link, struct sn_cli *cli)
 {
 	struct sn_error err;
 	int r;
 
-	*link = (struct sn_link){.cli = cli, .addr = cli->args[0]};
+	*link = (struct sn_grpc_link){.cli = cli, .addr = cli->args[0]};
 	sn__arena_init(&link->arena, 4096, ARENA_MAX);
 	r = take_options(link);
 	if (r != 0)
@@ -185,7 +188,8 @@ int sn__link_open(struct sn_link *link, struct sn_cli *cli)
 		sn__cli_say(cli, "cannot start: out of memory or descriptors");
 		return SN_EXIT_FAILED;
 	}
-	link->deadline_ns = sn_time_add(sn__loop_clock_ns(link->loop), sn_ms_to_ns(cli->timeout_ms));
+	link->deadline_ns = sn_time_add(
+			sn__loop_clock_ns(link->loop), sn_ms_to_ns(cli->timeout_ms));
 	return make_dest(link);
 }
 
@@ -194,7 +198,7 @@ static void on_pool_closed(void *arg)
 	*(bool *)arg = true;
 }
 
-void sn__link_close(struct sn_link *link)
+void sn__grpc_link_close(struct sn_grpc_link *link)
 {
 	bool closed = link->pool == NULL;
 
@@ -211,14 +215,14 @@ void sn__link_close(struct sn_link *link)
 
 /* ---- calls ---- */
 
-static struct sn_link_call *call_of(struct sn_grpc_req *req)
+static struct sn_grpc_link_call *call_of(struct sn_grpc_req *req)
 {
-	return SN_CONTAINER_OF(req, struct sn_link_call, req);
+	return SN_CONTAINER_OF(req, struct sn_grpc_link_call, req);
 }
 
 /* With -v: metadata as it came. */
-static void show(const struct sn_link *link, const char *what, const struct sn_http_header *headers,
-		unsigned n)
+static void show(const struct sn_grpc_link *link, const char *what,
+		const struct sn_http_header *headers, unsigned n)
 {
 	char name[128], value[1024];
 
@@ -226,8 +230,8 @@ static void show(const struct sn_link *link, const char *what, const struct sn_h
 		return;
 	for (unsigned i = 0; i < n; i++)
 		sn__cli_say(link->cli, "%s %s: %s", what,
-				sn__link_text(headers[i].name, name, sizeof name),
-				sn__link_text(headers[i].value, value, sizeof value));
+				sn__grpc_link_text(headers[i].name, name, sizeof name),
+				sn__grpc_link_text(headers[i].value, value, sizeof value));
 }
 
 static void on_head(struct sn_grpc_req *req, const struct sn_http_head *head)
@@ -237,7 +241,7 @@ static void on_head(struct sn_grpc_req *req, const struct sn_http_head *head)
 
 static void on_message(struct sn_grpc_req *req, struct sn_str message)
 {
-	struct sn_link_call *call = call_of(req);
+	struct sn_grpc_link_call *call = call_of(req);
 
 	if (call->on_message != NULL)
 		call->on_message(call, message);
@@ -245,7 +249,7 @@ static void on_message(struct sn_grpc_req *req, struct sn_str message)
 
 static void on_drain(struct sn_grpc_req *req)
 {
-	struct sn_link_call *call = call_of(req);
+	struct sn_grpc_link_call *call = call_of(req);
 
 	if (call->on_room != NULL)
 		call->on_room(call);
@@ -253,7 +257,7 @@ static void on_drain(struct sn_grpc_req *req)
 
 static void on_done(struct sn_grpc_req *req)
 {
-	struct sn_link_call *call = call_of(req);
+	struct sn_grpc_link_call *call = call_of(req);
 
 	sn__timer_stop(call->link->loop, &call->timer);
 	call->running = false;
@@ -262,7 +266,7 @@ static void on_done(struct sn_grpc_req *req)
 
 static void on_deadline(struct sn_timer *t)
 {
-	sn__grpc_cancel(&SN_CONTAINER_OF(t, struct sn_link_call, timer)->req, SN_E_DEADLINE);
+	sn__grpc_cancel(&SN_CONTAINER_OF(t, struct sn_grpc_link_call, timer)->req, SN_E_DEADLINE);
 }
 
 static const struct sn_grpc_req_ops req_ops = {
@@ -272,7 +276,7 @@ static const struct sn_grpc_req_ops req_ops = {
 		.on_done = on_done,
 };
 
-int sn__link_call(struct sn_link *link, struct sn_link_call *call)
+int sn__grpc_link_call(struct sn_grpc_link *link, struct sn_grpc_link_call *call)
 {
 	bool endless = call->endless && link->cli->opt[SN_OPT_TIMEOUT] == NULL;
 	uint64_t left = sn_time_until(sn__loop_clock_ns(link->loop), link->deadline_ns);
@@ -301,14 +305,14 @@ int sn__link_call(struct sn_link *link, struct sn_link_call *call)
 	return 0;
 }
 
-bool sn__link_turn(struct sn_link *link)
+bool sn__grpc_link_turn(struct sn_grpc_link *link)
 {
 	return sn__loop_run(link->loop, SN_RUN_ONCE);
 }
 
-void sn__link_wait(struct sn_link_call *call)
+void sn__grpc_link_wait(struct sn_grpc_link_call *call)
 {
-	while (call->running && sn__link_turn(call->link))
+	while (call->running && sn__grpc_link_turn(call->link))
 		;
 }
 
@@ -328,9 +332,9 @@ static int exit_of_status(int code)
 	}
 }
 
-int sn__link_status(const struct sn_link_call *call)
+int sn__grpc_link_status(const struct sn_grpc_link_call *call)
 {
-	const struct sn_link *link = call->link;
+	const struct sn_grpc_link *link = call->link;
 	const struct sn_grpc_req *req = &call->req;
 	const char *detail = req->http.result.detail, *why = sn_strerror(req->code);
 	char text[1024];
@@ -340,7 +344,7 @@ int sn__link_status(const struct sn_link_call *call)
 	if (req->code == SN_E_STATUS) {
 		const char *said = req->status.text != NULL ? req->status.text : "";
 
-		(void)sn__link_text(sn_str_from(said), text, sizeof text);
+		(void)sn__grpc_link_text(sn_str_from(said), text, sizeof text);
 		sn__cli_say(link->cli, "%s%s%s", sn_grpc_code_name(req->status.code),
 				text[0] != '\0' ? ": " : "", text);
 		return exit_of_status(req->status.code);
@@ -350,17 +354,17 @@ int sn__link_status(const struct sn_link_call *call)
 				link->cli->timeout_ms);
 		return SN_EXIT_DEADLINE;
 	}
-	(void)sn__link_text(sn_str_from(detail), text, sizeof text);
+	(void)sn__grpc_link_text(sn_str_from(detail), text, sizeof text);
 	sn__cli_say(link->cli, "%s: %s%s%s", link->addr, why,
 			text[0] != '\0' && strcmp(text, why) != 0 ? ": " : "",
 			strcmp(text, why) != 0 ? text : "");
 	return sn__cli_exit_of(req->code);
 }
 
-void sn__link_finish(struct sn_link_call *call)
+void sn__grpc_link_finish(struct sn_grpc_link_call *call)
 {
 	if (call->running)
 		sn__grpc_cancel(&call->req, SN_E_CANCELLED);
-	sn__link_wait(call);
+	sn__grpc_link_wait(call);
 	sn__grpc_status_finish(&call->req.status);
 }
