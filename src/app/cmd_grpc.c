@@ -151,6 +151,21 @@ static int put_method(struct sn_grpc_index *index, const char *symbol, struct sn
 	return r;
 }
 
+static int nothing_called(struct sn_grpc_index *index, struct sn_str name)
+{
+	const struct sn_schema_service *s;
+
+	/* Values of enums stand beside their enum, so their names do not tell it. */
+	if (sn__schema_file_of(index->schema, name).ptr != NULL) {
+		sn__cli_say(index->link->cli,
+				"`%s` is a value of an enum or an extension; describe takes a "
+				"service, method, message or enum",
+				name.ptr);
+		return SN_EXIT_USAGE;
+	}
+	return sn__grpc_index_service(index, name, &s); /* perhaps a service, misspelt */
+}
+
 /* Everything there is: services, messages and enums by their names, methods, and of a field or a
  * value what it belongs to. */
 static int describe(struct sn_grpc_index *index)
@@ -175,10 +190,7 @@ static int describe(struct sn_grpc_index *index)
 	if (r == 0 && out.len == 0 && dot != NULL && sn__schema_file_of(index->schema, name).ptr)
 		r = put_description(index, (struct sn_str){symbol, (size_t)(dot - symbol)}, &out);
 	if (r == 0 && out.len == 0) {
-		const struct sn_schema_service *s;
-
-		/* Perhaps a service, misspelt. */
-		r = sn__grpc_index_service(index, name, &s);
+		r = nothing_called(index, name);
 	} else if (r == 0) {
 		(void)fwrite(sn__buf_data(&out), 1, out.len, stdout);
 	}

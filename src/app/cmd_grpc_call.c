@@ -132,12 +132,36 @@ static void on_ready(struct sn_grpc_input *in)
 
 /* ---- the status ---- */
 
-/* A detail, google.protobuf.Any: as JSON when its type can be had, else its name and base64. */
+/* A detail, google.protobuf.Any: as JSON when its type is among the descriptors or can be asked for;
+ * else its name and its size. */
 static void put_detail(struct call *c, struct sn_str any)
 {
 	const struct sn_cli *cli = c->call.link->cli;
-	(void)cli;
-	(void)any;
+	const struct sn_schema *schema;
+	struct sn_str in = any, type = SN_STR(""), value = SN_STR("");
+	const struct sn_schema_message *message;
+	struct sn_protobuf_field f;
+	char text[300];
+
+	while (sn__protobuf_next(&in, &f) > 0) {
+		if (f.number == 1 && f.wire == SN_PROTOBUF_LEN)
+			type = f.bytes;
+		else if (f.number == 2 && f.wire == SN_PROTOBUF_LEN)
+			value = f.bytes;
+	}
+	for (size_t i = type.len; i > 0; i--) {
+		if (type.ptr[i - 1] != '/')
+			continue;
+		type = (struct sn_str){type.ptr + i, type.len - i};
+		break;
+	}
+	(void)sn__grpc_link_text(type, text, sizeof text);
+	message = sn__grpc_index_detail(c->index, type, &schema);
+	sn__buf_clear(&c->text);
+	if (message != NULL && sn__protobuf_to_json(schema, message, value, &c->text, NULL) == 0)
+		sn__cli_say(cli, "detail %s %.*s", text, (int)c->text.len, sn__buf_data(&c->text));
+	else
+		sn__cli_say(cli, "detail %s, %zu bytes", text, value.len);
 }
 
 /* google.rpc.Status: code, message, details. */
@@ -206,6 +230,7 @@ static int run_call(struct call *c)
 		return r;
 	c->call.on_message = on_message;
 	c->call.on_room = on_room;
+	c->call.shown = true;
 	c->call.endless = c->method.client_streams || c->method.server_streams;
 	c->call.req.one_answer = !c->method.server_streams;
 	r = sn__grpc_link_call(c->index->link, &c->call);

@@ -237,14 +237,14 @@ static int take_files(struct sn_grpc_index *index, struct sn_str in, struct want
 	return r < 0 ? not_understood(index) : 0;
 }
 
-int sn__grpc_index_need(struct sn_grpc_index *index, struct sn_str symbol, bool *ret_found)
+/* The file that defines @symbol and what it imports, as far as the server has them. */
+static int fetch(struct sn_grpc_index *index, struct sn_str symbol)
 {
 	struct wanted w = {0};
 	struct sn_str files;
-	int r = 0;
+	int r;
 
-	*ret_found = sn__schema_file_of(index->schema, symbol).ptr != NULL;
-	if (*ret_found || index->from_file)
+	if (index->from_file || sn__schema_file_of(index->schema, symbol).ptr != NULL)
 		return 0;
 	r = ask_for(index, FILE_OF_SYMBOL, symbol, GOT_FILES, &files);
 	if (r == 0 && files.ptr != NULL)
@@ -262,6 +262,13 @@ int sn__grpc_index_need(struct sn_grpc_index *index, struct sn_str symbol, bool 
 	for (size_t i = 0; i < w.n; i++)
 		sn__free(w.names[i]);
 	sn__free(w.names);
+	return r;
+}
+
+int sn__grpc_index_need(struct sn_grpc_index *index, struct sn_str symbol, bool *ret_found)
+{
+	int r = fetch(index, symbol);
+
 	*ret_found = r == 0 && sn__schema_file_of(index->schema, symbol).ptr != NULL;
 	return r;
 }
@@ -382,6 +389,36 @@ int sn__grpc_index_service(struct sn_grpc_index *index, struct sn_str name,
 	return SN_EXIT_USAGE;
 }
 
+/* ---- details of a status ---- */
+
+static const unsigned char details_set[] = {
+#include "app/error_details_set.h"
+};
+
+const struct sn_schema_message *sn__grpc_index_detail(struct sn_grpc_index *index,
+		struct sn_str name, const struct sn_schema **ret_schema)
+{
+	const struct sn_str set = {(const char *)details_set, sizeof details_set};
+	const struct sn_schema_message *message;
+
+	/* The ones that everybody uses need no question. */
+	if (index->details == NULL && sn__schema_create(&index->details) != 0)
+		return NULL;
+	if (sn__schema_add_set(index->details, set, NULL) != 0)
+		return NULL;
+	*ret_schema = index->details;
+	message = sn__schema_message(index->details, name);
+	if (message != NULL)
+		return message;
+	*ret_schema = index->schema;
+	message = sn__schema_message(index->schema, name);
+	/* Asked only when asking has worked before: there is an error to be told already. */
+	if (message == NULL && index->call != NULL && index->call->running &&
+			fetch(index, name) == 0)
+		message = sn__schema_message(index->schema, name);
+	return message;
+}
+
 /* ---- opening ---- */
 
 static int read_set(struct sn_grpc_index *index, const char *path)
@@ -434,6 +471,7 @@ void sn__grpc_index_close(struct sn_grpc_index *index)
 {
 	close_stream(index);
 	sn__schema_destroy(index->schema);
+	sn__schema_destroy(index->details);
 	sn__buf_finish(&index->set);
 	sn__buf_finish(&index->answer);
 }

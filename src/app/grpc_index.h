@@ -16,7 +16,8 @@ struct sn_grpc_index {
 	struct sn_schema *schema;
 	const char **services; /* names, NULL-terminated, of the arena; NULL: not asked yet */
 	/* private */
-	struct sn_buf set; /* of --proto */
+	struct sn_schema *details; /* of sn__grpc_index_detail(); NULL: not needed yet */
+	struct sn_buf set;         /* of --proto */
 	bool from_file;
 	bool alpha;
 	struct sn_grpc_link_call *call; /* the stream of reflection; NULL: none yet */
@@ -36,5 +37,9 @@ SN_MUST_USE int sn__grpc_index_need(
 /** The service called @name; when there is none that is said, with the nearest. */
 SN_MUST_USE int sn__grpc_index_service(struct sn_grpc_index *index, struct sn_str name,
 		const struct sn_schema_service **ret_service);
+/** The message of a detail of a status by its full name, and the schema it is in: one of the server's,
+ * or of those that everybody uses (google.rpc). NULL: not known; nothing is said. */
+const struct sn_schema_message *sn__grpc_index_detail(struct sn_grpc_index *index,
+		struct sn_str name, const struct sn_schema **ret_schema);
 
 #endif

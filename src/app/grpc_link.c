@@ -221,22 +221,23 @@ static struct sn_grpc_link_call *call_of(struct sn_grpc_req *req)
 }
 
 /* With -v: metadata as it came. */
-static void show(const struct sn_grpc_link *link, const char *what,
+static void show(const struct sn_grpc_link_call *call, const char *what,
 		const struct sn_http_header *headers, unsigned n)
 {
+	const struct sn_cli *cli = call->link->cli;
 	char name[128], value[1024];
 
-	if (link->cli->opt[SN_OPT_VERBOSE] == NULL)
+	if (!call->shown || cli->opt[SN_OPT_VERBOSE] == NULL)
 		return;
 	for (unsigned i = 0; i < n; i++)
-		sn__cli_say(link->cli, "%s %s: %s", what,
+		sn__cli_say(cli, "%s %s: %s", what,
 				sn__grpc_link_text(headers[i].name, name, sizeof name),
 				sn__grpc_link_text(headers[i].value, value, sizeof value));
 }
 
 static void on_head(struct sn_grpc_req *req, const struct sn_http_head *head)
 {
-	show(call_of(req)->link, "header", head->headers, head->n_headers);
+	show(call_of(req), "header", head->headers, head->n_headers);
 }
 
 static void on_message(struct sn_grpc_req *req, struct sn_str message)
@@ -261,7 +262,7 @@ static void on_done(struct sn_grpc_req *req)
 
 	sn__timer_stop(call->link->loop, &call->timer);
 	call->running = false;
-	show(call->link, "trailer", req->http.result.trailers, req->http.result.n_trailers);
+	show(call, "trailer", req->http.result.trailers, req->http.result.n_trailers);
 }
 
 static void on_deadline(struct sn_timer *t)

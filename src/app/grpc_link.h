@@ -33,6 +33,7 @@ struct sn_grpc_link_call {
 	void (*on_message)(struct sn_grpc_link_call *call, struct sn_str message);
 	void (*on_room)(struct sn_grpc_link_call *call); /* after sn__grpc_send() said SN_E_AGAIN */
 	bool endless; /* no deadline unless --timeout was given */
+	bool shown;   /* -v tells the metadata of the answer */
 	/* what became of it: valid when `running` is over, until _finish */
 	bool running;
 	struct sn_grpc_req req;
