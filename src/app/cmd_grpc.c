@@ -13,7 +13,8 @@
 
 /* ---- methods by name ---- */
 
-bool sn__grpc_split_method(const char *text, struct sn_str *ret_service, struct sn_str *ret_method)
+/* "package.Service/Method" taken apart: a leading slash and a dot in place of the slash are fine too. */
+static bool split_method(const char *text, struct sn_str *ret_service, struct sn_str *ret_method)
 {
 	const char *cut;
 
@@ -64,7 +65,7 @@ int sn__grpc_find_method(struct sn_grpc_index *index, const char *text, struct s
 	struct sn_str service, method;
 	int r;
 
-	if (!sn__grpc_split_method(text, &service, &method)) {
+	if (!split_method(text, &service, &method)) {
 		sn__cli_say(index->link->cli, "a method is SERVICE/METHOD, not `%s`", text);
 		return SN_EXIT_USAGE;
 	}
@@ -131,7 +132,7 @@ static int put_method(struct sn_grpc_index *index, const char *symbol, struct sn
 	bool found;
 	int r;
 
-	if (!sn__grpc_split_method(symbol, &service, &method))
+	if (!split_method(symbol, &service, &method))
 		return 0;
 	r = sn__grpc_index_need(index, service, &found);
 	s = r == 0 ? sn__schema_service(index->schema, service) : NULL;

@@ -6,9 +6,6 @@
 
 #include "app/grpc_index.h"
 
-/** "package.Service/Method" taken apart: a leading '/' and a '.' in place of the last '/' are fine
- * too. False: no such form. */
-bool sn__grpc_split_method(const char *text, struct sn_str *ret_service, struct sn_str *ret_method);
 /** Find a method; when there is none that is said, with the nearest. 0 or an exit status. */
 SN_MUST_USE int sn__grpc_find_method(struct sn_grpc_index *index, const char *text,
 		struct sn_str *ret_service, struct sn_schema_method *ret_method);

@@ -91,7 +91,8 @@ int sn__grpc_input_open(
 {
 	input->loop = loop;
 	input->fd = -1;
-	sn__buf_init(&input->buf, max);
+	input->max = max;
+	sn__buf_init(&input->buf, max + PIECE);
 	if (spec == NULL)
 		spec = "";
 	if (strcmp(spec, "-") == 0)
@@ -143,6 +144,8 @@ int sn__grpc_input_next(struct sn_grpc_input *input, struct sn_str *ret_doc)
 			return 1;
 		if (input->eof)
 			return 0;
+		if (input->buf.len > input->max)
+			return SN_E_LIMIT;
 		if (input->poll != NULL && !input->readable) {
 			sn__poll_want(input->poll, SN_READABLE);
 			return SN_E_AGAIN;

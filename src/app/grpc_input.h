@@ -31,7 +31,7 @@ struct sn_grpc_input {
 	struct sn_poll *poll; /* NULL: reading never waits long */
 	struct sn_splitter splitter;
 	struct sn_buf buf;
-	size_t used;
+	size_t used, max;
 };
 /** @spec: JSON, @FILE or "-"; NULL: nothing. @max: bytes of a document. SN_E_IO (errno says why),
  * SN_E_NOMEM. Close it always. */
