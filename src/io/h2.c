@@ -272,8 +272,9 @@ static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *fram
 	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* RST_STREAM PROTOCOL_ERROR */
 }
 
-static int head_came(struct sn_h2 *h2, const nghttp2_frame *frame, void *stream)
+static int head_came(struct sn_h2 *h2, const nghttp2_frame *frame)
 {
+	void *stream = nghttp2_session_get_stream_user_data(h2->session, frame->hd.stream_id);
 	struct sn_h2_block *block = SN_TAKE(h2->block);
 	unsigned flags = frame->hd.flags & NGHTTP2_FLAG_END_STREAM ? SN_H2_END : 0;
 	int r;
@@ -295,34 +296,42 @@ static int head_came(struct sn_h2 *h2, const nghttp2_frame *frame, void *stream)
 	return r < 0 ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
 }
 
+/* A frame of a message is through: perhaps its last. */
+static void part_came(struct sn_h2 *h2, const nghttp2_frame *frame)
+{
+	int32_t id = frame->hd.stream_id;
+	void *stream;
+
+	if (!(frame->hd.flags & NGHTTP2_FLAG_END_STREAM) || !listens(h2))
+		return;
+	stream = nghttp2_session_get_stream_user_data(h2->session, id);
+	if (stream != NULL)
+		h2->ops->on_end(h2, id, stream);
+}
+
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
 	struct sn_h2 *h2 = arg;
-	int32_t id = frame->hd.stream_id;
-	void *stream = id != 0 ? nghttp2_session_get_stream_user_data(session, id) : NULL;
-	int r = 0;
+	int r;
 
 	if (!listens(h2))
 		return 0;
 	switch (frame->hd.type) {
 	case NGHTTP2_HEADERS:
-		r = head_came(h2, frame, stream);
+		r = head_came(h2, frame);
 		if (r < 0)
 			return r;
-		/* fall through */
+		part_came(h2, frame);
+		return 0;
 	case NGHTTP2_DATA:
-		if (!(frame->hd.flags & NGHTTP2_FLAG_END_STREAM) || !listens(h2))
-			return 0;
-		stream = nghttp2_session_get_stream_user_data(session, id);
-		if (stream != NULL)
-			h2->ops->on_end(h2, id, stream);
+		part_came(h2, frame);
 		return 0;
 	case NGHTTP2_SETTINGS:
 		if (!(frame->hd.flags & NGHTTP2_FLAG_ACK) && h2->ops->on_settings != NULL)
 			h2->ops->on_settings(h2);
 		return 0;
 	case NGHTTP2_RST_STREAM:
-		h2->reset_id = id;
+		h2->reset_id = frame->hd.stream_id;
 		return 0;
 	case NGHTTP2_GOAWAY:
 		h2->goaway = true;

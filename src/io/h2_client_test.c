@@ -353,7 +353,7 @@ static void run_source(struct world *w, struct probe *p, struct source *s)
 	p->pending = &pending;
 	p->req.source = &s->src;
 	assert_int_equal(sn__http_start(w->dest, &p->req, NULL), 0);
-	for (int i = 0; pending > 0; i++) {
+	for (int i = 0; p->n_done == 0; i++) {
 		assert_true(i < ROUNDS);
 		sn__http_body_ready(&p->req);
 		turn(w);
@@ -672,7 +672,7 @@ static void paused(void **state)
 
 		assert_true(st->sent <= 2 * SN_H2_STREAM_WINDOW);
 	}
-	while (pending > 0) {
+	while (p.n_done == 0) {
 		sn__http_pause(&p.req, false);
 		turn(&w);
 	}
