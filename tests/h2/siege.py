@@ -4,6 +4,8 @@
 SINEW_H2_TARGET=nghttpd attacks nghttpd instead of our server: what a hardened server answers.
 """
 import contextlib
+import http.client
+import json
 import os
 import socket
 import subprocess
@@ -82,11 +84,12 @@ class Nghttpd:
 
 
 class Canary(threading.Thread):
-    """An honest client: asks again and again, over a kept connection and over new ones."""
+    """An honest client: asks again and again, over a kept connection and over new ones; or calls
+    @ask(), which tells what was wrong or ""."""
 
     def __init__(self, port, ask=None):
         super().__init__(daemon=True)
-        self.port, self.ask_one = port, ask or self.ask
+        self.port, self.whole = port, ask
         self.over = threading.Event()
         self.asked, self.slowest, self.bad = 0, 0.0, []
 
@@ -99,15 +102,17 @@ class Canary(threading.Thread):
         kept = None
         while not self.bad:
             last = self.over.is_set()  # once more after all
+            begun = time.monotonic()
             try:
-                if kept is None:
-                    kept = h2raw.connect(self.port)
-                begun = time.monotonic()
-                problem = self.ask_one(kept)
-                kept.answers.clear()
-                if self.asked % 8 == 0 or last:
-                    with h2raw.connect(self.port) as fresh:
-                        problem = problem or self.ask_one(fresh)
+                if self.whole:
+                    problem = self.whole()
+                else:
+                    kept = kept or h2raw.connect(self.port)
+                    problem = self.ask(kept)
+                    kept.answers.clear()
+                    if self.asked % 8 == 0 or last:
+                        with h2raw.connect(self.port) as fresh:
+                            problem = problem or self.ask(fresh)
                 self.slowest = max(self.slowest, time.monotonic() - begun)
             except (h2raw.Closed, OSError) as e:
                 problem = repr(e)
@@ -166,3 +171,134 @@ class Siege(contextlib.ExitStack):
             print("\n  grew %d KiB, canary %d, slowest %.0f ms" % (
                 self.grown >> 10, self.canary.asked, self.canary.slowest * 1000), end=" ")
         return False
+
+
+# ---- servers of ours that misbehave, and the client they are asked by ----
+
+OK = h2raw.indexed(8)  # :status 200
+
+
+def hello(c, f):
+    """How an honest server answers the request that began with frame @f."""
+    c.send(h2raw.headers(f.stream, OK, end_stream=False), h2raw.data(f.stream, b"hello\n", True))
+
+
+class Peer:
+    """An HTTP/2 server: @answer(conn, frame) is called for each request's head; @settings are its
+    first frame, @begin(conn) may do something else before anything is read."""
+
+    def __init__(self, answer=hello, settings=(), begin=None):
+        self.answer, self.settings, self.begin = answer, settings, begin
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=200)
+        self.port = self.listener.getsockname()[1]
+        self.conns, self.verdicts, self.accepted, self.problems = set(), [], 0, []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = self.listener.accept()
+                self.accepted += 1
+                threading.Thread(target=self.serve, args=(h2raw.Conn(sock),), daemon=True).start()
+
+    def serve(self, c):
+        self.conns.add(c)
+        try:
+            if self.begin:
+                self.begin(c)
+            while len(c.buf) < len(h2raw.PREFACE):
+                piece = c.sock.recv(65536)
+                if not piece:
+                    return
+                c.buf += piece
+            del c.buf[:len(h2raw.PREFACE)]
+            c.send(h2raw.settings(*self.settings))
+            while True:
+                f = c.read(60)
+                if f.kind == h2raw.HEADERS:
+                    self.answer(c, f)
+        except (h2raw.Closed, OSError):
+            pass
+        except Exception as e:  # pylint: disable=broad-except
+            self.problems.append(repr(e))
+        finally:
+            if c.goaways:
+                self.verdicts.append(c.goaways[-1].code)
+            c.close()
+            self.conns.discard(c)
+
+    def end(self):
+        self.listener.close()
+        for c in list(self.conns):
+            with contextlib.suppress(OSError):
+                c.sock.shutdown(socket.SHUT_RDWR)
+        assert wait_until(lambda: not self.conns)
+        assert self.problems == []
+
+
+class Sidecar(Process):
+    """`sinew run`: one client process that can be asked again and again. Targets: service evil, and
+    service good for the canary."""
+
+    def __init__(self, root, evil, good, **policies):
+        policies = dict({"breaker": False, "retry-count": 1, "timeout": 1500, "deadline": 1500,
+                         "idle-timeout": 1500, "retry-initial-delay": 10}, **policies)
+        self.port = free_port()
+
+        def peer(port):
+            return {"rest": {"1": {"protocol": "h2", "networkProtocol": "tcp", "port": port,
+                                   "address": "127.0.0.1"}}}
+        config = {"name": "h2", "listen": {"sidecar": "127.0.0.1:%d" % self.port},
+                  "peers": {"service": {"evil": peer(evil.port), "good": peer(good.port)}},
+                  "policies": policies}
+        path = os.path.join(root, "sinew.yaml")
+        with open(path, "w") as f:
+            json.dump(config, f)
+        binary = os.path.abspath(os.environ.get("SINEW_BINARY", os.path.join(BUILD, "sinew")))
+        env = dict(os.environ, XDG_RUNTIME_DIR=root)
+        self.p = subprocess.Popen([binary, "run", path], stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.PIPE, env=env)
+        self.said = []
+        for line in self.p.stderr:
+            self.said.append(line)
+            if b"sidecar on" in line:
+                break
+        else:
+            raise AssertionError(b"".join(self.said))
+        self.reader = threading.Thread(target=lambda: self.said.extend(self.p.stderr), daemon=True)
+        self.reader.start()
+        self.usage = h2raw.Usage(self.p.pid)
+
+    def end(self):
+        assert self.p.poll() is None, self.said
+        self.p.terminate()
+        assert self.p.wait(20) == 0, self.said
+        self.reader.join()
+
+    def call(self, name="evil", method="GET", body=None, timeout=8):
+        """Status and body, or status 0 and what went wrong with the connection."""
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            c.request(method, "/call/service/%s/rest/hello" % name, body)
+            r = c.getresponse()
+            return r.status, r.read()
+        except (http.client.HTTPException, OSError) as e:
+            return 0, repr(e).encode()
+        finally:
+            c.close()
+
+    def calls(self, n=8, **kw):
+        """So many at once; each ends, and in time."""
+        results = [None] * n
+
+        def one(i):
+            results[i] = self.call(**kw)
+        threads = [threading.Thread(target=one, args=(i,), daemon=True) for i in range(n)]
+        begun = time.monotonic()
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join(20)
+        assert None not in results, "a call never ended"
+        assert time.monotonic() - begun < 7
+        return results
