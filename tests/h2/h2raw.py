@@ -284,6 +284,8 @@ class Conn:
         self.seen = {}  # frames by kind
         self.end = None  # "EOF" or the error's name
         self.head, self.head_flags = None, 0
+        self.opened = {}  # by WINDOW_UPDATE, a stream's and 0: the connection's
+        self.requests = []  # HEADERS nobody has looked at; servers take from it
         self.next_id = 1
 
     def __enter__(self):
@@ -389,9 +391,12 @@ class Conn:
 
     def note(self, f):
         self.seen[f.kind] = self.seen.get(f.kind, 0) + 1
-        a = self.answers.setdefault(f.stream, Answer()) if f.stream and self.keep else Answer()
+        a = Answer()
+        if f.kind in (HEADERS, CONTINUATION, DATA, RST_STREAM) and f.stream and self.keep:
+            a = self.answers.setdefault(f.stream, a)
         reply = b""
         if f.kind == HEADERS:
+            self.requests.append(f)
             self.head, self.head_flags = bytearray(f.content), f.flags
         elif f.kind == CONTINUATION and self.head is not None:
             self.head += f.payload
@@ -405,6 +410,9 @@ class Conn:
                 reply += b"" if a.ended else window(f.stream, len(f.payload))
         elif f.kind == RST_STREAM:
             a.reset = f.code
+        elif f.kind == WINDOW_UPDATE:
+            add = struct.unpack(">I", f.payload)[0]
+            self.opened[f.stream] = self.opened.get(f.stream, 0) + add
         elif f.kind == GOAWAY:
             self.goaways.append(f)
         elif f.kind == SETTINGS and not f.flags & ACK:

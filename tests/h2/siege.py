@@ -214,9 +214,10 @@ class Peer:
             del c.buf[:len(h2raw.PREFACE)]
             c.send(h2raw.settings(*self.settings))
             while True:
-                f = c.read(60)
-                if f.kind == h2raw.HEADERS:
-                    self.answer(c, f)
+                if c.requests:
+                    self.answer(c, c.requests.pop(0))
+                else:
+                    c.read(60)
         except (h2raw.Closed, OSError):
             pass
         except Exception as e:  # pylint: disable=broad-except
@@ -241,8 +242,8 @@ class Sidecar(Process):
     service good for the canary."""
 
     def __init__(self, root, evil, good, **policies):
-        policies = dict({"breaker": False, "retry-count": 1, "timeout": 1500, "deadline": 1500,
-                         "idle-timeout": 1500, "retry-initial-delay": 10}, **policies)
+        policies = dict({"breaker": False, "retry-count": 1, "timeout": 700, "deadline": 700,
+                         "idle-timeout": 700, "retry-initial-delay": 10, "pool-idle": 100}, **policies)
         self.port = free_port()
 
         def peer(port):
