@@ -223,10 +223,13 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
 {
 	struct sn_h2 *h2 = arg;
 
-	if (!is_idle_frame(hd) || !flooded(h2, 1))
+	bool reset = hd->type == NGHTTP2_RST_STREAM;
+
+	if (!is_idle_frame(hd) || !flooded(h2, reset ? SN_H2_FLOOD_RESET : 1))
 		return 0;
 	sn__h2_terminate(h2, NGHTTP2_ENHANCE_YOUR_CALM, SN_E_LIMIT,
-			"the peer floods us with frames that carry nothing");
+			reset ? "the peer resets one stream after the other"
+			      : "the peer floods us with frames that carry nothing");
 	return NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
@@ -743,7 +746,9 @@ static int option_create(nghttp2_option **ret_option)
 	nghttp2_option_set_max_settings(o, SN_H2_SETTINGS_MAX);
 	nghttp2_option_set_max_outbound_ack(o, SN_H2_ACKS_MAX);
 	nghttp2_option_set_max_continuations(o, SN_H2_CONTINUATIONS_MAX);
-	nghttp2_option_set_stream_reset_rate_limit(o, SN_H2_RESETS_BURST, SN_H2_RESETS_PER_S);
+	/* RST_STREAMs are ours to count, answers of ours being credit; nghttp2 would say
+	 * INTERNAL_ERROR, and to whoever cancels more than 33 a second. */
+	nghttp2_option_set_stream_reset_rate_limit(o, UINT32_MAX, UINT32_MAX);
 	nghttp2_option_set_max_send_header_block_length(
 			o, 2 * (SN_HTTP_HEAD_SIZE_MAX + SN_HTTP_TARGET_MAX));
 	*ret_option = o;

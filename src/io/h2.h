@@ -35,16 +35,15 @@
 #define SN_H2_SETTINGS_MAX 32u
 /* A header block over SN_HTTP_HEAD_SIZE_MAX fails its stream, over this its connection. */
 #define SN_H2_HEAD_FLOOD (16u * SN_HTTP_HEAD_SIZE_MAX)
-/* Frames that cost the peer nothing and mean nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE,
- * RST_STREAM, empty DATA and CONTINUATION, unknown ones): so many at once, so many a second, and
- * some more for each frame of ours that may cause them. Beyond: ENHANCE_YOUR_CALM. */
+/* Frames that cost the peer nothing and mean nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty
+ * DATA and CONTINUATION): so many at once, so many a second, and some more for each frame of ours
+ * that may cause them. Beyond: ENHANCE_YOUR_CALM. */
 #define SN_H2_FLOOD_BURST 2000
 #define SN_H2_FLOOD_PER_S 500
 #define SN_H2_FLOOD_EARNED 3
-#define SN_H2_FLOOD_RESET 4 /* and what a stream costs that we must reset for the peer's fault */
-/* RST_STREAMs (servers: rapid reset). */
-#define SN_H2_RESETS_BURST 1000
-#define SN_H2_RESETS_PER_S 33
+/* So much each costs a stream that is broken off: RST_STREAM (rapid reset), or ours for the peer's
+ * fault. Streams that are answered pay for others. */
+#define SN_H2_FLOOD_RESET 4
 
 struct sn_h2;
 struct sn_h2_block;

@@ -92,6 +92,7 @@ static int exchange_open(
 	x->continue_due = x->parser.head.expect_continue && !(flags & SN_H2_END);
 	sn_list_push_back(&s->exchanges, &x->link);
 	s->n++;
+	s->served = true;
 	sn__h2_bind(s->h2, id, x);
 	sn__h2_server_touch(x);
 	return 0;
@@ -449,7 +450,14 @@ static void on_pump(struct sn_h2 *h2)
 static void on_conn_timer(struct sn_timer *t)
 {
 	struct http_conn *c = SN_CONTAINER_OF(t, struct http_conn, timer);
+	struct sn_loop *loop = c->server->loop;
+	uint64_t idle_ns = sn_ms_to_ns(c->server->config.idle_timeout_ms);
+	uint64_t since_ns = sn__loop_now_ns(loop) - c->h2->idle_since_ns;
 
+	if (c->wait == HTTP_WAIT_IDLE && since_ns < idle_ns) {
+		sn__timer_start(loop, t, idle_ns - since_ns, on_conn_timer);
+		return;
+	}
 	if (c->wait == HTTP_WAIT_SEND) {
 		sn__http_conn_fail(c, SN_E_TIMEOUT);
 		sn__h2_fail(c->h2->h2, SN_E_TIMEOUT, "the client does not read");
@@ -474,6 +482,10 @@ static void arm_conn(struct h2_conn *s)
 	struct sn_loop *loop = c->server->loop;
 	enum http_wait wait = HTTP_WAIT_NONE;
 
+	/* A request that came and went in one pump leaves no other trace. */
+	if (s->served || s->n > 0 || c->wait != HTTP_WAIT_IDLE)
+		s->idle_since_ns = sn__loop_now_ns(loop);
+	s->served = false;
 	if (s->h2->out.len > 0)
 		wait = HTTP_WAIT_SEND;
 	else if (s->n == 0 && !s->going)
@@ -576,6 +588,7 @@ static int session_open(struct h2_conn *s)
 			.ops = &ops,
 			.arg = s,
 			.max_streams = server->config.max_streams,
+			.stream_window = HTTP_H2_WINDOW,
 			.ping_ms = server->config.ping_ms,
 			.ping_timeout_ms = server->config.ping_timeout_ms,
 			.ping_idle = true};

@@ -23,6 +23,9 @@
 #define HTTP_OUT_HIGH (64u << 10)  /* from here sn_exchange_write() says SN_E_AGAIN */
 #define HTTP_OUT_LOW (16u << 10)   /* below it on_drain is called */
 #define HTTP_OUT_MAX (16u << 20)   /* for a producer that does not wait */
+/* What a client may send ahead on a stream: memory, when the handler does not take it. With 100 streams
+ * 7 MiB a connection; clients get more from HTTP servers they chose to ask (SN_H2_STREAM_WINDOW). */
+#define HTTP_H2_WINDOW (64u << 10)
 #define HTTP_DROP_MAX (256u << 10) /* of a body nobody wanted, or behind the last answer */
 #define HTTP_LINGER_MS 2000
 
@@ -156,7 +159,9 @@ struct h2_conn {
 	struct sn_timer head_timer;
 	int32_t head_id;  /* what it was set for */
 	uint64_t written; /* when the connection's timer was set */
-	bool going;       /* GOAWAY was said */
+	uint64_t idle_since_ns;
+	bool served; /* a request came since the last look at the clock */
+	bool going;  /* GOAWAY was said */
 };
 
 struct sn_h2_scratch;

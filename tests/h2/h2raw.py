@@ -285,6 +285,7 @@ class Conn:
         self.end = None  # "EOF" or the error's name
         self.head, self.head_flags = None, 0
         self.opened = {}  # by WINDOW_UPDATE, a stream's and 0: the connection's
+        self.late = None  # replies that wait while offer() sends
         self.requests = []  # HEADERS nobody has looked at; servers take from it
         self.next_id = 1
 
@@ -313,6 +314,7 @@ class Conn:
         view = memoryview(b"".join(frames))
         end = time.monotonic() + seconds
         self.sock.setblocking(False)
+        self.late = b""  # never into the middle of a frame
         try:
             while view:
                 try:
@@ -331,7 +333,11 @@ class Conn:
                     return False
             return True
         finally:
+            late, self.late = self.late, None
             self.sock.settimeout(10)
+            if late and not view and not self.end:
+                with contextlib.suppress(OSError):
+                    self.sock.sendall(late)
 
     def drain(self):
         """Whatever is there already."""
@@ -428,7 +434,9 @@ class Conn:
             a.heads.append(self.decoder.decode(bytes(self.head)))
             a.ended = a.ended or bool(self.head_flags & END_STREAM)
             self.head = None
-        if reply and self.auto and not self.end:
+        if reply and self.auto and self.late is not None:
+            self.late += reply
+        elif reply and self.auto and not self.end:
             with contextlib.suppress(OSError):
                 self.sock.send(reply)
 

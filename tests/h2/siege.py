@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import os
+import resource
 import socket
 import subprocess
 import threading
@@ -18,6 +19,8 @@ BUILD = os.environ.get("SINEW_BUILD_ROOT", "build")
 NGHTTPD = os.environ.get("SINEW_H2_TARGET") == "nghttpd"
 LONG = bool(os.environ.get("SINEW_H2_LONG"))  # make soak: more of everything
 MIB = 1 << 20
+FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))  # ours and those of who we start
 if os.environ.get("SINEW_H2_DEBUG"):
     threading.excepthook = lambda a: print("thread:", a.exc_value)
 
