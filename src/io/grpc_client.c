@@ -14,9 +14,10 @@
 
 #include "base/mem.h"
 
-#define OUT_HIGH (64u << 10) /* from here sn__grpc_send() says SN_E_AGAIN */
-#define OUT_LOW (16u << 10)  /* below it on_drain is called */
-#define OUT_MAX (16u << 20)  /* for a caller that does not wait */
+#define OUT_HIGH (64u << 10)  /* from here sn__grpc_send() says SN_E_AGAIN */
+#define OUT_LOW (16u << 10)   /* below it on_drain is called */
+#define OUT_MAX (16u << 20)   /* for a caller that does not wait */
+#define AGAIN_MAX (64u << 10) /* so much is kept for a peer that refuses the stream untouched */
 
 /* sn_grpc_req.flags */
 #define REQ_PAUSED 1u
@@ -27,6 +28,7 @@
 #define REQ_SENT_END 32u  /* our side is ended */
 #define REQ_WAITS 64u     /* the source had nothing */
 #define REQ_DRAIN 128u    /* SN_E_AGAIN was returned */
+#define REQ_AGAIN 256u    /* what was given away is still in req->out: it can be given again */
 
 static void on_task(struct sn_task *task);
 
@@ -117,7 +119,6 @@ static void set_failure(struct sn_grpc_req *req)
 {
 	const struct sn_http_result *res = &req->http.result;
 	int code = req->flags & REQ_STOPPED ? req->why : res->code;
-	char text[160];
 
 	req->code = code;
 	req->http.result.n_trailers = 0;
@@ -125,8 +126,7 @@ static void set_failure(struct sn_grpc_req *req)
 		return; /* stop_with_status() */
 	if (!(req->flags & REQ_STOPPED) && res->h2_error >= 0 &&
 			(code == SN_E_RESET || code == SN_E_PROTOCOL || code == SN_E_EOF)) {
-		(void)snprintf(text, sizeof(text), "the peer reset the stream: %s", res->detail);
-		set_status(req, sn__grpc_code_of_h2(res->h2_error), text);
+		set_status(req, sn__grpc_code_of_h2(res->h2_error), res->detail);
 		/* What never left is told as such, so that it may be sent again. */
 		if (res->sent != SN_SENT_NO)
 			req->code = SN_E_STATUS;
@@ -160,10 +160,27 @@ static void done(struct sn_grpc_req *req)
 	sn__loop_undefer(req->loop, &req->task);
 	sn__grpc_reader_finish(&req->reader);
 	sn__buf_finish(&req->out);
+	req->given = 0;
 	sn__buf_finish(&req->kept);
 	req->flags |= REQ_STOPPED | REQ_HTTP_DONE | REQ_SENT_END;
 	req->ops->on_done(req);
 	sn__free(trailers);
+}
+
+/* Bytes of req->out that have not been given away. */
+static size_t waiting(const struct sn_grpc_req *req)
+{
+	return req->out.len - req->given;
+}
+
+/* The peer has the request in its hands: it is not sent anew. */
+static void drop_given(struct sn_grpc_req *req)
+{
+	sn__buf_consume(&req->out, req->given);
+	req->given = 0;
+	req->flags &= ~REQ_AGAIN;
+	if (req->out.len == 0 && req->out.cap > OUT_HIGH)
+		sn__buf_finish(&req->out);
 }
 
 /* ---- what comes ---- */
@@ -195,6 +212,7 @@ static void on_head(struct sn_http_req *http, const struct sn_http_head *head)
 	const struct sn_str *encoding = find(head, SN_STR("grpc-encoding"));
 	char text[160];
 
+	drop_given(req);
 	if (req->flags & REQ_STOPPED)
 		return;
 	if (find(head, SN_STR("grpc-status")) != NULL) {
@@ -319,7 +337,7 @@ static void on_task(struct sn_task *task)
 {
 	struct sn_grpc_req *req = SN_CONTAINER_OF(task, struct sn_grpc_req, task);
 
-	if (req->flags & REQ_DRAIN && req->out.len < OUT_LOW &&
+	if (req->flags & REQ_DRAIN && waiting(req) < OUT_LOW &&
 			!(req->flags & (REQ_STOPPED | REQ_SENT_END | REQ_HTTP_DONE))) {
 		req->flags &= ~REQ_DRAIN;
 		if (req->ops->on_drain != NULL)
@@ -337,20 +355,31 @@ static ssize_t source_read(struct sn_body_source *src, void *out, size_t n)
 {
 	struct sn_grpc_req *req = SN_CONTAINER_OF(src, struct sn_grpc_req, source);
 
-	n = SN_MIN(n, req->out.len);
+	n = SN_MIN(n, waiting(req));
 	if (n == 0 && req->flags & REQ_SENT_END)
 		return 0;
 	if (n == 0) {
 		req->flags |= REQ_WAITS;
 		return SN_E_AGAIN;
 	}
-	memcpy(out, sn__buf_data(&req->out), n);
-	sn__buf_consume(&req->out, n);
-	if (req->flags & REQ_DRAIN && req->out.len < OUT_LOW)
+	memcpy(out, sn__buf_data(&req->out) + req->given, n);
+	req->given += n;
+	if (!(req->flags & REQ_AGAIN) || req->given > AGAIN_MAX)
+		drop_given(req);
+	if (req->flags & REQ_DRAIN && waiting(req) < OUT_LOW)
 		kick(req);
-	if (req->out.len == 0 && req->out.cap > OUT_HIGH)
-		sn__buf_finish(&req->out);
 	return (ssize_t)n;
+}
+
+static int source_rewind(struct sn_body_source *src)
+{
+	struct sn_grpc_req *req = SN_CONTAINER_OF(src, struct sn_grpc_req, source);
+
+	if (!(req->flags & REQ_AGAIN))
+		return SN_E_STATE;
+	req->given = 0;
+	req->flags &= ~REQ_WAITS;
+	return 0;
 }
 
 static void source_ready(struct sn_grpc_req *req)
@@ -366,7 +395,7 @@ static int sent(struct sn_grpc_req *req, int r)
 	if (r < 0)
 		return r;
 	source_ready(req);
-	if (req->out.len < OUT_HIGH)
+	if (waiting(req) < OUT_HIGH)
 		return 0;
 	req->flags |= REQ_DRAIN;
 	return SN_E_AGAIN;
@@ -441,14 +470,16 @@ int sn__grpc_start(struct sn_http_dest *dest, struct sn_grpc_req *req, struct sn
 	req->trailers_only = false;
 	req->own_trailers = NULL;
 	req->n_own_trailers = 0;
-	req->flags = 0;
+	req->flags = REQ_AGAIN;
+	req->given = 0;
 	req->n_in = 0;
 	req->task = (struct sn_task){0};
 	req->loop = sn__http_dest_loop(dest);
 	sn__grpc_reader_init(&req->reader, req->max_message);
 	sn__buf_init(&req->out, OUT_MAX);
 	sn__buf_init(&req->kept, SIZE_MAX / 2);
-	req->source = (struct sn_body_source){.read = source_read, .length = -1};
+	req->source = (struct sn_body_source){
+			.read = source_read, .rewind = source_rewind, .length = -1};
 	req->http = (struct sn_http_req){
 			.ops = &http_ops,
 			.method = SN_STR("POST"),

@@ -54,6 +54,7 @@ struct sn_grpc_req {
 	char timeout_text[SN_GRPC_TIMEOUT_TEXT];
 	struct sn_body_source source;
 	struct sn_buf out;  /* frames to be sent */
+	size_t given;       /* bytes of it that were */
 	struct sn_buf kept; /* read, but the caller has paused */
 	struct sn_grpc_reader reader;
 	struct sn_http_header *own_trailers; /* of a head that is all there is */
