@@ -55,7 +55,8 @@ static void on_log(enum sn_log_level level, const char *line, void *arg)
 	(void)fprintf(stderr, "grpc_peer: %s\n", line);
 }
 
-/* What a user would put into a file. Policies: patient, for sanitizers are slow; retries are quick. */
+/* What a user would put into a file. Policies: patient, for sanitizers are slow; retries are quick;
+ * no breaker, for there is one peer and it has to be asked again. */
 struct sn_runtime *peer_runtime(
 		const char *name, const char *address, const struct peer_options *opts)
 {
@@ -76,7 +77,7 @@ struct sn_runtime *peer_runtime(
 				"policies:\n"
 				"  timeout: 20s\n  deadline: 20s\n  retry-count: 10\n"
 				"  retry-initial-delay: 50ms\n  retry-max-delay: 200ms\n"
-				"  retry-budget-min: 100\n",
+				"  retry-budget-min: 100\n  breaker: false\n",
 				name, opts->ca != NULL ? "grpcs" : "grpc", (int)(port - address),
 				address, port + 1);
 	if (port != NULL && opts->ca != NULL)
