@@ -137,7 +137,8 @@ static size_t build_head(const struct sn_http_dest *dest, const struct sn_http_r
 bool sn__http2_has_room(const struct sn_http_conn *conn)
 {
 	return !conn->full && conn->n_reqs < conn->dest->max_streams &&
-			conn->n_reqs < sn__h2_peer_streams(conn->h2);
+			conn->n_reqs < (conn->settled ? sn__h2_peer_streams(conn->h2)
+						      : conn->dest->peer_streams);
 }
 
 static void leave_idle(struct sn_http_conn *conn)
@@ -346,7 +347,10 @@ static void on_goaway(struct sn_h2 *h2)
 static void on_settings(struct sn_h2 *h2)
 {
 	struct sn_http_conn *conn = h2->arg;
+	uint32_t n = sn__h2_peer_streams(h2);
 
+	conn->settled = true;
+	conn->dest->peer_streams = n > 0 ? n : 1;
 	if (!sn_list_empty(&conn->dest->queue))
 		sn__http_dest_run(conn->dest);
 }

@@ -48,6 +48,8 @@ struct sn_http_dest {
 	enum sn_http_version version;
 	enum sn_http_version speaks; /* what the last connection turned out to be; ANY: none yet */
 	unsigned max_streams;
+	unsigned peer_streams; /* what the peer's last SETTINGS allow; of a connection whose own have
+	                        * not come yet, too */
 	uint32_t ping_ms, ping_timeout_ms;
 	uint64_t idle_ns;
 	struct sn_tls *tls;
@@ -83,6 +85,7 @@ struct sn_http_conn {
 	uint64_t idle_since_ns;
 	bool idle; /* HTTP/2: no stream is open */
 	bool full; /* HTTP/2: takes no new ones any more */
+	bool settled; /* HTTP/2: its SETTINGS have come */
 	/* of the request */
 	bool polite; /* goes with FIN, for nothing was broken off */
 	bool reused, keep, sent_all, source_waits, source_done, head_seen;

@@ -194,7 +194,8 @@ static struct sn_http_conn *find_dial(struct sn_http_dest *dest)
 	SN_LIST_FOREACH (pos, &dest->busy) {
 		struct sn_http_conn *conn = SN_CONTAINER_OF(pos, struct sn_http_conn, link);
 
-		if (conn->dial != NULL && conn->n_reqs > 0 && conn->n_reqs < dest->max_streams)
+		if (conn->dial != NULL && conn->n_reqs > 0 && conn->n_reqs < dest->max_streams &&
+				conn->n_reqs < dest->peer_streams)
 			return conn;
 	}
 	return NULL;
@@ -468,6 +469,7 @@ int sn__http_dest_create(struct sn_http_pool *pool, const struct sn_http_dest_op
 		dest->version = SN_HTTP_1;
 	dest->speaks = dest->version;
 	dest->max_streams = opts->max_streams != 0 ? opts->max_streams : SN_H2_STREAMS_MAX;
+	dest->peer_streams = SN_H2_STREAMS_MAX;
 	dest->ping_ms = opts->ping_ms;
 	dest->ping_timeout_ms = opts->ping_timeout_ms;
 	dest->pool = pool;
