@@ -230,12 +230,13 @@ struct sn_grpc_server_options {
 	const char *tls_key;
 	const char *tls_ca; /* demand client certificates signed by it; NULL: none */
 	const struct sn_grpc_service *const *services; /* NULL-terminated */
-	size_t max_message;       /* largest request message, bytes; 0: 4 MiB ->
+	size_t max_message;     /* largest request message, bytes; 0: 4 MiB ->
 	                             * RESOURCE_EXHAUSTED */
-	unsigned max_streams;     /* calls at once on a connection; 0: 100 */
-	uint32_t keep_alive_ms;   /* PING a silent connection; 0: 7200000 */
-	bool no_health;           /* grpc.health.v1.Health is served unless set */
-	bool no_reflection;       /* grpc.reflection.v1 and v1alpha are served unless set */
+	unsigned max_streams;   /* calls at once on a connection; 0: 100 */
+	uint32_t keep_alive_ms; /* PING a silent connection; 0: 7200000. The answer may take as long,
+	                         * but 1 to 20 s; then the connection is closed. */
+	bool no_health;         /* grpc.health.v1.Health is served unless set */
+	bool no_reflection;     /* grpc.reflection.v1 and v1alpha are served unless set */
 	sn_http_handler_fn *http; /* requests that are not gRPC; NULL: 415 */
 	void *http_arg;
 };

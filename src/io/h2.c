@@ -171,24 +171,28 @@ static void on_timer(struct sn_timer *t)
 {
 	struct sn_h2 *h2 = SN_CONTAINER_OF(t, struct sn_h2, timer);
 	struct sn_loop *loop = h2->stream->loop;
-	uint64_t now_ns = sn__loop_now_ns(loop), due_ns;
+	uint64_t now_ns = sn__loop_now_ns(loop), due_ns, lost_ns;
+	bool waits = h2->pinged_ns != 0 && h2->last_read_ns < h2->pinged_ns;
 	char detail[64];
 
 	if (h2->told || (h2->n_streams == 0 && !h2->ping_idle))
 		return; /* armed again by the next stream */
-	if (h2->pinged_ns != 0 && h2->last_read_ns < h2->pinged_ns) {
+	lost_ns = sn_time_add(h2->pinged_ns, h2->ping_timeout_ns);
+	if (waits && lost_ns <= now_ns) {
 		(void)snprintf(detail, sizeof detail, "no answer to PING within %u ms",
 				(unsigned)(h2->ping_timeout_ns / SN_NS_PER_MS));
 		sn__h2_fail(h2, SN_E_TIMEOUT, detail);
 		return;
 	}
-	h2->pinged_ns = 0;
 	due_ns = sn_time_add(h2->last_read_ns, h2->ping_ns);
-	if (due_ns <= now_ns) {
+	if (!waits && due_ns <= now_ns) {
 		h2->pinged_ns = now_ns;
-		due_ns = sn_time_add(now_ns, h2->ping_timeout_ns);
-		check(h2, nghttp2_submit_ping(h2->session, NGHTTP2_FLAG_NONE, NULL));
+		lost_ns = sn_time_add(now_ns, h2->ping_timeout_ns);
+		waits = true;
+		sn__h2_ping(h2);
 	}
+	if (waits) /* an answer may come soon, and silence begin again */
+		due_ns = SN_MIN(lost_ns, sn_time_add(now_ns, h2->ping_ns));
 	sn__timer_start(loop, t, due_ns - now_ns, on_timer);
 }
 
@@ -976,6 +980,11 @@ void sn__h2_reset(struct sn_h2 *h2, int32_t id, uint32_t error)
 void sn__h2_consume(struct sn_h2 *h2, int32_t id, size_t n)
 {
 	check(h2, nghttp2_session_consume_stream(h2->session, id, n));
+}
+
+void sn__h2_ping(struct sn_h2 *h2)
+{
+	check(h2, nghttp2_submit_ping(h2->session, NGHTTP2_FLAG_NONE, NULL));
 }
 
 uint32_t sn__h2_peer_streams(const struct sn_h2 *h2)

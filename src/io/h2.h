@@ -205,6 +205,8 @@ SN_MUST_USE int sn__h2_trailers(struct sn_h2 *h2, int32_t id, const nghttp2_nv *
 void sn__h2_bind(struct sn_h2 *h2, int32_t id, void *stream);
 void sn__h2_resume(struct sn_h2 *h2, int32_t id);
 void sn__h2_reset(struct sn_h2 *h2, int32_t id, uint32_t error);
+/** A PING more than those of ping_ms. */
+void sn__h2_ping(struct sn_h2 *h2);
 /** @n bytes of on_data() were used up. */
 void sn__h2_consume(struct sn_h2 *h2, int32_t id, size_t n);
 /** Requests that may be open at once, as the peer said last. */

@@ -137,8 +137,8 @@ static size_t build_head(const struct sn_http_dest *dest, const struct sn_http_r
 bool sn__http2_has_room(const struct sn_http_conn *conn)
 {
 	return !conn->full && conn->n_reqs < conn->dest->max_streams &&
-			conn->n_reqs < (conn->settled ? sn__h2_peer_streams(conn->h2)
-						      : conn->dest->peer_streams);
+			conn->n_reqs <
+			(conn->settled ? sn__h2_peer_streams(conn->h2) : conn->dest->peer_streams);
 }
 
 static void leave_idle(struct sn_http_conn *conn)

