@@ -274,5 +274,6 @@ int main(void)
 					test_no_memory_in_calls, world_sim, world_close),
 	};
 
+	gw.version = SN_HTTP_2;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
