@@ -400,7 +400,7 @@ def test_body_beyond_the_window(server):
 @ours_only
 def test_body_too_large(server):
     """Above max_body the answer is 413, and the rest is not taken."""
-    with Siege(server, grows=40 * MIB) as s:  # two copies while the buffer grows
+    with Siege(server, grows=64 * MIB) as s:  # two copies while the buffer grows
         c = s.connect()
         assert c.until(lambda: c.acks)
         c.send(h2.headers(1, OPEN, end_stream=False))
