@@ -34,7 +34,7 @@ int sn__grpc_services_create(struct sn_loop *loop, const struct sn_grpc_services
 
 static void served_free(struct grpc_served *served)
 {
-	for (size_t i = 0; i < served->service->n_methods; i++)
+	for (size_t i = 0; i < served->n_methods; i++) /* its service may be gone */
 		sn__free(served->methods[i].path);
 	sn__free(served->methods);
 	sn__free(served);
@@ -114,6 +114,7 @@ static struct grpc_served *served_new(const struct sn_grpc_service *service)
 		sn__free(served);
 		return NULL;
 	}
+	served->n_methods = service->n_methods;
 	for (size_t i = 0; i < service->n_methods; i++) {
 		struct grpc_method *m = &served->methods[i];
 

@@ -25,6 +25,7 @@ struct grpc_served {
 	struct sn_list link; /* sn_grpc_services.served */
 	const struct sn_grpc_service *service;
 	struct grpc_method *methods;
+	size_t n_methods;
 };
 
 struct sn_grpc_services {
