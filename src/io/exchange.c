@@ -35,7 +35,7 @@ const struct sn_http_head *sn__exchange_head(const struct sn_exchange *x)
 
 bool sn__exchange_has_body(const struct sn_exchange *x)
 {
-	return !x->body_done;
+	return !x->body_done || x->held > 0; /* HTTP/2: all of it may have come already */
 }
 
 struct sn_loop *sn__exchange_loop(const struct sn_exchange *x)

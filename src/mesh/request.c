@@ -22,6 +22,7 @@
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "io/grpc.h"
 #include "mesh/dest.h"
 
 #define HELD_BODY_MAX (256u << 10) /* what may still come in while reading is paused */
@@ -174,7 +175,13 @@ static void extra_headers(struct sn_fetch *f)
 	sn__trace_headers(&f->call, &f->trace);
 	for (; n < f->trace.n; n++)
 		f->extra[n] = f->trace.headers[n];
-	if (left_ns != SN_NEVER_NS) {
+	if (f->grpc)
+		f->extra[n++] = (struct sn_http_header){SN_STR("te"), SN_STR("trailers")};
+	if (left_ns != SN_NEVER_NS && f->grpc) {
+		sn__grpc_timeout_write(left_ns, f->left_text);
+		f->extra[n++] = (struct sn_http_header){
+				SN_STR("grpc-timeout"), sn_str_from(f->left_text)};
+	} else if (left_ns != SN_NEVER_NS) {
 		snprintf(f->left_text, sizeof(f->left_text), "%" PRIu64, sn_ns_to_ms(left_ns));
 		f->extra[n++] = (struct sn_http_header){
 				SN_STR("sinew-timeout-ms"), sn_str_from(f->left_text)};
@@ -257,7 +264,8 @@ static void answered(struct sn_fetch *f)
 	struct sn_outcome outcome;
 
 	outcome_of_head(f, &outcome);
-	if (f->data_error == 0) /* else the owner has ended the attempt inside on_head */
+	if (f->data_error == 0 &&
+			!f->call.answered) /* else the owner has ended the attempt inside on_head */
 		sn__call_answered(&f->call, &outcome);
 }
 
@@ -375,6 +383,9 @@ static void on_done(struct sn_http_req *req)
 	struct sn_outcome outcome;
 
 	f->in_flight = false;
+	if (f->given && !f->restart && req->result.code == 0 && req->result.n_trailers > 0 &&
+			f->ops->on_trailers != NULL)
+		f->ops->on_trailers(f, req->result.trailers, req->result.n_trailers);
 	if (f->restart) {
 		f->restart = false;
 		attempt_send(f);
@@ -410,7 +421,8 @@ static int attempt_start(struct sn_fetch *f, struct sn_error *err)
 {
 	const struct sn_policy *policy = f->call.policy;
 	struct sn_http_dest *dest;
-	int r = sn__dest_of(f->rt, f->call.permit.state, policy, &dest, err);
+	int r = f->grpc ? sn__dest_grpc_of(f->rt, f->call.permit.state, policy, &dest, err)
+			: sn__dest_of(f->rt, f->call.permit.state, policy, &dest, err);
 
 	f->unfit = r == SN_E_NOTSUP || r == SN_E_INVALID;
 	if (r < 0)
@@ -505,7 +517,20 @@ static void call_done(struct sn_call *call, const struct sn_error *err)
 	give_up(f, err != NULL ? sn_error_code(err) : SN_E_CANCELLED);
 }
 
+/* A session's peer has been reached. */
+static bool session_opened(struct sn_call *call, uint64_t *ret_ns)
+{
+	struct sn_fetch *f = SN_CONTAINER_OF(call, struct sn_fetch, call);
+	const struct sn_http_result *res = &f->req.result;
+
+	if (!f->in_flight || res->connected_ns == 0)
+		return false;
+	*ret_ns = SN_MAX(res->connected_ns, call->attempt_start_ns);
+	return true;
+}
+
 static const struct sn_call_ops call_ops = {
+		.opened = session_opened,
 		.attempt = attempt,
 		.abort = attempt_abort,
 		.done = call_done,
@@ -593,6 +618,7 @@ int sn__fetch_start(struct sn_runtime *rt, struct sn_fetch *f, struct sn_error *
 	f->call.safety = safety_of(f);
 	f->call.retry = f->retry;
 	f->call.dialect = SN_DIALECT_BERLIOZ;
+	f->call.session = f->grpc;
 	f->call.timeout_ms = f->timeout_ms;
 	f->call.deadline_ms = f->deadline_ms;
 	f->call.context = f->context;

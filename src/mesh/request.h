@@ -22,6 +22,9 @@ struct sn_fetch_ops {
 	/** A piece of the body: use it up, copy it, or hold more back with sn__fetch_pause(). A
 	 * negative return ends the call with that code. */
 	int (*on_data)(struct sn_fetch *f, struct sn_str data);
+	/** Trailers of the answer that on_head() gave, before on_done(); slices live until this returns.
+	 * May be NULL. */
+	void (*on_trailers)(struct sn_fetch *f, const struct sn_http_header *trailers, unsigned n);
 	/**
 	 * Exactly once, never before sn__fetch_start() returned. @err NULL: the whole answer was
 	 * given. Else borrowed for the time of the call; with `whole` and SN_E_STATUS the last answer
@@ -39,7 +42,7 @@ struct sn_fetch_body {
 	bool lost;    /* more was read than may be kept */
 };
 
-#define SN_FETCH_EXTRA (SN_B3_HEADERS + 2)
+#define SN_FETCH_EXTRA (SN_B3_HEADERS + 3)
 
 struct sn_fetch {
 	/* ---- filled by the caller, everything else zero; slices live until on_done ---- */
@@ -54,6 +57,8 @@ struct sn_fetch {
 	bool keyed; /* carries an idempotency key */
 	bool whole; /* the answer is wanted whole: see on_head; the time-out of an
 	                            * attempt and retries cover its body too */
+	bool grpc; /* a gRPC call passed on: over HTTP/2, a session (open-timeout instead of timeout),
+	            * its deadline told as grpc-timeout */
 	uint32_t timeout_ms, deadline_ms; /* 0: policy */
 	const struct sn_context *context; /* read by sn__fetch_start() only; may be NULL */
 

@@ -7,11 +7,13 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "mesh/api.h"
+#include "io/grpc.h"
 #include "mesh/request.h"
 #include "proto/url.h"
 
 #define TEXTS_MAX (4u * SN_HTTP_HEAD_SIZE_MAX)
 #define POOL_MAX 64
+#define BODY_MAX (1u << 20) /* one piece may be a whole window of HTTP/2 */
 
 struct sidecar {
 	struct sn_hosted hosted;
@@ -39,7 +41,8 @@ struct call {
 	bool body_over, body_paused, body_waits;
 	int body_code;
 	/* the answer */
-	bool answered, held_back;
+	bool answered, held_back, ended;
+	size_t n_trailers;
 	struct sn_header out[SN_HTTP_HEADERS_MAX + 2];
 };
 
@@ -59,12 +62,13 @@ static struct call *call_get(struct sidecar *side)
 			return NULL;
 		sn__buf_init(&c->texts, TEXTS_MAX);
 		sn__buf_init(&c->out_texts, TEXTS_MAX);
-		sn__buf_init(&c->body, 2 * SN_SIDECAR_AHEAD);
+		sn__buf_init(&c->body, BODY_MAX);
 	}
 	memset(&c->fetch, 0, sizeof(c->fetch));
 	c->side = side;
 	c->fetching = c->body_over = c->body_paused = c->body_waits = false;
-	c->answered = c->held_back = false;
+	c->answered = c->held_back = c->ended = false;
+	c->n_trailers = 0;
 	c->body_code = 0;
 	c->n_headers = 0;
 	sn_list_init(&c->link);
@@ -110,6 +114,16 @@ static void call_settle(struct call *c)
 
 /* ---- problems (RFC 9457) ---- */
 
+static bool is_grpc(const struct sn_exchange *x)
+{
+	const struct sn_str *type = sn__http_find(sn__exchange_head(x), "content-type");
+	const struct sn_str grpc = SN_STR("application/grpc");
+
+	return type != NULL && type->len >= grpc.len &&
+			sn__str_ieq((struct sn_str){type->ptr, grpc.len}, grpc) &&
+			sn__exchange_head(x)->major == 2;
+}
+
 static unsigned status_of(int code)
 {
 	switch (code) {
@@ -151,6 +165,31 @@ static json_t *attempts_of(const struct sn_error *err)
 	return list;
 }
 
+/* gRPC has words of its own for that: a status and nothing else. */
+static void refuse_grpc(struct sn_exchange *x, unsigned status, const char *detail,
+		const struct sn_error *err)
+{
+	const char *id = err != NULL ? sn_error_call_id(err) : "";
+	int grpc = err != NULL          ? sn__grpc_code_of_result(sn_error_code(err))
+			: status == 400 ? SN_GRPC_INVALID_ARGUMENT
+			: status == 401 ? SN_GRPC_UNAUTHENTICATED
+			: status == 404 ? SN_GRPC_UNIMPLEMENTED
+					: SN_GRPC_INTERNAL;
+	char code[12];
+	struct sn_header headers[] = {{"Content-Type", "application/grpc"}, {"grpc-status", code},
+			{"grpc-message", ""}, {"sinew-call-id", id}};
+	struct sn_buf text;
+
+	(void)snprintf(code, sizeof(code), "%d", grpc);
+	sn__buf_init(&text, 8192);
+	if (sn__grpc_percent_encode(sn_str_from(detail), &text) == 0 &&
+			sn__buf_append(&text, "", 1) == 0)
+		headers[2].value = sn__buf_data(&text);
+	if (sn_exchange_respond(x, 200, headers, id[0] != '\0' ? 4 : 3, NULL, 0) < 0)
+		sn_exchange_abort(x);
+	sn__buf_finish(&text);
+}
+
 static void refuse(struct sn_exchange *x, unsigned status, const char *detail,
 		const struct sn_error *err)
 {
@@ -161,6 +200,10 @@ static void refuse(struct sn_exchange *x, unsigned status, const char *detail,
 			"status", (int)status, "detail", detail);
 	SN_AUTO_FREE char *text = NULL;
 
+	if (is_grpc(x)) {
+		refuse_grpc(x, status, detail, err);
+		return;
+	}
 	if (doc != NULL && err != NULL) {
 		(void)json_object_set_new(
 				doc, "code", json_string(sn_code_name(sn_error_code(err))));
@@ -208,7 +251,9 @@ static bool is_hop_by_hop(struct sn_str name, const struct sn_http_head *head)
 static bool is_ours(struct sn_str name, bool traced)
 {
 	if (sn__str_ieq(name, SN_STR("sinew-timeout-ms")) ||
-			sn__str_ieq(name, SN_STR("sinew-retry")))
+			sn__str_ieq(name, SN_STR("grpc-timeout")) ||
+			sn__str_ieq(name, SN_STR("sinew-retry")) ||
+			sn__str_ieq(name, SN_STR("sinew-target")))
 		return true;
 	return traced && name.len > 5 && sn__str_ieq((struct sn_str){name.ptr, 5}, SN_STR("x-b3-"));
 }
@@ -261,7 +306,7 @@ static void read_context(struct call *c)
 	const struct sn_str *timeout = sn__http_find(head, "sinew-timeout-ms");
 	const struct sn_str *retry = sn__http_find(head, "sinew-retry");
 	bool shared;
-	uint64_t ms;
+	uint64_t ms, ns;
 
 	c->context = (struct sn_context)SN_CONTEXT_INIT;
 	if (timeout == NULL)
@@ -271,6 +316,9 @@ static void read_context(struct call *c)
 				&c->context, &shared);
 	if (timeout != NULL && sn__parse_u64(*timeout, UINT32_MAX, &ms) == 0)
 		c->context.deadline_ms = SN_MAX(ms, (uint64_t)1);
+	timeout = sn__http_find(head, "grpc-timeout");
+	if (timeout != NULL && sn__grpc_timeout_read(*timeout, &ns) == 0)
+		c->context.deadline_ms = SN_MAX(sn_ns_to_ms(ns), (uint64_t)1);
 	c->fetch.context = &c->context;
 	if (retry == NULL)
 		return;
@@ -392,9 +440,14 @@ static void on_head(struct sn_fetch *f, const struct sn_http_head *head)
 	if (c->x == NULL)
 		return;
 	r = copy_answer(c, head, &n);
-	if (r == 0)
+	/* A status without anything else must stay one HEADERS frame. */
+	if (r == 0 && f->grpc && sn__http_find(head, "grpc-status") != NULL) {
+		r = sn_exchange_respond(c->x, head->status, c->out, n, NULL, 0);
+		c->ended = r == 0;
+	} else if (r == 0) {
 		r = sn_exchange_start(c->x, head->status, c->out, n,
 				head->has_length ? (int64_t)head->length : -1);
+	}
 	if (r < 0)
 		sn__fetch_fail(f, r);
 	else
@@ -408,6 +461,8 @@ static int on_data(struct sn_fetch *f, struct sn_str data)
 
 	if (c->x == NULL)
 		return SN_E_CANCELLED;
+	if (c->ended)
+		return 0;
 	r = sn_exchange_write(c->x, data.ptr, data.len);
 	if (r == SN_E_AGAIN) {
 		c->held_back = true;
@@ -415,6 +470,28 @@ static int on_data(struct sn_fetch *f, struct sn_str data)
 		return 0;
 	}
 	return r;
+}
+
+static void on_trailers(struct sn_fetch *f, const struct sn_http_header *trailers, unsigned n)
+{
+	struct call *c = SN_CONTAINER_OF(f, struct call, fetch);
+	size_t need = 0;
+	char *space;
+
+	for (unsigned i = 0; i < n; i++)
+		need += trailers[i].name.len + trailers[i].value.len + 2;
+	if (c->x == NULL)
+		return;
+	sn__buf_clear(&c->out_texts); /* the head has been sent */
+	if (sn__buf_reserve(&c->out_texts, need, &space) < 0) {
+		sn_exchange_abort(c->x); /* what they say must not be lost without a trace */
+		return;
+	}
+	for (unsigned i = 0; i < SN_MIN(n, SN_COUNT(c->out)); i++) {
+		c->out[i].name = keep(&c->out_texts, trailers[i].name).ptr;
+		c->out[i].value = keep(&c->out_texts, trailers[i].value).ptr;
+		c->n_trailers = i + 1;
+	}
 }
 
 static void on_done(struct sn_fetch *f, const struct sn_error *err)
@@ -425,8 +502,10 @@ static void on_done(struct sn_fetch *f, const struct sn_error *err)
 	c->fetching = false;
 	if (x == NULL) {
 		call_settle(c);
+	} else if (c->ended) {
+		return; /* it only waits for its close */
 	} else if (c->answered && err == NULL) {
-		if (sn_exchange_end(x, NULL, 0) < 0)
+		if (sn_exchange_end(x, c->out, c->n_trailers) < 0)
 			sn_exchange_abort(x);
 	} else if (c->answered) {
 		sn_exchange_abort(x); /* the client must not take it for whole */
@@ -437,7 +516,11 @@ static void on_done(struct sn_fetch *f, const struct sn_error *err)
 }
 
 static const struct sn_fetch_ops fetch_ops = {
-		.on_head = on_head, .on_data = on_data, .on_done = on_done};
+		.on_head = on_head,
+		.on_data = on_data,
+		.on_trailers = on_trailers,
+		.on_done = on_done,
+};
 
 /* The client is gone. */
 static void on_close(struct sn_exchange *x, int status, void *arg)
@@ -502,6 +585,7 @@ static int start_call(struct call *c, const struct place *p, struct sn_error *er
 	if (r < 0)
 		return sn__error_set(err, r, "%s", sn_strerror(r));
 	c->fetch.ops = &fetch_ops;
+	c->fetch.grpc = is_grpc(c->x);
 	read_context(c);
 	take_body(c);
 	r = sn__fetch_start(c->side->rt, &c->fetch, err);
@@ -513,19 +597,11 @@ static int start_call(struct call *c, const struct place *p, struct sn_error *er
 	return 0;
 }
 
-static void handle_call(struct sidecar *side, struct sn_exchange *x, const char *path)
+static void handle_call(struct sidecar *side, struct sn_exchange *x, const struct place *p)
 {
 	struct sn_error err;
-	struct place p;
 	struct call *c;
 
-	if (!read_place(path, &p) || p.n < 3) {
-		refuse(x, 400,
-				"a call is /call/KIND/NAME/ENDPOINT/path, its first three parts "
-				"without encoded slashes",
-				NULL);
-		return;
-	}
 	c = call_get(side);
 	if (c == NULL) {
 		refuse(x, 500, "out of memory", NULL);
@@ -534,7 +610,7 @@ static void handle_call(struct sidecar *side, struct sn_exchange *x, const char 
 	c->x = x;
 	sn_exchange_on_close(x, on_close, c);
 	sn_exchange_on_drain(x, on_drain, c);
-	if (start_call(c, &p, &err) < 0)
+	if (start_call(c, p, &err) < 0)
 		refuse(x, status_of(err.code), err.text, NULL);
 }
 
@@ -566,15 +642,39 @@ static void handle_peers(struct sidecar *side, struct sn_exchange *x, const char
 		sn_exchange_abort(x);
 }
 
+/* Where a call goes: the header sinew-target, for clients whose paths are their own (gRPC), or the
+ * path. */
+static bool call_place(struct sn_exchange *x, struct place *p)
+{
+	const char *path = sn_exchange_path(x), *target = sn_exchange_header(x, "sinew-target");
+	char slash[SN_NAME_MAX + 2];
+
+	if (target == NULL)
+		return read_place(path + strlen("/call"), p) && p->n == 3;
+	if (snprintf(slash, sizeof(slash), "/%s", target) >= (int)sizeof(slash) ||
+			!read_place(slash, p) || p->n < 3 || strcmp(p->rest, "/") != 0)
+		return false;
+	p->rest = path;
+	return true;
+}
+
 static void handle(struct sn_exchange *x, void *arg)
 {
 	struct sidecar *side = arg;
 	const char *path = sn_exchange_path(x);
+	bool is_call = strncmp(path, "/call/", 6) == 0 ||
+			sn_exchange_header(x, "sinew-target") != NULL;
+	struct place p;
 
 	if (side->token != NULL && !sn__bearer_fits(x, side->token))
 		refuse(x, 401, "this needs \"Authorization: Bearer TOKEN\"", NULL);
-	else if (strncmp(path, "/call/", 6) == 0)
-		handle_call(side, x, path + 5);
+	else if (is_call && call_place(x, &p))
+		handle_call(side, x, &p);
+	else if (is_call)
+		refuse(x, 400,
+				"a call is /call/KIND/NAME/ENDPOINT/path, its first three parts without "
+				"encoded slashes, or any path with sinew-target: KIND/NAME/ENDPOINT",
+				NULL);
 	else if (strncmp(path, "/peers/", 7) == 0)
 		handle_peers(side, x, path + 6);
 	else

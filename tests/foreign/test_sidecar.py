@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 
 import pytest
@@ -236,6 +237,102 @@ def test_a_token_is_asked_for(sinew, cleanup):
         return c.getresponse().status
     assert [ask({}), ask({"Authorization": "Bearer secret2"}), ask({"Authorization": "Bearer secret"}),
             ask({"Authorization": "bearer secret1"})] == [401, 401, 401, 200]
+
+
+# ---- gRPC and HTTP/2 through it ----
+
+GRPC_SERVER = """
+import sys, time
+from concurrent import futures
+import grpc
+
+class Handler(grpc.GenericRpcHandler):
+    def service(self, details):
+        def echo(request, context):
+            context.set_trailing_metadata((("x-t", "1"), ("x-b-bin", bytes([0, 255]))))
+            return request
+        def left(request, context):
+            return b"%d" % int(1000 * context.time_remaining())
+        def fail(request, context):
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "\u00fcnfit")
+        def slow(request, context):
+            while context.is_active():
+                time.sleep(0.01)
+        def chat(requests, context):
+            for r in requests:
+                yield r.upper()
+        name = details.method.rsplit("/", 1)[1]
+        if name == "chat":
+            return grpc.stream_stream_rpc_method_handler(chat)
+        fn = {"echo": echo, "left": left, "fail": fail, "slow": slow}.get(name)
+        return fn and grpc.unary_unary_rpc_method_handler(fn)
+
+server = grpc.server(futures.ThreadPoolExecutor(8))
+server.add_generic_rpc_handlers((Handler(),))
+print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+server.start()
+sys.stdin.read()
+"""
+GRPC_CLIENT = """
+import sys
+import grpc
+
+channel = grpc.insecure_channel(sys.argv[1])
+to = (("sinew-target", "service/basket/rest"),)
+
+def unary(name, data=b"x", metadata=to, timeout=10):
+    return channel.unary_unary("/p.S/" + name).with_call(data, metadata=metadata, timeout=timeout)
+
+def status(*args, **kw):
+    try:
+        unary(*args, **kw)
+    except grpc.RpcError as e:
+        return e.code(), e.details()
+
+answer, call = unary("echo", b"hi")
+assert answer == b"hi"
+assert ("x-t", "1") in [tuple(m) for m in call.trailing_metadata()], call.trailing_metadata()
+assert ("x-b-bin", bytes([0, 255])) in [tuple(m) for m in call.trailing_metadata()]
+assert unary("echo", b"z" * 3000000)[0] == b"z" * 3000000
+left = int(unary("left", timeout=5)[0])
+assert 0 < left <= 5100, left  # grpcio rounds up what it sends
+assert status("fail") == (grpc.StatusCode.FAILED_PRECONDITION, "\u00fcnfit")
+assert status("nothing")[0] == grpc.StatusCode.UNIMPLEMENTED
+assert status("slow", timeout=0.5)[0] == grpc.StatusCode.DEADLINE_EXCEEDED
+code, text = status("echo", metadata=(("sinew-target", "service/void/rest"),))
+assert code == grpc.StatusCode.UNAVAILABLE and "No peer found" in text, (code, text)
+assert status("echo", metadata=(("sinew-target", "service"),))[0] == grpc.StatusCode.INVALID_ARGUMENT
+assert status("echo", metadata=())[0] == grpc.StatusCode.UNIMPLEMENTED
+chat = channel.stream_stream("/p.S/chat")
+assert list(chat((b"abc%d" % i for i in range(100)), metadata=to)) == [b"ABC%d" % i for i in range(100)]
+calls = [channel.unary_unary("/p.S/echo").future(b"%d" % i, metadata=to) for i in range(200)]
+assert [c.result(20) for c in calls] == [b"%d" % i for i in range(200)]
+print("ok")
+"""
+DEBIAN_PYTHON = "/usr/bin/python3"  # where python3-grpcio is
+
+
+def test_grpc_passes_through(sinew, cleanup):
+    server = subprocess.Popen([DEBIAN_PYTHON, "-c", GRPC_SERVER], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True)
+    sinew.children.append(server)
+    r = Running(sinew, "peers: %s\npolicies: %s\n" % (basket(int(server.stdout.readline())),
+                                                     json.dumps(FAST["policies"])))
+    client = subprocess.run([DEBIAN_PYTHON, "-c", GRPC_CLIENT, "127.0.0.1:%d" % r.port],
+                            capture_output=True, text=True, timeout=120)
+    assert client.stdout == "ok\n", client.stdout + client.stderr
+
+
+def test_http2_in_and_a_target_by_header(sinew, cleanup):
+    s = Service(name="one")
+    r = run_with(sinew, cleanup, s)
+    out = subprocess.run(["curl", "-s", "--http2-prior-knowledge", "-w", "%{http_version} %{http_code}",
+                          "-H", "sinew-target: service/basket/rest", "-d", "x" * 1000,
+                          "http://127.0.0.1:%d/own/path?q" % r.port],
+                         capture_output=True, text=True, timeout=60)
+    assert out.stdout == "hello from one2 200"
+    assert s.requests[0][1] == "/own/path?q" and s.requests[0][3] == b"x" * 1000
+    assert "sinew-target" not in {k.lower() for k in s.requests[0][2]}
 
 
 # ---- the agent comes later ----
