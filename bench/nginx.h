@@ -73,7 +73,7 @@ static void nginx_pin(pid_t pid, int cpu)
 }
 
 /* 0, or -1 when there is no nginx. */
-static int nginx_start(struct nginx *n)
+static inline int nginx_start(struct nginx *n)
 {
 	extern char **environ;
 	char conf[128];
@@ -105,7 +105,7 @@ static int nginx_start(struct nginx *n)
 	return -1;
 }
 
-static void nginx_stop(struct nginx *n)
+static inline void nginx_stop(struct nginx *n)
 {
 	static const char *const names[] = {"conf", "pid", "error.log", "b", "p", "f", "u", "s"};
 	char path[128];
