@@ -194,14 +194,14 @@ class Peer:
         self.answer, self.settings, self.begin = answer, settings, begin
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=200)
         self.port = self.listener.getsockname()[1]
-        self.conns, self.verdicts, self.accepted, self.problems = set(), [], 0, []
+        self.conns, self.problems = set(), []
+        self.verdicts, self.resets = [], []  # codes of what clients sent us
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
         with contextlib.suppress(OSError):
             while True:
                 sock, _ = self.listener.accept()
-                self.accepted += 1
                 threading.Thread(target=self.serve, args=(h2raw.Conn(sock),), daemon=True).start()
 
     def serve(self, c):
@@ -226,6 +226,7 @@ class Peer:
         except Exception as e:  # pylint: disable=broad-except
             self.problems.append(repr(e))
         finally:
+            self.resets += [a.reset for a in c.answers.values() if a.reset is not None]
             if c.goaways:
                 self.verdicts.append(c.goaways[-1].code)
             c.close()
