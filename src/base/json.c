@@ -182,7 +182,7 @@ int sn__json_quote(struct sn_str s, struct sn_buf *out)
 			r = n > 0 ? quote_char(c, out) : sn__buf_puts(out, "\xef\xbf\xbd");
 		start = ++i;
 	}
-	if (r == 0)
+	if (r == 0 && start < s.len)
 		r = sn__buf_append(out, s.ptr + start, s.len - start);
 	if (r == 0)
 		r = sn__buf_append(out, "\"", 1);

@@ -57,6 +57,8 @@ uint64_t sn__siphash13(const uint64_t key[2], struct sn_str str)
 			key[1] ^ UINT64_C(0x7465646279746573)};
 	size_t i = 0;
 
+	if (str.len == 0)
+		str.ptr = ""; /* no arithmetic on a null pointer */
 	for (; i + 8 <= str.len; i += 8)
 		sip_word(&s, load64(str.ptr + i, 8));
 	sip_word(&s, (uint64_t)str.len << 56 | load64(str.ptr + i, str.len - i));

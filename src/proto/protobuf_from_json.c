@@ -190,22 +190,22 @@ static int fit_whole(
 
 static int read_real(struct reader *rd, const json_t *json, double *ret_v)
 {
-	const char *text = sn__json_str(json);
+	struct sn_str text = {json_string_value(json), json_string_length(json)};
 
 	if (json_is_number(json)) {
 		*ret_v = json_number_value(json);
 		return 0;
 	}
-	if (text == NULL)
+	if (text.ptr == NULL)
 		return wrong(rd, "a number", json);
-	if (strcmp(text, "NaN") == 0)
+	if (sn_str_eq(text, SN_STR("NaN")))
 		*ret_v = (double)NAN;
-	else if (strcmp(text, "Infinity") == 0)
+	else if (sn_str_eq(text, SN_STR("Infinity")))
 		*ret_v = (double)INFINITY;
-	else if (strcmp(text, "-Infinity") == 0)
+	else if (sn_str_eq(text, SN_STR("-Infinity")))
 		*ret_v = -(double)INFINITY;
 	else
-		return real_from_text(rd, (struct sn_str){text, json_string_length(json)}, ret_v);
+		return real_from_text(rd, text, ret_v);
 	return 0;
 }
 
@@ -673,10 +673,22 @@ static int read_any_value(struct reader *rd, const struct sn_schema_message *m, 
 	return r;
 }
 
+/* What stands behind the last slash; empty: there is none. */
+static struct sn_str type_of_url(struct sn_str url)
+{
+	for (size_t i = url.len; i > 0; i--) {
+		if (url.ptr[i - 1] == '/')
+			return (struct sn_str){url.ptr + i, url.len - i};
+	}
+	return (struct sn_str){"", 0};
+}
+
 static int read_any(struct reader *rd, const json_t *json)
 {
+	const json_t *type = json_object_get(json, "@type");
+	struct sn_str url = {json_string_value(type), json_string_length(type)};
+	struct sn_str name = type_of_url(url);
 	const struct sn_schema_message *m;
-	const char *url, *name;
 	size_t from;
 	int r;
 
@@ -684,15 +696,14 @@ static int read_any(struct reader *rd, const json_t *json)
 		return wrong(rd, "an object", json);
 	if (json_object_size(json) == 0)
 		return 0;
-	url = sn__json_str(json_object_get(json, "@type"));
-	name = url != NULL ? strrchr(url, '/') : NULL;
-	if (name == NULL)
+	if (name.len == 0)
 		return failed(rd, SN_E_INVALID,
 				"\"@type\" is due, like \"type.googleapis.com/a.Message\"");
-	m = sn__schema_message(rd->schema, sn_str_from(name + 1));
+	m = sn__schema_message(rd->schema, name);
 	if (m == NULL)
-		return failed(rd, SN_E_NOT_FOUND, "the type %.80s is not in the schema", name + 1);
-	r = sn__protobuf_put_bytes(rd->out, 1, sn_str_from(url));
+		return failed(rd, SN_E_NOT_FOUND, "the type %.*s is not in the schema",
+				(int)SN_MIN(name.len, (size_t)80), name.ptr);
+	r = sn__protobuf_put_bytes(rd->out, 1, url);
 	from = rd->out->len;
 	if (r == 0)
 		r = read_any_value(rd, m, json);
