@@ -340,7 +340,8 @@ def test_http2_in_and_a_target_by_header(sinew, cleanup):
 def test_ready_names_what_is_missing_and_peers_change(sinew, cleanup):
     s = Service(name="late")
     cleanup(s)
-    agent = Agent(None)
+    agent = Agent()
+    agent.first = None  # it says nothing at first
     cleanup(agent)
     r = Running(sinew, "", agent=agent)
     answer, body = r.admin("/readyz")
