@@ -57,7 +57,9 @@ static bool server_start(void)
 		return false;
 	(void)snprintf(server.file, sizeof server.file, "%s/f", server.dir);
 	f = fopen(server.file, "we");
-	if (f == NULL || fputs("012345678901234567890123456789012345678901234567890123456789", f) < 0 ||
+	if (f == NULL ||
+			fputs("012345678901234567890123456789012345678901234567890123456789", f) <
+					0 ||
 			fclose(f) != 0)
 		return false;
 	server.port = nginx_free_port();
@@ -245,8 +247,8 @@ static double median(double *v)
 
 static void report(const char *name, double value, const char *unit, const char *want)
 {
-	printf("{\"name\":\"h2_client: %s\",\"value\":%.2f,\"unit\":\"%s\",\"want\":\"%s\"}\n", name,
-			value, unit, want);
+	printf("{\"name\":\"h2_client: %s\",\"value\":%.2f,\"unit\":\"%s\",\"want\":\"%s\"}\n",
+			name, value, unit, want);
 	(void)fflush(stdout);
 }
 

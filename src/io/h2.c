@@ -167,21 +167,40 @@ static void earn(struct sn_h2 *h2)
 
 /* ---- keep-alive ---- */
 
+static void leave(struct sn_h2 *h2);
+static void pull(struct sn_h2 *h2, unsigned blocks);
+
+static void on_timer(struct sn_timer *t);
+
+/* Time is up for an answer. A process that was stopped finds it among what it has not read. */
+static void on_silence(struct sn_h2 *h2)
+{
+	char detail[64];
+
+	h2->entered++;
+	pull(h2, SN_H2_READS);
+	if (h2->last_read_ns < h2->pinged_ns) {
+		(void)snprintf(detail, sizeof detail, "no answer to PING within %u ms",
+				(unsigned)(h2->ping_timeout_ns / SN_NS_PER_MS));
+		set_failed(h2, SN_E_TIMEOUT, 0, detail);
+	} else {
+		sn__timer_start(h2->stream->loop, &h2->timer, h2->ping_ns, on_timer);
+	}
+	leave(h2);
+}
+
 static void on_timer(struct sn_timer *t)
 {
 	struct sn_h2 *h2 = SN_CONTAINER_OF(t, struct sn_h2, timer);
 	struct sn_loop *loop = h2->stream->loop;
 	uint64_t now_ns = sn__loop_now_ns(loop), due_ns, lost_ns;
 	bool waits = h2->pinged_ns != 0 && h2->last_read_ns < h2->pinged_ns;
-	char detail[64];
 
 	if (h2->told || (h2->n_streams == 0 && !h2->ping_idle))
 		return; /* armed again by the next stream */
 	lost_ns = sn_time_add(h2->pinged_ns, h2->ping_timeout_ns);
 	if (waits && lost_ns <= now_ns) {
-		(void)snprintf(detail, sizeof detail, "no answer to PING within %u ms",
-				(unsigned)(h2->ping_timeout_ns / SN_NS_PER_MS));
-		sn__h2_fail(h2, SN_E_TIMEOUT, detail);
+		on_silence(h2);
 		return;
 	}
 	due_ns = sn_time_add(h2->last_read_ns, h2->ping_ns);

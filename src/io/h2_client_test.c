@@ -875,7 +875,8 @@ static void idle_ends(void **state)
 	assert_int_equal(p.req.result.code, 0);
 	assert_int_equal(sn__http_dest_connections(w.dest), 1);
 	probe_finish(&p);
-	run_ms(&w, 150);
+	while (w.srv.n_gone == 0)
+		turn(&w);
 	assert_int_equal(sn__http_dest_connections(w.dest), 0);
 	assert_int_equal(w.srv.n_goaways, 1);
 	assert_int_equal(w.srv.last_goaway, NGHTTP2_NO_ERROR);
@@ -901,7 +902,7 @@ static void keep_alive(void **state)
 	int pending = 1;
 
 	world_open(&w, steps, 2);
-	dest_open(&w, (struct sn_http_dest_options){.ping_ms = 30, .ping_timeout_ms = 50});
+	dest_open(&w, (struct sn_http_dest_options){.ping_ms = 30, .ping_timeout_ms = 2000});
 	get(&w, &p, "GET");
 	probe_finish(&p);
 	start(&w, &p, &pending, "GET");
@@ -911,9 +912,7 @@ static void keep_alive(void **state)
 	run_until(&w, &pending);
 	probe_finish(&p);
 	w.srv.silent = true;
-	h2s_close_all(&w.srv, false);
-	while (sn__http_dest_connections(w.dest) > 0)
-		turn(&w);
+	dest_open(&w, (struct sn_http_dest_options){.ping_ms = 30, .ping_timeout_ms = 50});
 	pending = 1;
 	start(&w, &p, &pending, "GET");
 	run_until(&w, &pending);

@@ -20,9 +20,9 @@
 #include "io/http_server.h"
 
 #define HTTP_SCRATCH (64u << 10)
-#define HTTP_OUT_HIGH (64u << 10)  /* from here sn_exchange_write() says SN_E_AGAIN */
-#define HTTP_OUT_LOW (16u << 10)   /* below it on_drain is called */
-#define HTTP_OUT_MAX (16u << 20)   /* for a producer that does not wait */
+#define HTTP_OUT_HIGH (64u << 10) /* from here sn_exchange_write() says SN_E_AGAIN */
+#define HTTP_OUT_LOW (16u << 10)  /* below it on_drain is called */
+#define HTTP_OUT_MAX (16u << 20)  /* for a producer that does not wait */
 /* What a client may send ahead on a stream: memory, when the handler does not take it. With 100 streams
  * 7 MiB a connection; clients get more from HTTP servers they chose to ask (SN_H2_STREAM_WINDOW). */
 #define HTTP_H2_WINDOW (64u << 10)
