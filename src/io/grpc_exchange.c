@@ -35,9 +35,8 @@ static const void *decoded_get(struct sn_grpc_exchange *gx, struct sn_str name, 
 		if (d->wire == value.ptr)
 			goto found;
 	sn__buf_init(&b, SIZE_MAX / 2);
-	if (sn__grpc_value_read(name, value, &b) < 0)
-		return NULL;
-	d = sn__malloc(sizeof(*d) + b.len + 1);
+	if (sn__grpc_value_read(name, value, &b) == 0)
+		d = sn__malloc(sizeof(*d) + b.len + 1);
 	if (d != NULL) {
 		d->next = gx->decoded;
 		d->wire = value.ptr;
@@ -140,14 +139,13 @@ int sn_grpc_exchange_add_trailer(struct sn_grpc_exchange *gx, const struct sn_gr
 /* The entries in @b behind @out; how many. */
 static size_t spread(const struct sn_buf *b, struct sn_header *out)
 {
-	const char *at = b->len > 0 ? sn__buf_data(b) : NULL, *end = at + b->len;
 	size_t n = 0;
 
-	while (at < end) {
-		out[n].name = at;
-		at += strlen(at) + 1;
-		out[n++].value = at;
-		at += strlen(at) + 1;
+	for (size_t i = 0; i < b->len; n++) {
+		out[n].name = sn__buf_data(b) + i;
+		i += strlen(out[n].name) + 1;
+		out[n].value = sn__buf_data(b) + i;
+		i += strlen(out[n].value) + 1;
 	}
 	return n;
 }
