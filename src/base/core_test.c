@@ -170,6 +170,15 @@ static void utf8(void **state)
 		if (sn__utf8_valid(sn_str_from(v[i].text)) != v[i].valid)
 			fail_msg("text %zu", i);
 	}
+	for (size_t len = 0; len < 20; len++) {
+		for (size_t bad = 0; bad <= len; bad++) {
+			char text[21] = "abcdefghijklmnopqrst";
+
+			if (bad < len)
+				text[bad] = '\xff';
+			assert_int_equal(sn__utf8_valid((struct sn_str){text, len}), bad == len);
+		}
+	}
 	assert_int_equal(sn__utf8_length(SN_STR("\xe2\x82\xac"
 						"x")),
 			3);

@@ -49,8 +49,13 @@ size_t sn__utf8_length(struct sn_str s)
 bool sn__utf8_valid(struct sn_str s)
 {
 	while (s.len > 0) {
-		size_t n = sn__utf8_length(s);
+		size_t n = 8;
+		uint64_t eight = UINT64_MAX;
 
+		if (s.len >= n)
+			memcpy(&eight, s.ptr, n);
+		if ((eight & UINT64_C(0x8080808080808080)) != 0) /* else all of them are ASCII */
+			n = sn__utf8_length(s);
 		if (n == 0)
 			return false;
 		s.ptr += n;

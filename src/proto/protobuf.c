@@ -10,11 +10,16 @@
 
 /* ---- reading ---- */
 
-static int read_varint(struct sn_str *in, size_t max, uint64_t *ret_value)
+static inline int read_varint(struct sn_str *in, size_t max, uint64_t *ret_value)
 {
 	uint64_t value = 0;
 	size_t n = SN_MIN(in->len, max);
 
+	if (n > 0 && (unsigned char)in->ptr[0] < 0x80) { /* most are */
+		*ret_value = (unsigned char)*in->ptr++;
+		in->len--;
+		return 0;
+	}
 	for (size_t i = 0; i < n; i++) {
 		unsigned char c = (unsigned char)in->ptr[i];
 

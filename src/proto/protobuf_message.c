@@ -113,17 +113,36 @@ static size_t size_of(ProtobufCType type)
 
 /* ---- fields ---- */
 
+/* Whether @data is whole varints; how many. */
+static bool count_varints(struct sn_str data, size_t *ret_n)
+{
+	uint64_t value;
+
+	for (*ret_n = 0; data.len > 0; ++*ret_n) {
+		size_t small = 0;
+
+		while (small < data.len && (unsigned char)data.ptr[small] < 0x80)
+			small++;
+		*ret_n += small;
+		data.ptr += small;
+		data.len -= small;
+		if (data.len == 0)
+			return true;
+		if (sn__protobuf_varint(&data, &value) < 0)
+			return false;
+	}
+	return true;
+}
+
 static int check_packed(struct check *c, const ProtobufCFieldDescriptor *field, struct sn_str data)
 {
 	enum sn_protobuf_wire wire = wire_of(field->type);
-	size_t n = 0;
+	size_t n;
 
 	if (wire == SN_PROTOBUF_VARINT) {
-		for (uint64_t value; data.len > 0; n++) {
-			if (sn__protobuf_varint(&data, &value) < 0)
-				return check_failed(c, SN_E_PARSE, field->id,
-						"packed numbers end in the middle of one");
-		}
+		if (!count_varints(data, &n))
+			return check_failed(c, SN_E_PARSE, field->id,
+					"packed numbers end in the middle of one");
 	} else {
 		size_t size = wire == SN_PROTOBUF_I32 ? 4 : 8;
 
@@ -191,9 +210,10 @@ static int check_value(struct check *c, const ProtobufCFieldDescriptor *field,
 
 struct frame {
 	const ProtobufCMessageDescriptor *type;
-	size_t memory;    /* of the check, when this message began */
-	size_t n_scanned; /* its fields so far */
-	uint64_t *seen;   /* bit set of fields by their index */
+	size_t memory;                        /* of the check, when this message began */
+	size_t n_scanned;                     /* its fields so far */
+	uint64_t *seen;                       /* bit set of fields by their index */
+	const ProtobufCFieldDescriptor *last; /* found; the next is often the same; may be NULL */
 };
 
 static int check_scanned(struct check *c, struct frame *frame, uint32_t number)
@@ -217,9 +237,12 @@ static int check_field(struct check *c, struct frame *frame, const struct sn_pro
 		return r;
 	if (f->wire == SN_PROTOBUF_GROUP)
 		return check_failed(c, SN_E_PARSE, f->number, "groups are not supported");
+	if (field == NULL || field->id != f->number)
+		field = protobuf_c_message_descriptor_get_field(frame->type, f->number);
 	if (field == NULL)
 		return charge(c, f->number,
 				sizeof(ProtobufCMessageUnknownField) + size + 2 * ALLOC_COST);
+	frame->last = field;
 	index = (size_t)(field - frame->type->fields);
 	if (field->type == PROTOBUF_C_TYPE_MESSAGE && field->label != PROTOBUF_C_LABEL_REPEATED &&
 			(frame->seen[index / 64] >> index % 64 & 1) != 0) {
