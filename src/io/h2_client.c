@@ -287,7 +287,7 @@ static void on_close(struct sn_h2 *h2, int32_t id, void *stream, uint32_t error)
 		sn__http_conn_leave(conn);
 		return;
 	}
-	req->result.h2_error = (int)error;
+	req->result.h2_error = (int)SN_MIN(error, (uint32_t)INT32_MAX);
 	(void)snprintf(detail, sizeof detail,
 			by_peer                     ? "the peer reset the stream: %s"
 					: untouched ? "the peer did not take the request: %s"
@@ -322,7 +322,8 @@ static void on_gone(struct sn_h2 *h2)
 			continue;
 		}
 		if (h2->goaway && h2->goaway_error != NGHTTP2_NO_ERROR)
-			req->result.h2_error = (int)h2->goaway_error;
+			req->result.h2_error =
+					(int)SN_MIN(h2->goaway_error, (uint32_t)INT32_MAX);
 		req->result.sent = sent_of(req);
 		unbind(req);
 		sn__buf_finish(&req->h2.held);

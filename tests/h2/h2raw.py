@@ -272,7 +272,8 @@ class Answer:
 
 
 class Conn:
-    """One end. Answers are kept by stream; @auto acknowledges SETTINGS and PING and opens windows."""
+    """One end. Answers are kept by stream; @auto acknowledges SETTINGS and PING and opens windows;
+    "ack": no windows."""
 
     def __init__(self, sock, auto=True, keep=True):
         self.sock, self.auto, self.keep = sock, auto, keep
@@ -285,6 +286,7 @@ class Conn:
         self.end = None  # "EOF" or the error's name
         self.head, self.head_flags = None, 0
         self.opened = {}  # by WINDOW_UPDATE, a stream's and 0: the connection's
+        self.sent = {}  # by send_body(), likewise
         self.late = None  # replies that wait while offer() sends
         self.requests = []  # HEADERS nobody has looked at; servers take from it
         self.next_id = 1
@@ -411,7 +413,7 @@ class Conn:
             if a.n <= 1 << 24:
                 a.body += f.content
             a.ended = a.ended or bool(f.flags & END_STREAM)
-            if f.payload:
+            if f.payload and self.auto != "ack":
                 reply = window(0, len(f.payload))
                 reply += b"" if a.ended else window(f.stream, len(f.payload))
         elif f.kind == RST_STREAM:
@@ -453,6 +455,35 @@ class Conn:
     def answer(self, stream, seconds=10.0):
         self.until(lambda: stream in self.answers and self.answers[stream].over, seconds)
         return self.answers.get(stream) or Answer()
+
+    def send_body(self, stream, body, end_stream=True, seconds=10.0):
+        """As the windows allow, the other end's SETTINGS being known. False: it will not take it."""
+        at = first = self.sent.get(stream, 0)
+        end = time.monotonic() + seconds
+        while at - first < len(body) and time.monotonic() < end:
+            a = self.answers.get(stream)
+            if a and a.reset is not None:
+                return False
+            piece = min(16384, len(body) - (at - first), self.room(stream))
+            if piece <= 0:
+                try:
+                    self.read(end - time.monotonic())
+                except (Closed, socket.timeout):
+                    return False
+                continue
+            last = end_stream and at - first + piece == len(body)
+            self.send(data(stream, body[at - first:at - first + piece], last))
+            at += piece
+            self.sent[stream] = at
+            self.sent[0] = self.sent.get(0, 0) + piece
+            self.drain()
+        return at - first == len(body)
+
+    def room(self, stream):
+        """What may be sent on it by send_body()."""
+        window = self.settings.get(INITIAL_WINDOW_SIZE, 65535)
+        return min(65535 + self.opened.get(0, 0) - self.sent.get(0, 0),
+                   window + self.opened.get(stream, 0) - self.sent.get(stream, 0))
 
     def ask(self, path="/hello", body=None, seconds=10.0, **kw):
         """A whole request; its Answer."""

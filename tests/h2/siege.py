@@ -41,14 +41,15 @@ def wait_until(holds, seconds=10.0):
 
 
 class Process:
-    """A server process that prints "HOST:PORT" and ends with its stdin, leaving nothing behind."""
+    """A server process that prints where it listens (the port is last) and ends with its stdin,
+    leaving nothing behind."""
 
-    def __init__(self, argv, env=None):
+    def __init__(self, argv, env=None, first=""):
         self.p = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                   stderr=subprocess.PIPE, env=dict(os.environ, **(env or {})))
         line = self.p.stdout.readline().decode().strip()
-        assert ":" in line, self.p.communicate()
-        self.port = int(line.rsplit(":", 1)[1])
+        assert line.startswith(first), self.p.communicate()
+        self.port = int(line.replace(":", " ").split()[-1])
         self.usage = h2raw.Usage(self.p.pid)
 
     def end(self):

@@ -374,16 +374,7 @@ def test_large_answer_flows(stage):
 
     def answer(c, f):
         c.send(h2.headers(f.stream, OK, end_stream=False))
-        sent = 0
-        while sent < n:
-            piece = min(n - sent, 16384, 65535 + c.opened.get(0, 0) - sent,
-                        c.settings[h2.INITIAL_WINDOW_SIZE] + c.opened.get(f.stream, 0) - sent)
-            if piece <= 0:
-                c.read(5)
-                continue
-            sent += piece
-            c.send(h2.data(f.stream, b"x" * piece, sent == n))
-            c.drain()
+        c.send_body(f.stream, b"x" * n)
     client = stage.begin(answer)
     with stage.siege():
         status, body = client.call()
