@@ -292,12 +292,8 @@ static int read_enum(struct reader *rd, const struct sn_schema_field *field, con
 	r = read_whole(rd, json, &v);
 	if (r == 0)
 		r = fit_whole(rd, SN_SCHEMA_ENUM, v, ret_bits);
-	for (uint32_t i = 0; r == 0 && e->closed && i <= e->n_values; i++) {
-		if (i == e->n_values)
-			return failed(rd, SN_E_INVALID, "not a value of %s", e->full_name.ptr);
-		if ((uint64_t)(int64_t)e->values[i].number == *ret_bits)
-			break;
-	}
+	if (r == 0 && e->closed && sn__schema_value(e, (int32_t)(uint32_t)*ret_bits) == NULL)
+		return failed(rd, SN_E_INVALID, "not a value of %s", e->full_name.ptr);
 	return r;
 }
 

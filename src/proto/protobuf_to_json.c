@@ -99,15 +99,6 @@ static const struct {
 		[SN_SCHEMA_SINT64] = {SN_PROTOBUF_VARINT, true},
 };
 
-static const struct sn_schema_value *enum_value(const struct sn_schema_enum *e, int32_t number)
-{
-	for (uint32_t i = 0; e != NULL && i < e->n_values; i++) {
-		if (e->values[i].number == number)
-			return &e->values[i];
-	}
-	return NULL;
-}
-
 /* A number its enum does not know and may not have. */
 static bool is_foreign(struct writer *w, const struct sn_schema_field *field, uint64_t value)
 {
@@ -116,7 +107,7 @@ static bool is_foreign(struct writer *w, const struct sn_schema_field *field, ui
 	if (field->type != SN_SCHEMA_ENUM)
 		return false;
 	e = sn__schema_enum(w->schema, field->type_name);
-	return e != NULL && e->closed && enum_value(e, (int32_t)(uint32_t)value) == NULL;
+	return e != NULL && e->closed && sn__schema_value(e, (int32_t)(uint32_t)value) == NULL;
 }
 
 static bool fits(struct writer *w, const struct sn_schema_field *field,
@@ -260,7 +251,7 @@ static int put_enum(struct writer *w, const struct sn_schema_field *field, uint6
 {
 	const struct sn_schema_enum *e = sn__schema_enum(w->schema, field->type_name);
 	int32_t number = (int32_t)(uint32_t)bits;
-	const struct sn_schema_value *v = enum_value(e, number);
+	const struct sn_schema_value *v = e != NULL ? sn__schema_value(e, number) : NULL;
 
 	if (e != NULL && e->null)
 		return sn__buf_puts(w->out, "null");

@@ -344,8 +344,18 @@ static int read_enum_value(struct reader *rd, struct sn_str in, struct sn_str sc
 	return r;
 }
 
+static int by_value(const void *a, const void *b)
+{
+	const struct sn_schema_value *x = *(struct sn_schema_value *const *)a;
+	const struct sn_schema_value *y = *(struct sn_schema_value *const *)b;
+
+	if (x->number != y->number)
+		return x->number < y->number ? -1 : 1;
+	return x < y ? -1 : x > y;
+}
+
 static int read_enum(struct reader *rd, struct sn_str in, struct sn_str scope,
-		const struct sn_schema_enum **list)
+		struct sn_schema_enum **list)
 {
 	struct sn_schema_enum *e = take(rd, 1, sizeof *e);
 	struct sn_protobuf_field f;
@@ -367,7 +377,8 @@ static int read_enum(struct reader *rd, struct sn_str in, struct sn_str scope,
 	if (counts[2] == 0)
 		return malformed(rd, "an enum without values");
 	e->values = take(rd, counts[2], sizeof *e->values);
-	if (e->values == NULL)
+	e->by_number = e->values != NULL ? take(rd, counts[2], sizeof *e->by_number) : NULL;
+	if (e->by_number == NULL)
 		return rd->err->code;
 	while ((r = next(rd, &in, &f)) > 0) {
 		/* Values are siblings of their enum. */
@@ -376,6 +387,9 @@ static int read_enum(struct reader *rd, struct sn_str in, struct sn_str scope,
 		if (r < 0)
 			return r;
 	}
+	for (uint32_t i = 0; i < e->n_values; i++)
+		e->by_number[i] = &e->values[i];
+	qsort(e->by_number, e->n_values, sizeof *e->by_number, by_value);
 	e->closed = !rd->file->proto3;
 	e->null = sn_str_eq(e->full_name, SN_STR("google.protobuf.NullValue"));
 	e->next = *list;
@@ -429,8 +443,31 @@ static int by_number(const void *a, const void *b)
 	return x->number < y->number ? -1 : x->number > y->number;
 }
 
+/* What was put in front of the other, back into the order of the file. */
+static void reverse_types(struct sn_schema_message *m)
+{
+	struct sn_schema_message *messages = m->messages;
+	struct sn_schema_enum *enums = m->enums;
+
+	for (m->messages = NULL; messages != NULL;) {
+		struct sn_schema_message *next_message = messages->next;
+
+		messages->next = m->messages;
+		m->messages = messages;
+		messages = next_message;
+	}
+	for (m->enums = NULL; enums != NULL;) {
+		struct sn_schema_enum *next_enum = enums->next;
+
+		enums->next = m->enums;
+		m->enums = enums;
+		enums = next_enum;
+	}
+}
+
 static int complete_message(struct reader *rd, struct sn_schema_message *m)
 {
+	reverse_types(m);
 	for (uint32_t i = 0; i < m->n_fields; i++) {
 		m->by_number[i] = &m->fields[i];
 		if (m->fields[i].oneof >= 0 && (uint32_t)m->fields[i].oneof >= m->n_oneofs)
@@ -457,7 +494,7 @@ static int complete_message(struct reader *rd, struct sn_schema_message *m)
 }
 
 static int read_message(struct reader *rd, struct sn_str in, struct sn_str scope,
-		const struct sn_schema_message **list);
+		struct sn_schema_message **list);
 
 static int read_message_part(
 		struct reader *rd, const struct sn_protobuf_field *f, struct sn_schema_message *m)
@@ -498,7 +535,7 @@ static int read_message_part(
 }
 
 static int read_message(struct reader *rd, struct sn_str in, struct sn_str scope,
-		const struct sn_schema_message **list)
+		struct sn_schema_message **list)
 {
 	struct sn_schema_message *m = take(rd, 1, sizeof *m);
 	struct sn_protobuf_field f;
@@ -634,8 +671,8 @@ static int read_head(struct reader *rd, struct sn_str in)
 
 static int read_file(struct reader *rd, struct sn_str in)
 {
-	const struct sn_schema_message *messages = NULL;
-	const struct sn_schema_enum *enums = NULL;
+	struct sn_schema_message *messages = NULL;
+	struct sn_schema_enum *enums = NULL;
 	struct sn_schema_field *extension;
 	struct sn_str package = rd->file->package;
 	struct sn_protobuf_field f;
@@ -877,6 +914,21 @@ const struct sn_schema_field *sn__schema_field(
 			high = mid;
 	}
 	return NULL;
+}
+
+const struct sn_schema_value *sn__schema_value(const struct sn_schema_enum *e, int32_t number)
+{
+	uint32_t low = 0, high = e->n_values;
+
+	while (low < high) {
+		uint32_t mid = low + (high - low) / 2;
+
+		if (e->by_number[mid]->number < number)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < e->n_values && e->by_number[low]->number == number ? e->by_number[low] : NULL;
 }
 
 int sn__schema_method_at(const struct sn_schema_service *service, unsigned index,

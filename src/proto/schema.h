@@ -68,9 +68,9 @@ struct sn_schema_field {
 
 struct sn_schema_message {
 	struct sn_str name, full_name;
-	const struct sn_schema_message *next;     /* beside it */
-	const struct sn_schema_message *messages; /* within it */
-	const struct sn_schema_enum *enums;
+	struct sn_schema_message *next;     /* beside it */
+	struct sn_schema_message *messages; /* within it */
+	struct sn_schema_enum *enums;
 	struct sn_schema_field *fields; /* as declared */
 	struct sn_schema_field **by_number;
 	struct sn_str *oneofs;
@@ -86,8 +86,9 @@ struct sn_schema_value {
 
 struct sn_schema_enum {
 	struct sn_str name, full_name;
-	const struct sn_schema_enum *next;
-	struct sn_schema_value *values; /* as declared */
+	struct sn_schema_enum *next;
+	struct sn_schema_value *values;     /* as declared */
+	struct sn_schema_value **by_number; /* and then as declared */
 	uint32_t n_values;
 	bool closed; /* other numbers are no values of it */
 	bool null;   /* google.protobuf.NullValue */
@@ -95,7 +96,6 @@ struct sn_schema_enum {
 
 struct sn_schema_service {
 	struct sn_str name, full_name;
-	const struct sn_schema_service *next;
 	struct sn_schema_method *methods;
 	uint32_t n_methods;
 };
@@ -105,5 +105,7 @@ const struct sn_schema_enum *sn__schema_enum(
 /** The field with @number, or NULL. */
 const struct sn_schema_field *sn__schema_field(
 		const struct sn_schema_message *message, uint32_t number);
+/** The first value declared with @number, or NULL. */
+const struct sn_schema_value *sn__schema_value(const struct sn_schema_enum *e, int32_t number);
 
 #endif

@@ -102,6 +102,28 @@ static void describe(void **state)
 			"message google.protobuf.Struct {\n"
 			"  map<string, google.protobuf.Value> fields = 1;\n"
 			"}\n");
+	/* Types within, in their order */
+	assert_int_equal(sn__schema_add_set(schema, load("grpc_reflection"), NULL), 0);
+	describes(schema, "grpc.reflection.v1.ErrorResponse",
+			"message grpc.reflection.v1.ErrorResponse {\n"
+			"  int32 error_code = 1;\n"
+			"  string error_message = 2;\n"
+			"}\n");
+	assert_int_equal(sn__schema_add_file(schema,
+					 SN_STR("\x0a\x01x\x22\x23\x0a\x01P\x1a\x03\x0a\x01"
+						"A\x1a\x03"
+						"\x0a\x01"
+						"B\x22\x09\x0a\x01"
+						"E\x12\x04\x0a\x02"
+						"E0\x22\x09"
+						"\x0a\x01"
+						"F\x12\x04\x0a\x02"
+						"F0"),
+					 NULL),
+			0);
+	describes(schema, "P",
+			"message P {\n  enum E {\n    E0 = 0;\n  }\n  enum F {\n    F0 = 0;\n  }\n"
+			"  message A {\n  }\n  message B {\n  }\n}\n");
 	sn__buf_init(&out, 10);
 	assert_int_equal(sn__schema_describe(schema, SN_STR("no.Such"), &out), SN_E_NOT_FOUND);
 	assert_int_equal(sn__schema_describe(schema, SN_STR("sinew.json3.Leaf"), &out), SN_E_LIMIT);
