@@ -381,7 +381,11 @@ int sn__grpc_index_service(struct sn_grpc_index *index, struct sn_str name,
 	if (r != 0)
 		return r;
 	near = nearest_service(index, text);
-	if (near != NULL)
+	if (near != NULL && strcmp(near, text) == 0)
+		sn__cli_say(index->link->cli,
+				"%s serves `%s` but has no descriptors of it; give them: --proto FILESET",
+				index->link->addr, text);
+	else if (near != NULL)
 		sn__cli_say(index->link->cli, "no service `%s`; did you mean `%s`?", text, near);
 	else
 		sn__cli_say(index->link->cli, "no service `%s`; `sinew grpc %s list` lists them",

@@ -35,6 +35,10 @@ def message(name):
     return FACTORY.GetPrototype(POOL.FindMessageTypeByName(name))
 
 
+def file_of(data):
+    return descriptor_pb2.FileDescriptorProto.FromString(data)
+
+
 # ---- test.cli.Echo ----
 
 def count(request, context):
@@ -56,6 +60,10 @@ def fail(request, context):
                                   if request.details else ())
     code = next((c for c in grpc.StatusCode if c.value[0] == request.code), None)
     context.abort(code, request.message)
+
+
+def fail_with(request, context):
+    fail(message("test.cli.Failure").FromString(request.data), context)
 
 
 def large(request, context):
@@ -88,6 +96,7 @@ def echo_handlers():
         "Sum": make(su, total, n, n),
         "Talk": make(ss, talk, e, e),
         "Fail": make(uu, fail, "test.cli.Failure", n),
+        "FailWith": make(uu, fail_with, "test.cli.Bytes", n),
         "Large": make(uu, large, n, "test.cli.Bytes"),
         "Metadata": make(uu, metadata, n, "test.cli.Entries"),
         "Sleep": make(uu, sleep, n, n),
