@@ -20,6 +20,7 @@ struct file {
 	struct file *next;
 	struct sn_str name, bytes, package;
 	struct symbol *symbols; /* newest first */
+	struct relative *relatives;
 	uint32_t n_symbols;
 	bool proto3;
 	struct sn_arena arena;
@@ -38,6 +39,16 @@ struct symbol {
 	struct file *file;
 	const void *what; /* by kind */
 	enum symbol_kind kind;
+};
+
+/* A type named without a leading dot, which is looked for from the inside out, as in a .proto: some
+ * servers (grpc-js) describe themselves so. The text at name->ptr lies behind "scope.", so that the
+ * full name can take its place. */
+struct relative {
+	struct relative *next;
+	struct sn_str *name;
+	char *text; /* "scope.name" */
+	size_t scope_len;
 };
 
 struct sn_schema {
@@ -138,16 +149,29 @@ static int read_name(struct reader *rd, struct sn_str name, struct sn_str scope,
 	return 0;
 }
 
-/* A type's full name: descriptors put a dot before it. */
-static int read_type_name(struct reader *rd, struct sn_str name, struct sn_str *ret_name)
+/* A type's full name with a dot before it, or a relative one (resolve() follows). */
+static int read_type_name(
+		struct reader *rd, struct sn_str name, struct sn_str scope, struct sn_str *ret_name)
 {
-	if (name.len > 0 && name.ptr[0] == '.') {
-		name.ptr++;
-		name.len--;
-	}
+	bool full = name.len > 0 && name.ptr[0] == '.';
+	struct relative *rel;
+
+	if (full)
+		name = (struct sn_str){name.ptr + 1, name.len - 1};
 	if (!is_identifier(name, true) || name.len > SN_SCHEMA_NAME_MAX)
 		return malformed(rd, "a type without a proper name");
-	return copy(rd, name, ret_name);
+	if (full || scope.len == 0)
+		return copy(rd, name, ret_name);
+	rel = take(rd, 1, sizeof *rel + scope.len + name.len + 2);
+	if (rel == NULL)
+		return rd->err->code;
+	*rel = (struct relative){rd->file->relatives, ret_name, (char *)(rel + 1), scope.len};
+	memcpy(rel->text, scope.ptr, scope.len);
+	rel->text[scope.len] = '.';
+	memcpy(rel->text + scope.len + 1, name.ptr, name.len);
+	*ret_name = (struct sn_str){rel->text + scope.len + 1, name.len};
+	rd->file->relatives = rel;
+	return 0;
 }
 
 static int add_symbol(
@@ -256,8 +280,8 @@ static int read_field_options(struct reader *rd, struct sn_str in, struct sn_sch
 	return r;
 }
 
-static int read_field_part(
-		struct reader *rd, const struct sn_protobuf_field *f, struct sn_schema_field *field)
+static int read_field_part(struct reader *rd, const struct sn_protobuf_field *f,
+		struct sn_str scope, struct sn_schema_field *field)
 {
 	if (is_number(f, 3))
 		field->number = (uint32_t)SN_MIN(f->value, (uint64_t)UINT32_MAX);
@@ -267,7 +291,7 @@ static int read_field_part(
 		field->type = f->value <= SN_SCHEMA_SINT64 ? (enum sn_schema_type)f->value
 							   : SN_SCHEMA_NONE;
 	else if (is_bytes(f, 6))
-		return read_type_name(rd, f->bytes, &field->type_name);
+		return read_type_name(rd, f->bytes, scope, &field->type_name);
 	else if (is_bytes(f, 7))
 		return copy(rd, f->bytes, &field->default_value);
 	else if (is_bytes(f, 8))
@@ -315,7 +339,7 @@ static int read_field(struct reader *rd, struct sn_str in, struct sn_str scope,
 	if (r < 0)
 		return r;
 	while ((r = next(rd, &in, &f)) > 0) {
-		r = read_field_part(rd, &f, field);
+		r = read_field_part(rd, &f, scope, field);
 		if (r < 0)
 			return r;
 	}
@@ -594,9 +618,9 @@ static int read_method(struct reader *rd, struct sn_str in, struct sn_str scope,
 		return r;
 	while ((r = next(rd, &in, &f)) > 0) {
 		if (is_bytes(&f, 2))
-			r = read_type_name(rd, f.bytes, &method->input);
+			r = read_type_name(rd, f.bytes, scope, &method->input);
 		else if (is_bytes(&f, 3))
-			r = read_type_name(rd, f.bytes, &method->output);
+			r = read_type_name(rd, f.bytes, scope, &method->output);
 		else if (is_number(&f, 5))
 			method->client_streams = f.value != 0;
 		else if (is_number(&f, 6))
@@ -740,6 +764,53 @@ static void unpublish(struct sn_schema *schema, struct file *file)
 	schema->used -= file->arena.used;
 }
 
+/* Whether the name of @rel with the first @n bytes of its scope before it is a type. */
+static bool resolve_at(const struct sn_schema *schema, const struct relative *rel, size_t n)
+{
+	char name[2 * SN_SCHEMA_NAME_MAX + 2];
+	const struct symbol *s;
+
+	if (n > 0) {
+		memcpy(name, rel->text, n);
+		name[n++] = '.';
+	}
+	memcpy(name + n, rel->name->ptr, rel->name->len);
+	s = sn__map_get(&schema->symbols, (struct sn_str){name, n + rel->name->len});
+	return s != NULL && (s->kind == SYMBOL_MESSAGE || s->kind == SYMBOL_ENUM);
+}
+
+/* From the inside out. What is found replaces the relative name, where there is room for it. */
+static bool resolve_one(const struct sn_schema *schema, struct relative *rel)
+{
+	size_t n = rel->scope_len, len = rel->name->len;
+
+	while (n > 0 && !resolve_at(schema, rel, n)) {
+		do
+			n--;
+		while (n > 0 && rel->text[n] != '.');
+	}
+	if (n == 0)
+		return resolve_at(schema, rel, 0);
+	memmove(rel->text + n + 1, rel->name->ptr, len + 1);
+	*rel->name = (struct sn_str){rel->text, n + 1 + len};
+	return true;
+}
+
+/* Relative names of all files that were not found before: their types may have come now. */
+static void resolve(struct sn_schema *schema)
+{
+	for (struct file *file = schema->files; file != NULL; file = file->next) {
+		struct relative **at = &file->relatives;
+
+		while (*at != NULL) {
+			if (resolve_one(schema, *at))
+				*at = (*at)->next;
+			else
+				at = &(*at)->next;
+		}
+	}
+}
+
 /* Read into its arena, then into the maps. On failure the caller destroys it. */
 static int file_add(struct sn_schema *schema, struct reader *rd, struct sn_str bytes)
 {
@@ -765,7 +836,7 @@ static int file_add(struct sn_schema *schema, struct reader *rd, struct sn_str b
 	return 0;
 }
 
-int sn__schema_add_file(struct sn_schema *schema, struct sn_str bytes, struct sn_error *err)
+static int add_one(struct sn_schema *schema, struct sn_str bytes, struct sn_error *err)
 {
 	struct sn_error own = {0};
 	struct reader rd = {.err = &own};
@@ -790,6 +861,15 @@ int sn__schema_add_file(struct sn_schema *schema, struct sn_str bytes, struct sn
 	return 0;
 }
 
+int sn__schema_add_file(struct sn_schema *schema, struct sn_str bytes, struct sn_error *err)
+{
+	int r = add_one(schema, bytes, err);
+
+	if (r == 0)
+		resolve(schema);
+	return r;
+}
+
 int sn__schema_add_set(struct sn_schema *schema, struct sn_str set, struct sn_error *err)
 {
 	struct file *before = schema->files;
@@ -799,12 +879,14 @@ int sn__schema_add_set(struct sn_schema *schema, struct sn_str set, struct sn_er
 	while ((r = sn__protobuf_next(&set, &f)) > 0) {
 		if (!is_bytes(&f, 1))
 			continue;
-		r = sn__schema_add_file(schema, f.bytes, err);
+		r = add_one(schema, f.bytes, err);
 		if (r < 0)
 			goto undo;
 	}
-	if (r == 0)
+	if (r == 0) {
+		resolve(schema);
 		return 0;
+	}
 	r = sn__error_set(err, r, "not a FileDescriptorSet");
 undo:
 	while (schema->files != before) {

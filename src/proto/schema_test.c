@@ -361,6 +361,84 @@ static void memory_sweep(void **state)
 	assert_true(failed > 10);
 }
 
+/* ---- names without a leading dot ---- */
+
+static void put_text(struct sn_buf *out, uint32_t number, const char *text)
+{
+	assert_int_equal(sn__protobuf_put_bytes(out, number, sn_str_from(text)), 0);
+}
+
+static void put_message(struct sn_buf *out, uint32_t number, struct sn_buf *message)
+{
+	assert_int_equal(sn__protobuf_put_bytes(out, number, sn__buf_str(message)), 0);
+	sn__buf_clear(message);
+}
+
+/* FieldDescriptorProto of type message. */
+static void put_field(struct sn_buf *out, unsigned number, const char *type)
+{
+	struct sn_buf f;
+	char name[10];
+
+	sn__buf_init(&f, 1000);
+	(void)snprintf(name, sizeof name, "f%u", number);
+	put_text(&f, 1, name);
+	assert_int_equal(sn__protobuf_put_varint(&f, 3, number), 0);
+	assert_int_equal(sn__protobuf_put_varint(&f, 5, SN_SCHEMA_MESSAGE), 0);
+	put_text(&f, 6, type);
+	put_message(out, 2, &f);
+	sn__buf_finish(&f);
+}
+
+static void relative_names(void **state)
+{
+	struct sn_schema *schema;
+	struct sn_buf file, a, b;
+
+	assert_int_equal(sn__schema_create(&schema), 0);
+	sn__buf_init(&file, 10000);
+	sn__buf_init(&a, 10000);
+	sn__buf_init(&b, 10000);
+	put_text(&file, 1, "main.proto");
+	put_text(&file, 2, "a.b");
+	put_text(&a, 1, "M");
+	put_text(&b, 1, "N");
+	put_field(&b, 1, "M");
+	put_message(&a, 3, &b);
+	put_field(&a, 1, "N");
+	put_field(&a, 2, "Later");
+	put_field(&a, 3, ".a.b.M");
+	put_field(&a, 4, "b.M.N");
+	put_field(&a, 5, "Nowhere");
+	put_field(&a, 6, "a.b.M");
+	put_message(&file, 4, &a);
+	put_text(&a, 1, "S");
+	put_text(&b, 1, "Do");
+	put_text(&b, 2, "M");
+	put_text(&b, 3, "Later");
+	put_message(&a, 2, &b);
+	put_message(&file, 6, &a);
+	assert_int_equal(sn__schema_add_file(schema, sn__buf_str(&file), NULL), 0);
+	describes(schema, "a.b.S", "service a.b.S {\n  rpc Do(a.b.M) returns (Later);\n}\n");
+	sn__buf_clear(&file);
+	put_text(&file, 1, "later.proto");
+	put_text(&file, 2, "a");
+	put_text(&a, 1, "Later");
+	put_message(&file, 4, &a);
+	assert_int_equal(sn__schema_add_file(schema, sn__buf_str(&file), NULL), 0);
+	describes(schema, "a.b.S", "service a.b.S {\n  rpc Do(a.b.M) returns (a.Later);\n}\n");
+	describes(schema, "a.b.M",
+			"message a.b.M {\n  a.b.M.N f1 = 1;\n  a.Later f2 = 2;\n"
+			"  a.b.M f3 = 3;\n  a.b.M.N f4 = 4;\n"
+			"  Nowhere f5 = 5;\n  a.b.M f6 = 6;\n"
+			"  message N {\n    a.b.M f1 = 1;\n  }\n}\n");
+	describes(schema, "a.b.M.N", "message a.b.M.N {\n  a.b.M f1 = 1;\n}\n");
+	sn__buf_finish(&file);
+	sn__buf_finish(&a);
+	sn__buf_finish(&b);
+	sn__schema_destroy(schema);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -369,6 +447,7 @@ int main(void)
 			cmocka_unit_test(files),
 			cmocka_unit_test(refuses),
 			cmocka_unit_test(limits),
+			cmocka_unit_test(relative_names),
 			cmocka_unit_test(truncated),
 			cmocka_unit_test(memory_sweep),
 	};
