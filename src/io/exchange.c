@@ -38,6 +38,11 @@ bool sn__exchange_has_body(const struct sn_exchange *x)
 	return !x->body_done || x->held > 0; /* HTTP/2: all of it may have come already */
 }
 
+void sn__exchange_endless(struct sn_exchange *x)
+{
+	x->endless = true;
+}
+
 struct sn_loop *sn__exchange_loop(const struct sn_exchange *x)
 {
 	return x->conn->server->loop;

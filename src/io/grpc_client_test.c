@@ -358,7 +358,7 @@ static void broken_off(void **state)
 	script.body = SN_STR("\0\0\0\0\1a");
 	script.abort = true;
 	call_unary(&c, "/a.B/C", SN_STR(""));
-	world_run(gw.w, &c.done);
+	UNTIL(c.done);
 	if (gw.version == SN_HTTP_1) {
 		assert_true(c.req.code == SN_E_RESET || c.req.code == SN_E_EOF);
 		assert_non_null(strstr(as_text(&c.text), "UNAVAILABLE"));
@@ -383,7 +383,7 @@ static void unreachable(void **state)
 	call_init(&c, "/a.B/C");
 	c.req.streams = true;
 	assert_int_equal(sn__grpc_start(dest, &c.req, NULL), 0);
-	world_run(gw.w, &c.done);
+	UNTIL(c.done);
 	assert_int_equal(c.req.code, SN_E_CONNECT);
 	assert_int_equal(c.req.http.result.sent, SN_SENT_NO);
 	assert_non_null(strstr(as_text(&c.text), "CONNECT UNAVAILABLE \""));
@@ -487,10 +487,10 @@ static void closed_pool(void **state)
 	call_unary(&c, "/a.B/C", SN_STR(""));
 	UNTIL(script.seen.len > 0);
 	sn__http_pool_close(gw.pool, gw_gone, &gw.pool_gone);
-	world_run(gw.w, &c.done);
+	UNTIL(c.done);
 	assert_int_equal(c.req.code, SN_E_CLOSED);
 	call_finish(&c);
-	world_run(gw.w, &gw.pool_gone);
+	UNTIL(gw.pool_gone);
 	call_init(&c, "/a.B/C");
 	assert_int_equal(sn__grpc_start(gw.dest, &c.req, NULL), SN_E_CLOSED);
 	call_finish(&c);
@@ -527,7 +527,7 @@ static bool sweep_one(struct world *w, uint64_t nth, bool only)
 		sn__grpc_cancel(&c.req, SN_E_NOMEM);
 	if (begun)
 		sn__grpc_end(&c.req);
-	while (begun && !c.done && world_once(w))
+	while (begun && !c.done && gw_once())
 		;
 	failed = sn__mem_failed();
 	sn__mem_fail_nth(0);

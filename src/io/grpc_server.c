@@ -567,6 +567,7 @@ static void begin(struct sn_grpc_services *services, struct sn_exchange *x,
 {
 	struct sn_grpc_exchange *gx = exchange_get(services);
 
+	sn__exchange_endless(x);
 	if (gx == NULL || sn_exchange_read(x, on_body, gx) < 0) {
 		if (gx != NULL)
 			exchange_put(gx);

@@ -265,7 +265,7 @@ static void serve_end(void)
 
 static void until_closed(int status)
 {
-	world_run(gw.w, &s.done);
+	UNTIL(s.done);
 	assert_int_equal(s.closed, 1);
 	assert_int_equal(s.close_status, status);
 }
@@ -460,7 +460,7 @@ static void unreadable(void **state)
 						 streams ? "/test.Test/Sums" : "/test.Test/Sum",
 						 SN_STR("\0\0\0\0\2\20\377"), NULL),
 				0);
-		world_run(gw.w, &raw.done);
+		UNTIL(raw.done);
 		assert_non_null(strstr(as_text(&raw.text),
 				streams ? " grpc-status=13 grpc-message=a message cannot be read: "
 					: " grpc-status=13 grpc-message=the request cannot be "
@@ -497,13 +497,13 @@ static void context(void **state)
 
 	serve(*state);
 	assert_int_equal(raw_try(&raw, "POST", "/test.Test/Echo", ONE, more), 0);
-	world_run(gw.w, &raw.done);
+	UNTIL(raw.done);
 	raw_finish(&raw);
 	assert_in_range(s.context.deadline_ms, 1, 2000);
 	assert_true(s.context.trace_id[1] == UINT64_C(0x8448eb211c80319c));
 	assert_true(s.context.span_id == UINT64_C(0xb7ad6b7169203331));
 	assert_int_equal(raw_try(&raw, "POST", "/test.Test/Echo", ONE, NULL), 0);
-	world_run(gw.w, &raw.done);
+	UNTIL(raw.done);
 	raw_finish(&raw);
 	assert_int_equal(s.context.deadline_ms, 0);
 	assert_int_equal(s.context.trace_id[1], 0);
@@ -569,11 +569,11 @@ static void server_closes(void **state)
 	call_unary(&c, "/test.Test/Never", SN_STR("x"));
 	UNTIL(s.begun > 0);
 	sn__http_server_close(gw.server, 0, gw_gone, &gw.server_gone);
-	world_run(gw.w, &gw.server_gone);
+	UNTIL(gw.server_gone);
 	gw.server = NULL;
 	assert_int_equal(s.closed, 1);
 	assert_int_equal(s.close_status, SN_E_CLOSED);
-	world_run(gw.w, &c.done);
+	UNTIL(c.done);
 	assert_int_not_equal(c.req.code, 0);
 	call_finish(&c);
 	serve_end();
@@ -624,6 +624,29 @@ static void pause_up(void **state)
 	serve_end();
 }
 
+/* Longer than any time-out, larger than any body of other requests. */
+static void endless(void **state)
+{
+	char *piece = test_calloc(1, 290000);
+	struct call c;
+
+	serve(*state);
+	call_streams(&c, "/test.Test/Up");
+	for (unsigned i = 1; i <= 70; i++) {
+		int r = sn__grpc_send(&c.req, (struct sn_str){piece, 290000});
+
+		assert_true(r == 0 || r == SN_E_AGAIN);
+		UNTIL(s.messages == i);
+	}
+	(void)sn__sim_run(gw.w->sim, sn__sim_now_ns(gw.w->sim) + 7200 * SN_NS_PER_S);
+	assert_false(c.done);
+	sn__grpc_end(&c.req);
+	call_expect(&c, "head [70/20300000] OK OK");
+	until_closed(0);
+	test_free(piece);
+	serve_end();
+}
+
 static void chats(void **state)
 {
 	struct call c;
@@ -654,7 +677,7 @@ static void steady_state(void **state)
 		c.req.framed = SN_STR("\0\0\0\0\2\20\7");
 		sn__buf_finish(&c.text);
 		assert_int_equal(sn__grpc_start(gw.dest, &c.req, NULL), 0);
-		world_run(gw.w, &c.done);
+		UNTIL(c.done);
 		call_finish(&c);
 		s.x = NULL;
 	}
@@ -674,7 +697,7 @@ static bool sweep_one(struct world *w, uint64_t nth)
 	begun = try_serve(w, NULL) == 0 &&
 			raw_try(&raw, "POST", "/test.Test/Sum", SN_STR("\0\0\0\0\2\20\7"), more) ==
 					0;
-	while (begun && !raw.done && world_once(w))
+	while (begun && !raw.done && gw_once())
 		;
 	failed = sn__mem_failed();
 	sn__mem_fail_nth(0);
@@ -713,6 +736,7 @@ int main(void)
 			EVERY(server_closes),
 			EVERY(back_pressure_down),
 			EVERY(pause_up),
+			SIM(endless),
 			EVERY(chats),
 			cmocka_unit_test_setup_teardown(steady_state, world_uv, world_close),
 			SIM(no_memory),

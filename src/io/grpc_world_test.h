@@ -20,25 +20,39 @@ struct grpc_world {
 	struct sn_http_pool *pool;
 	struct sn_http_dest *dest;
 	bool server_gone, pool_gone;
+	uint64_t limit_ns;
 };
 static struct grpc_world gw;
 
-/** Run until @cond; something must be left to happen as long as it is not. */
+/** A little on, in the simulation by a millisecond. Whether there may be more. */
+static inline bool gw_once(void)
+{
+	if (gw.w->sim == NULL)
+		return world_once(gw.w);
+	(void)sn__sim_run(gw.w->sim, sn__sim_now_ns(gw.w->sim) + SN_NS_PER_MS);
+	return sn__sim_now_ns(gw.w->sim) < gw.limit_ns;
+}
+
+/** Run until @cond, in the simulation for at most ten minutes. */
 #define UNTIL(cond) \
 	do { \
 		bool more_ = true; \
+		if (gw.w->sim != NULL) \
+			gw.limit_ns = sn__sim_now_ns(gw.w->sim) + 600 * SN_NS_PER_S; \
 		while (!(cond) && more_) \
-			more_ = world_once(gw.w); \
+			more_ = gw_once(); \
 		assert_true(cond); \
 	} while (0)
 
 static inline int gw_try(struct world *w, sn_http_handler_fn *handler, void *arg)
 {
-	struct sn_http_server_config config = {.max_body = UINT64_MAX};
+	struct sn_http_server_config config = {.max_body = 0};
 	struct sn_http_dest_options opts = {.host = "127.0.0.1"};
 	int r;
 
 	gw = (struct grpc_world){.w = w, .version = gw.version};
+	if (w->sim != NULL)
+		gw.limit_ns = sn__sim_now_ns(w->sim) + 600 * SN_NS_PER_S;
 	config.addr = world_addr(w->sim != NULL ? "127.0.0.1:80" : "127.0.0.1:0");
 	r = sn__http_server_open(w->a, &config, handler, arg, &gw.server, NULL);
 	if (r < 0)
@@ -70,11 +84,11 @@ static inline void gw_close(void)
 	sn__http_dest_unref(gw.dest);
 	if (gw.pool != NULL) {
 		sn__http_pool_close(gw.pool, gw_gone, &gw.pool_gone);
-		world_run(gw.w, &gw.pool_gone);
+		UNTIL(gw.pool_gone);
 	}
 	if (gw.server != NULL) {
 		sn__http_server_close(gw.server, 0, gw_gone, &gw.server_gone);
-		world_run(gw.w, &gw.server_gone);
+		UNTIL(gw.server_gone);
 	}
 	if (gw.w->sim != NULL)
 		(void)sn__sim_run(gw.w->sim,
@@ -217,7 +231,7 @@ static inline void raw_expect(const char *method, const char *path, struct sn_st
 	struct raw raw;
 
 	assert_int_equal(raw_try(&raw, method, path, body, more), 0);
-	world_run(gw.w, &raw.done);
+	UNTIL(raw.done);
 	if (strcmp(as_text(&raw.text), expected) != 0)
 		fail_msg("%s: got\n%s\nnot\n%s", path, as_text(&raw.text), expected);
 	raw_finish(&raw);
@@ -334,7 +348,7 @@ static inline void call_streams(struct call *c, const char *path)
 /** Its end, compared. */
 static inline void call_expect(struct call *c, const char *expected)
 {
-	world_run(gw.w, &c->done);
+	UNTIL(c->done);
 	if (strcmp(as_text(&c->text), expected) != 0)
 		fail_msg("%.*s: got\n%s\nnot\n%s", (int)c->req.path.len, c->req.path.ptr,
 				as_text(&c->text), expected);

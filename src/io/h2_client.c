@@ -322,8 +322,7 @@ static void on_gone(struct sn_h2 *h2)
 			continue;
 		}
 		if (h2->goaway && h2->goaway_error != NGHTTP2_NO_ERROR)
-			req->result.h2_error =
-					(int)SN_MIN(h2->goaway_error, (uint32_t)INT32_MAX);
+			req->result.h2_error = (int)SN_MIN(h2->goaway_error, (uint32_t)INT32_MAX);
 		req->result.sent = sent_of(req);
 		unbind(req);
 		sn__buf_finish(&req->h2.held);

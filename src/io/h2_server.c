@@ -208,7 +208,7 @@ static bool over_limit(struct sn_exchange *x)
 {
 	uint64_t max = x->collect ? x->collect_max : x->conn->server->config.max_body;
 
-	if (x->received <= max)
+	if (x->received <= max || (x->endless && !x->collect))
 		return false;
 	body_failed(x, SN_E_LIMIT, 413, "the body is too large");
 	return true;
@@ -304,7 +304,7 @@ static void arm(struct sn_exchange *x)
 	const struct sn_http_server *server = x->conn->server;
 	enum http_wait wait = HTTP_WAIT_NONE;
 
-	if (x->sent)
+	if (x->sent || x->endless)
 		return;
 	if (x->out.len > 0)
 		wait = HTTP_WAIT_SEND;

@@ -53,5 +53,8 @@ const struct sn_http_head *sn__exchange_head(const struct sn_exchange *x);
 /** Whether a body is still to come; in the handler: whether the request has one. */
 bool sn__exchange_has_body(const struct sn_exchange *x);
 struct sn_loop *sn__exchange_loop(const struct sn_exchange *x);
+/** Before reading: a stream of messages. Its body has no limit of size, and may be silent, or not be
+ * taken, for as long as the peer answers PINGs. */
+void sn__exchange_endless(struct sn_exchange *x);
 
 #endif

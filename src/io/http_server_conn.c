@@ -46,7 +46,7 @@ static void exchange_reset(struct sn_http_server *server, struct sn_exchange *x)
 	x->asked = x->collect = x->paused = x->body_done = x->continue_due = false;
 	x->answer = HTTP_UNANSWERED;
 	x->handed = x->no_body = x->chunked = x->close_after = x->upgraded = x->drain_due = false;
-	x->sized = x->too_large = false;
+	x->sized = x->too_large = x->endless = false;
 	x->left = 0;
 	x->on_drain = NULL;
 	x->on_close = NULL;
@@ -402,7 +402,7 @@ static void take_piece(struct http_conn *c, struct sn_str piece)
 			body_failed(c, SN_E_NOMEM, 500, "out of memory");
 		return;
 	}
-	if (x->received > c->server->config.max_body)
+	if (x->received > c->server->config.max_body && !x->endless)
 		body_failed(c, SN_E_LIMIT, 413, "the body is too large");
 	else
 		x->reader(x, 0, piece.ptr, piece.len, x->reader_arg);
@@ -585,7 +585,7 @@ static enum http_wait wait_for(const struct http_conn *c, unsigned *ret_events)
 		*ret_events |= SN_WRITABLE;
 		wait = HTTP_WAIT_SEND;
 	}
-	return wait;
+	return x->endless && x->answer != HTTP_ANSWERED ? HTTP_WAIT_NONE : wait;
 }
 
 static void arm(struct http_conn *c)

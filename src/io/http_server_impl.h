@@ -115,6 +115,7 @@ struct sn_exchange {
 	bool too_large; /* the announced length is over the limit */
 	bool paused;
 	bool body_done;
+	bool endless;      /* sn__exchange_endless() */
 	bool continue_due; /* the client waits for "100 Continue" */
 	/* the response */
 	uint8_t answer; /* enum http_answer */

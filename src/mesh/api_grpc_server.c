@@ -6,6 +6,7 @@
 #include "io/grpc_server.h"
 #include "mesh/api.h"
 
+#define BODY_MAX (16u << 20)
 #define PING_TIMEOUT_MIN_MS 1000
 #define PING_TIMEOUT_MAX_MS 20000
 
@@ -102,6 +103,9 @@ static int server_open(struct sn_runtime *rt, const struct sn_grpc_server_option
 	gh.how.tls_key = opts->tls_key;
 	gh.how.tls_ca = opts->tls_ca;
 	gh.how.config.max_streams = opts->max_streams;
+	/* Streams have no limit; a request whose length is announced must be let in. */
+	gh.how.config.max_body = opts->max_message > BODY_MAX ? (uint64_t)opts->max_message + 5
+							      : BODY_MAX;
 	gh.how.config.ping_ms = opts->keep_alive_ms != 0 ? opts->keep_alive_ms : 7200000;
 	gh.how.config.ping_timeout_ms = SN_MIN(
 			SN_MAX(gh.how.config.ping_ms, PING_TIMEOUT_MIN_MS), PING_TIMEOUT_MAX_MS);
