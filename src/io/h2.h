@@ -31,7 +31,9 @@
 #define SN_H2_OUT_SLACK (20u << 10) /* a frame that nghttp2 gives in one piece */
 #define SN_H2_QUEUE_MAX 2000u /* frames waiting for a peer that does not read: no more is read */
 #define SN_H2_ACKS_MAX 1000u  /* of them answers to PING and SETTINGS */
-#define SN_H2_CONTINUATIONS_MAX 8u
+/* CONTINUATION frames of a block. nghttp2 counts one again for each piece in which its nine bytes of
+ * head come, so a few would refuse honest peers on bad days. */
+#define SN_H2_CONTINUATIONS_MAX 64u
 #define SN_H2_SETTINGS_MAX 32u
 /* A header block over SN_HTTP_HEAD_SIZE_MAX fails its stream, over this its connection. */
 #define SN_H2_HEAD_FLOOD (16u * SN_HTTP_HEAD_SIZE_MAX)
