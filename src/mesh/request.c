@@ -391,6 +391,11 @@ static void on_done(struct sn_http_req *req)
 		attempt_send(f);
 		return;
 	}
+	if (f->upgrade && req->result.code == 0 && req->result.status == 101 && !f->call_over) {
+		f->tunnelled = true;
+		f->ops->on_upgraded(f);
+		return;
+	}
 	if (f->call_over) {
 		end_outside(f, &req->result);
 		return;
@@ -440,6 +445,7 @@ static int attempt_start(struct sn_fetch *f, struct sn_error *err)
 			.source = f->source != NULL ? &f->pull.source : NULL,
 			.connect_timeout_ms = policy->connect_timeout,
 			.idle_timeout_ms = policy->idle_timeout,
+			.upgrade = f->upgrade,
 	};
 	extra_headers(f);
 	return sn__http_start(dest, &f->req, err);
@@ -486,7 +492,9 @@ static void attempt_abort(struct sn_call *call, int code)
 	struct sn_fetch *f = SN_CONTAINER_OF(call, struct sn_fetch, call);
 
 	f->restart = false; /* not begun yet: its end is told all the same */
-	if (f->in_flight)
+	if (f->tunnelled)
+		f->ops->on_abort(f);
+	else if (f->in_flight)
 		give_up(f, code);
 }
 
@@ -618,7 +626,7 @@ int sn__fetch_start(struct sn_runtime *rt, struct sn_fetch *f, struct sn_error *
 	f->call.safety = safety_of(f);
 	f->call.retry = f->retry;
 	f->call.dialect = SN_DIALECT_BERLIOZ;
-	f->call.session = f->grpc;
+	f->call.session = f->grpc || f->upgrade;
 	f->call.timeout_ms = f->timeout_ms;
 	f->call.deadline_ms = f->deadline_ms;
 	f->call.context = f->context;
@@ -635,6 +643,15 @@ void sn__fetch_cancel(struct sn_fetch *f)
 		sn__call_cancel(&f->call);
 	else if (f->in_flight)
 		give_up(f, SN_E_CANCELLED);
+}
+
+void sn__fetch_end(struct sn_fetch *f)
+{
+	struct sn_outcome outcome;
+
+	f->tunnelled = false;
+	outcome_of_head(f, &outcome);
+	report(f, &outcome);
 }
 
 void sn__fetch_fail(struct sn_fetch *f, int code)

@@ -25,6 +25,12 @@ struct sn_fetch_ops {
 	/** Trailers of the answer that on_head() gave, before on_done(); slices live until this returns.
 	 * May be NULL. */
 	void (*on_trailers)(struct sn_fetch *f, const struct sn_http_header *trailers, unsigned n);
+	/** `upgrade` only: the peer switched protocols (on_head() told the 101). Take the stream with
+	 * sn__http_take_stream(&f->req, ...) inside; the call goes on, with its permit, until
+	 * sn__fetch_end(). */
+	void (*on_upgraded)(struct sn_fetch *f);
+	/** The call must end (cancelled, closed): sn__fetch_end() has to follow, in a later turn. */
+	void (*on_abort)(struct sn_fetch *f);
 	/**
 	 * Exactly once, never before sn__fetch_start() returned. @err NULL: the whole answer was
 	 * given. Else borrowed for the time of the call; with `whole` and SN_E_STATUS the last answer
@@ -59,6 +65,8 @@ struct sn_fetch {
 	                            * attempt and retries cover its body too */
 	bool grpc; /* a gRPC call passed on: over HTTP/2, a session (open-timeout instead of timeout),
 	            * its deadline told as grpc-timeout */
+	bool upgrade; /* asks for another protocol (an Upgrade header is among `headers`): HTTP/1.1, a
+	               * session, see on_upgraded */
 	uint32_t timeout_ms, deadline_ms; /* 0: policy */
 	const struct sn_context *context; /* read by sn__fetch_start() only; may be NULL */
 
@@ -80,6 +88,7 @@ struct sn_fetch {
 	uint64_t head_ns;
 	int64_t retry_after_ms;
 	int data_error; /* why we ended the attempt ourselves; 0: we did not */
+	bool tunnelled; /* between on_upgraded() and sn__fetch_end() */
 	bool in_flight, given, reported, restart, call_over, cancelled, paused;
 	char start_detail[96];
 	bool unfit; /* the peer's entry is what kept the attempt from starting */
@@ -93,6 +102,8 @@ void sn__fetch_cancel(struct sn_fetch *f);
 /** In on_head: the answer cannot be taken; the call ends with @code. */
 void sn__fetch_fail(struct sn_fetch *f, int code);
 void sn__fetch_pause(struct sn_fetch *f, bool pause);
+/** After on_upgraded(): the other protocol is over. on_done() follows inside. */
+void sn__fetch_end(struct sn_fetch *f);
 /** The source of the body has more. */
 void sn__fetch_body_ready(struct sn_fetch *f);
 /** "http://10.0.0.23:4000/path" of the last attempt, appended. */

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "mesh/api.h"
 #include "io/grpc.h"
+#include "io/tunnel.h"
 #include "mesh/request.h"
 #include "proto/url.h"
 
@@ -21,6 +22,8 @@ struct sidecar {
 	char *token;
 	struct sn_list pool; /* call.link */
 	unsigned n_pool;
+	unsigned n_calls; /* calls outlive their exchanges, and the server */
+	bool closed;
 };
 
 /* One request of a client and the call made for it. It ends when both have. */
@@ -44,6 +47,12 @@ struct call {
 	bool answered, held_back, ended;
 	size_t n_trailers;
 	struct sn_header out[SN_HTTP_HEADERS_MAX + 2];
+	struct sn_tunnel *tunnel; /* of an upgraded connection */
+};
+
+struct tunnel {
+	struct sn_tunnel tunnel;
+	struct call *call;
 };
 
 /* ---- calls ---- */
@@ -65,10 +74,12 @@ static struct call *call_get(struct sidecar *side)
 		sn__buf_init(&c->body, BODY_MAX);
 	}
 	memset(&c->fetch, 0, sizeof(c->fetch));
+	side->n_calls++;
 	c->side = side;
 	c->fetching = c->body_over = c->body_paused = c->body_waits = false;
 	c->answered = c->held_back = c->ended = false;
 	c->n_trailers = 0;
+	c->tunnel = NULL;
 	c->body_code = 0;
 	c->n_headers = 0;
 	sn_list_init(&c->link);
@@ -83,6 +94,18 @@ static void call_free(struct call *c)
 	sn__free(c);
 }
 
+static void side_settle(struct sidecar *side)
+{
+	if (!side->closed || side->n_calls > 0)
+		return;
+	while (!sn_list_empty(&side->pool))
+		call_free(SN_CONTAINER_OF(sn_list_pop_front(&side->pool), struct call, link));
+	if (side->token != NULL)
+		explicit_bzero(side->token, strlen(side->token));
+	sn__free(side->token);
+	sn__free(side);
+}
+
 static void call_put(struct call *c)
 {
 	struct sidecar *side = c->side;
@@ -90,8 +113,10 @@ static void call_put(struct call *c)
 	sn__buf_clear(&c->texts);
 	sn__buf_clear(&c->out_texts);
 	sn__buf_clear(&c->body);
-	if (side->n_pool >= POOL_MAX) {
+	side->n_calls--;
+	if (side->closed || side->n_pool >= POOL_MAX) {
 		call_free(c);
+		side_settle(side);
 		return;
 	}
 	if (c->body.cap > SN_SIDECAR_AHEAD / 4)
@@ -287,7 +312,9 @@ static int copy_request(struct call *c, struct sn_str url)
 	for (unsigned i = 0; i < head->n_headers; i++) {
 		const struct sn_http_header *h = &head->headers[i];
 
-		if (is_hop_by_hop(h->name, head) || is_ours(h->name, traced))
+		if (c->fetch.upgrade && sn__str_ieq(h->name, SN_STR("upgrade")))
+			; /* what it asks for */
+		else if (is_hop_by_hop(h->name, head) || is_ours(h->name, traced))
 			continue;
 		if (sn__str_ieq(h->name, SN_STR("idempotency-key")))
 			c->fetch.keyed = true;
@@ -417,7 +444,11 @@ static int copy_answer(struct call *c, const struct sn_http_head *head, size_t *
 	for (unsigned i = 0; i < head->n_headers; i++) {
 		const struct sn_http_header *h = &head->headers[i];
 
-		if (is_hop_by_hop(h->name, head))
+		bool switches = head->status == 101 &&
+				(sn__str_ieq(h->name, SN_STR("upgrade")) ||
+						sn__str_ieq(h->name, SN_STR("connection")));
+
+		if (is_hop_by_hop(h->name, head) && !switches)
 			continue;
 		c->out[n].name = keep(&c->out_texts, h->name).ptr;
 		c->out[n++].value = keep(&c->out_texts, h->value).ptr;
@@ -494,6 +525,57 @@ static void on_trailers(struct sn_fetch *f, const struct sn_http_header *trailer
 	}
 }
 
+/* ---- upgraded connections ---- */
+
+static void on_tunnel_over(struct sn_tunnel *tunnel, int code)
+{
+	struct tunnel *t = SN_CONTAINER_OF(tunnel, struct tunnel, tunnel);
+	struct call *c = t->call;
+
+	sn__free(t);
+	c->tunnel = NULL;
+	sn__fetch_end(&c->fetch);
+}
+
+/* Both sides have agreed: their streams are joined. */
+static void on_upgraded(struct sn_fetch *f)
+{
+	struct call *c = SN_CONTAINER_OF(f, struct call, fetch);
+	struct tunnel *t = sn__malloc(sizeof(*t));
+	struct sn_tunnel_side *client, *peer;
+
+	if (t == NULL) {
+		sn__fetch_end(f);
+		return;
+	}
+	sn__tunnel_init(&t->tunnel);
+	t->call = c;
+	client = &t->tunnel.sides[0];
+	peer = &t->tunnel.sides[1];
+	if (c->x != NULL)
+		client->stream = sn__exchange_take_stream(c->x, &peer->out, &client->out);
+	if (client->stream != NULL)
+		peer->stream = sn__http_take_stream(&f->req, &client->out);
+	if (peer->stream == NULL) {
+		t->tunnel.code = SN_E_RESET;
+		sn__tunnel_finish(&t->tunnel);
+		sn__free(t);
+		sn__fetch_end(f);
+		return;
+	}
+	c->ended = true; /* the exchange is over, and says so */
+	c->tunnel = &t->tunnel;
+	sn__tunnel_start(&t->tunnel, c->side->rt->loop, 0, on_tunnel_over);
+}
+
+static void on_abort(struct sn_fetch *f)
+{
+	struct call *c = SN_CONTAINER_OF(f, struct call, fetch);
+
+	if (c->tunnel != NULL)
+		sn__tunnel_break(c->tunnel, SN_E_CLOSED);
+}
+
 static void on_done(struct sn_fetch *f, const struct sn_error *err)
 {
 	struct call *c = SN_CONTAINER_OF(f, struct call, fetch);
@@ -519,6 +601,8 @@ static const struct sn_fetch_ops fetch_ops = {
 		.on_head = on_head,
 		.on_data = on_data,
 		.on_trailers = on_trailers,
+		.on_upgraded = on_upgraded,
+		.on_abort = on_abort,
 		.on_done = on_done,
 };
 
@@ -528,7 +612,7 @@ static void on_close(struct sn_exchange *x, int status, void *arg)
 	struct call *c = arg;
 
 	c->x = NULL;
-	if (c->fetching)
+	if (c->fetching && c->tunnel == NULL)
 		sn__fetch_cancel(&c->fetch);
 	call_settle(c);
 }
@@ -579,13 +663,14 @@ static int start_call(struct call *c, const struct place *p, struct sn_error *er
 		r = sn__error_set(err, SN_E_INVALID, "%ss are not called over HTTP", p->part[0]);
 	if (r < 0)
 		return r;
+	c->fetch.ops = &fetch_ops;
+	c->fetch.grpc = is_grpc(c->x);
+	c->fetch.upgrade = sn__exchange_head(c->x)->upgrade && !sn__exchange_has_body(c->x);
 	r = sn__catalog_target(c->side->rt->catalog, t.kind, t.name, t.endpoint, &c->fetch.target);
 	if (r == 0)
 		r = copy_request(c, sn_str_from(url));
 	if (r < 0)
 		return sn__error_set(err, r, "%s", sn_strerror(r));
-	c->fetch.ops = &fetch_ops;
-	c->fetch.grpc = is_grpc(c->x);
 	read_context(c);
 	take_body(c);
 	r = sn__fetch_start(c->side->rt, &c->fetch, err);
@@ -690,12 +775,8 @@ static void sidecar_free(struct sn_hosted *hosted)
 {
 	struct sidecar *side = SN_CONTAINER_OF(hosted, struct sidecar, hosted);
 
-	while (!sn_list_empty(&side->pool))
-		call_free(SN_CONTAINER_OF(sn_list_pop_front(&side->pool), struct call, link));
-	if (side->token != NULL)
-		explicit_bzero(side->token, strlen(side->token));
-	sn__free(side->token);
-	sn__free(side);
+	side->closed = true;
+	side_settle(side);
 }
 
 struct listening {

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sinew run`: the sidecar and the admin API, used by programs that are not ours."""
+import asyncio
 import hashlib
 import http.client
 import json
@@ -10,6 +11,7 @@ import subprocess
 import threading
 
 import pytest
+import websockets
 
 from conftest import FAST, PATIENCE, Agent, Raw, Service, free_port, peers_message
 
@@ -333,6 +335,98 @@ def test_http2_in_and_a_target_by_header(sinew, cleanup):
     assert out.stdout == "hello from one2 200"
     assert s.requests[0][1] == "/own/path?q" and s.requests[0][3] == b"x" * 1000
     assert "sinew-target" not in {k.lower() for k in s.requests[0][2]}
+
+
+# ---- WebSocket through it ----
+
+class WebSockets:
+    """Echoes; python3-websockets."""
+
+    def __init__(self):
+        self.loop = asyncio.new_event_loop()
+        self.open = 0
+        self.ready = threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
+        assert self.ready.wait(PATIENCE)
+
+    def _run(self):
+        async def serve():
+            self.server = await websockets.serve(self._echo, "127.0.0.1", 0, subprotocols=["a", "b"],
+                                                 ping_interval=None)
+            self.port = self.server.sockets[0].getsockname()[1]
+            self.ready.set()
+        self.loop.run_until_complete(serve())
+        self.loop.run_forever()
+
+    async def _echo(self, ws, path=None):
+        self.open += 1
+        try:
+            async for message in ws:
+                await ws.send(message if message != "path" else ws.path)
+        finally:
+            self.open -= 1
+
+    def stop(self):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+
+def test_websocket_passes_through(sinew, cleanup):
+    s = WebSockets()
+    r = run_with(sinew, cleanup, s)
+
+    async def talk():
+        uri = "ws://127.0.0.1:%d/call/service/basket/rest/chat?room=1" % r.port
+        async with websockets.connect(uri, subprotocols=["b"], ping_interval=None) as ws:
+            assert ws.subprotocol == "b" and len(ws.response_headers["sinew-call-id"]) == 16
+            await ws.send("path")
+            assert await ws.recv() == "/chat?room=1"
+            data = os.urandom(1 << 19)
+            for _ in range(4):
+                await ws.send(data)
+                assert await ws.recv() == data
+            await asyncio.gather(*[ws.send("x" * n) for n in range(1, 200)])
+            for n in range(1, 200):
+                assert len(await ws.recv()) == n
+        assert ws.close_code == 1000
+    asyncio.run(asyncio.wait_for(talk(), PATIENCE * 3))
+    target = json.loads(r.admin("/targets")[1])["targets"][0]
+    while target["inflight"]:
+        target = json.loads(r.admin("/targets")[1])["targets"][0]
+    assert (target["calls"], target["failed"]) == (1, 0)
+
+
+def test_a_tunnel_counts_as_under_way_and_ends_with_either_side(sinew, cleanup):
+    s = WebSockets()
+    r = run_with(sinew, cleanup, s)
+
+    async def talk():
+        uri = "ws://127.0.0.1:%d/call/service/basket/rest/" % r.port
+        ws = await websockets.connect(uri, ping_interval=None)
+        await ws.send("a")
+        await ws.recv()
+        assert json.loads(r.admin("/targets")[1])["targets"][0]["inflight"] == 1
+        ws.transport.abort()
+        while s.open:
+            await asyncio.sleep(0)
+        ws = await websockets.connect(uri, ping_interval=None)
+        r.process.terminate()
+        await ws.wait_closed()
+    asyncio.run(asyncio.wait_for(talk(), PATIENCE * 3))
+    assert r.process.wait(PATIENCE) == 0
+
+
+def test_a_refused_upgrade_is_an_answer(sinew, cleanup):
+    s = Service(lambda h, b: Service.reply(h, 403, b"no"))
+    r = run_with(sinew, cleanup, s)
+    answer, body = r.ask("GET", "/call/service/basket/rest/", headers={
+        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="})
+    assert (answer.status, body) == (403, b"no")
+    assert lower_headers(s.requests[0][2])["upgrade"] == "websocket"
+
+
+def lower_headers(headers):
+    return {k.lower(): v for k, v in headers.items()}
 
 
 # ---- the agent comes later ----
