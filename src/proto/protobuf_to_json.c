@@ -309,16 +309,21 @@ static int put_scalar(struct writer *w, const struct sn_schema_field *field,
 }
 
 /* Whether a field without presence is as good as absent. */
-static bool is_default(const struct sn_schema_field *field, const struct sn_protobuf_field *f)
+static bool is_default(struct writer *w, const struct sn_schema_field *field,
+		const struct sn_protobuf_field *f)
 {
+	const struct sn_schema_enum *e;
+
 	switch (field->type) {
 	case SN_SCHEMA_STRING:
 	case SN_SCHEMA_BYTES:
 		return f->bytes.len == 0;
+	case SN_SCHEMA_ENUM: /* null is null, whatever its number */
+		e = sn__schema_enum(w->schema, field->type_name);
+		return (uint32_t)f->value == 0 || (e != NULL && e->null);
 	case SN_SCHEMA_INT32:
 	case SN_SCHEMA_UINT32:
 	case SN_SCHEMA_SINT32:
-	case SN_SCHEMA_ENUM:
 		return (uint32_t)f->value == 0;
 	default:
 		return f->value == 0;
@@ -554,7 +559,7 @@ static int put_singular(struct writer *w, const struct sn_schema_field *field,
 	struct found *merged;
 	int r = single(fields, index, field->type == SN_SCHEMA_MESSAGE, &f, &merged);
 
-	*ret_empty = r == 0 && !field->presence && is_default(field, f);
+	*ret_empty = r == 0 && !field->presence && is_default(w, field, f);
 	if (r == 0 && !*ret_empty)
 		r = put_value(w, field, f);
 	sn__free(merged);
