@@ -174,7 +174,8 @@ unsigned sn__exchange_check(const struct sn_exchange *x, const char **ret_reason
 	} else if (connect) {
 		refused = 501;
 		*ret_reason = "CONNECT is not supported";
-	} else if (head->has_length && head->length > server->config.max_body) {
+	} else if (head->has_length && head->length > server->config.max_body &&
+			!server->config.late_limit) {
 		refused = 413;
 		*ret_reason = "the body is too large";
 	}

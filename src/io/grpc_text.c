@@ -329,7 +329,8 @@ static bool name_reserved(struct sn_str name)
 			"user-agent", NULL};
 
 	if (name.len >= 5 && memcmp(name.ptr, "grpc-", 5) == 0)
-		return true;
+		/* What a method may say itself: when to try again (gRFC A6). */
+		return !sn_str_eq(name, SN_STR("grpc-retry-pushback-ms"));
 	for (size_t i = 0; names[i] != NULL; i++)
 		if (sn_str_eq(name, sn_str_from(names[i])))
 			return true;

@@ -23,6 +23,7 @@ struct sn_http_server_config {
 	size_t max_head;          /* bytes; 0: 65536 -> 431 */
 	uint64_t max_body;        /* bytes; 0: 16 MiB -> 413 */
 	unsigned max_connections; /* 0: 10000; beyond: accepting pauses */
+	bool late_limit; /* a greater announced length is refused when the body is read, not before */
 	uint32_t head_timeout_ms; /* first byte to whole head; 0: 10000 -> 408 */
 	uint32_t idle_timeout_ms; /* between requests and between body bytes; 0: 60000 */
 	unsigned max_streams;     /* HTTP/2: at once on a connection; 0: 100 */

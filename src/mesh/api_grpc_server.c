@@ -6,7 +6,6 @@
 #include "io/grpc_server.h"
 #include "mesh/api.h"
 
-#define BODY_MAX (16u << 20)
 #define PING_TIMEOUT_MIN_MS 1000
 #define PING_TIMEOUT_MAX_MS 20000
 
@@ -59,7 +58,7 @@ static int services_fill(struct sn_runtime *rt, struct sn_grpc_server *server,
 	for (size_t i = 0; opts->services != NULL && opts->services[i] != NULL && r == 0; i++)
 		r = sn__grpc_services_add(server->services, opts->services[i], err);
 	if (r == SN_E_EXISTS)
-		return sn__error_set(err, SN_E_INVALID, "two services have one name");
+		r = err->code = SN_E_INVALID; /* the sentence stays */
 	if (r == 0 && !opts->no_health)
 		r = sn__grpc_health_create(rt->loop, server->services, &server->health, err);
 	if (r == 0 && !opts->no_reflection)
@@ -103,10 +102,8 @@ static int server_open(struct sn_runtime *rt, const struct sn_grpc_server_option
 	gh.how.tls_key = opts->tls_key;
 	gh.how.tls_ca = opts->tls_ca;
 	gh.how.config.max_streams = opts->max_streams;
-	/* Streams have no limit; a request whose length is announced must be let in. */
-	gh.how.config.max_body = opts->max_message > BODY_MAX ? (uint64_t)opts->max_message + 5
-							      : BODY_MAX;
-	gh.how.config.ping_ms = opts->keep_alive_ms != 0 ? opts->keep_alive_ms : 7200000;
+	gh.how.config.late_limit = true; /* calls are answered RESOURCE_EXHAUSTED instead */
+		gh.how.config.ping_ms = opts->keep_alive_ms != 0 ? opts->keep_alive_ms : 7200000;
 	gh.how.config.ping_timeout_ms = SN_MIN(
 			SN_MAX(gh.how.config.ping_ms, PING_TIMEOUT_MIN_MS), PING_TIMEOUT_MAX_MS);
 	return sn__hosted_open(rt, &gh.how, ret_hosted, err);

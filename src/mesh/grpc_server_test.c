@@ -44,7 +44,7 @@ static void test_options(void **state)
 	o.listen = NULL;
 	assert_int_equal(open_with(&s, &o, "listen"), SN_E_INVALID);
 	o.listen = "nowhere";
-	assert_int_equal(open_with(&s, &o, "nowhere"), SN_E_INVALID);
+	assert_int_equal(open_with(&s, &o, "nowhere"), SN_E_PARSE);
 	o.listen = "127.0.0.1:0";
 	o.tls_key = "key.pem";
 	assert_int_equal(open_with(&s, &o, "go together"), SN_E_INVALID);

@@ -321,5 +321,11 @@ const void *sn_grpc_stream_header(
 const void *sn_grpc_stream_trailer(
 		const struct sn_grpc_stream *s, const char *name, size_t *ret_size)
 {
-	return sn__grpc_fields_find(&s->answer.trailer, name, ret_size);
+	const char *text = s->answer.status.text;
+
+	if (strcmp(name, "grpc-message") != 0)
+		return sn__grpc_fields_find(&s->answer.trailer, name, ret_size);
+	if (ret_size != NULL && text != NULL)
+		*ret_size = strlen(text);
+	return text; /* decoded, and also where there was none on the wire */
 }

@@ -74,7 +74,7 @@ static void test_every_status(void **state)
 		assert_string_equal(c.text, "so it is");
 		assert_int_equal(c.details, 2);
 		assert_true(c.trail_ok);
-		assert_string_equal(c.body, "(none)");
+		assert_int_equal(c.size, 0);
 		assert_int_equal(c.attempts, attempts);
 		assert_int_equal(s.hosts[0].log.n_calls, attempts);
 		assert_int_equal(mw_state(&s.w, "1")->n_failures,
@@ -500,6 +500,31 @@ static void test_large_messages(void **state)
 	test_free(big);
 }
 
+/* A request as large as the server allows; over that it is refused. */
+static void test_very_large_request(void **state)
+{
+	static const struct do_step heard[] = {{.code = SN_GRPC_ABORTED}};
+	struct sn_grpc_server_options o = {
+			.size = sizeof(o), .listen = "127.0.0.1:0", .max_message = 30 << 20};
+	char *big = test_malloc((30 << 20) + 1);
+	struct site s;
+
+	memset(big, 'x', (30 << 20) + 1);
+	site_begin(&s);
+	o.services = s.hosts[0].services;
+	host_open_with(&s, &s.hosts[0], heard, 1, &o);
+	s.n_hosts = 1;
+	site_publish(&s);
+	for (int over = 0; over < 2; over++) {
+		struct caller c = {.o = {.bytes = big, .bytes_size = (30 << 20) + over}};
+
+		caller_run(&c, &s);
+		assert_int_equal(c.grpc, over ? SN_GRPC_RESOURCE_EXHAUSTED : SN_GRPC_ABORTED);
+	}
+	site_close(&s);
+	test_free(big);
+}
+
 static void message_done(const struct sn_grpc_answer *a, const struct sn_error *err, void *arg)
 {
 	struct ProtobufCMessage *m;
@@ -674,6 +699,7 @@ int main(void)
 			cmocka_unit_test(test_cancel),
 			cmocka_unit_test(test_close_ends_calls),
 			cmocka_unit_test(test_large_messages),
+			cmocka_unit_test(test_very_large_request),
 			cmocka_unit_test(test_messages_of_protobuf),
 			cmocka_unit_test(test_unknown_method),
 			cmocka_unit_test(test_invalid),

@@ -306,27 +306,20 @@ static int check_message(
 	return r;
 }
 
-static int check(struct check *c, const ProtobufCMessageDescriptor *type, struct sn_str data,
-		struct sn_error *err)
+static int check(struct check *c, const ProtobufCMessageDescriptor *type, struct sn_str data)
 {
 	if (data.len > INT32_MAX)
-		return sn__error_set(err, SN_E_LIMIT, "message: larger than 2 GiB");
-	/* One by one: the path need not be zeroed for every small message. */
-	c->err = err;
+		return sn__error_set(c->err, SN_E_LIMIT, "message: larger than 2 GiB");
 	c->limit = SN_PROTOBUF_BLOWUP_MIN + data.len * SN_PROTOBUF_BLOWUP;
-	c->memory = 0;
-	c->copies = 0;
-	c->merges = false;
-	c->depth = 0;
 	return check_message(c, type, data);
 }
 
 int sn__protobuf_check(const struct ProtobufCMessageDescriptor *type, struct sn_str data,
 		struct sn_error *err)
 {
-	struct check c;
+	struct check c = {.err = err};
 
-	return check(&c, type, data, err);
+	return check(&c, type, data);
 }
 
 /* ---- submessages that come twice ---- */
@@ -458,9 +451,9 @@ static int unpack(const ProtobufCMessageDescriptor *type, struct sn_str data,
 int sn__protobuf_unpack(const struct ProtobufCMessageDescriptor *type, struct sn_str data,
 		struct ProtobufCMessage **ret_message, struct sn_error *err)
 {
+	struct check c = {.err = err};
 	struct sn_buf merged;
-	struct check c;
-	int r = check(&c, type, data, err);
+	int r = check(&c, type, data);
 
 	if (r < 0)
 		return r;

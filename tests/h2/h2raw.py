@@ -528,11 +528,7 @@ class Usage:
 
     def __init__(self, pid):
         self.pid = pid
-
-    @property
-    def sanitized(self):
-        """Shadow memory: its figures mean nothing."""
-        return self.field("VmSize") > 1 << 40
+        self.sanitized = self.field("VmSize") > 1 << 40  # shadow memory; its figures mean nothing
 
     def field(self, name):
         with open("/proc/%d/status" % self.pid) as f:
