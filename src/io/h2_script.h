@@ -77,7 +77,7 @@ struct h2s {
 	bool keep_shut;               /* windows are not opened again */
 	bool silent;                  /* PINGs get no answer */
 	unsigned n_accepted, n_requests, n_open, most_open, n_answered;
-	unsigned n_resets, n_goaways, n_gone;
+	unsigned n_resets, n_goaways, n_gone, n_pings;
 	uint32_t last_reset, last_goaway;
 	size_t last_received;   /* body bytes of the request played last */
 	struct h2s_stream last; /* a copy */
@@ -279,6 +279,8 @@ static int h2s_frame(nghttp2_session *session, const nghttp2_frame *frame, void 
 	} else if (frame->hd.type == NGHTTP2_GOAWAY) {
 		srv->n_goaways++;
 		srv->last_goaway = frame->goaway.error_code;
+	} else if (frame->hd.type == NGHTTP2_PING && !(frame->hd.flags & NGHTTP2_FLAG_ACK)) {
+		srv->n_pings++;
 	}
 	if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)
 		return 0;

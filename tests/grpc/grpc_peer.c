@@ -75,7 +75,7 @@ struct sn_runtime *peer_runtime(
 				"peers: {service: {%s: {grpc: {'1': {protocol: %s, networkProtocol: tcp, "
 				"address: %.*s, port: %s}}}}}\n"
 				"policies:\n"
-				"  timeout: 20s\n  deadline: 20s\n  retry-count: 10\n"
+				"  timeout: 20s\n  deadline: 20s\n  retry-count: 200\n"
 				"  retry-initial-delay: 50ms\n  retry-max-delay: 200ms\n"
 				"  retry-budget-min: 100\n  breaker: false\n",
 				name, opts->ca != NULL ? "grpcs" : "grpc", (int)(port - address),
