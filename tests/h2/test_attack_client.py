@@ -390,3 +390,78 @@ def test_reset_storm(stage):
         stage.recovers()
         stage.evil.answer = hello
         assert client.calls(40) == [(200, b"hello\n")] * 40
+
+
+# ---- through us: the sidecar speaks HTTP/2 to whoever asks, too ----
+
+def ask_through(c, i, end_stream=True, method="GET"):
+    stream = 2 * i + 1
+    c.send(h2.headers(stream, h2.request("/call/service/evil/rest/hello", method),
+                      end_stream=end_stream))
+    return stream
+
+
+def endless_answer(c, f):
+    """As much as the windows allow, for ever: one stream of this connection at a time."""
+    c.send(h2.headers(f.stream, OK, end_stream=False))
+    stage_streams = c.__dict__.setdefault("streams", [])
+    stage_streams.append(f.stream)
+    progress = True
+    while progress:
+        progress = False
+        for s in stage_streams:
+            n = min(16384, c.room(s))
+            if n > 0:
+                c.sent[s] = c.sent.get(s, 0) + n
+                c.sent[0] = c.sent.get(0, 0) + n
+                c.send(h2.data(s, bytes(n)))
+                progress = True
+        c.drain()
+
+
+def test_through_windows_shut_at_both_ends(stage):
+    """100 answers without end, nobody takes them: what waits in the proxy is bounded by windows, and
+    is gone with the client."""
+    client = stage.begin(endless_answer, timeout=5000, deadline=5000, **{"idle-timeout": 5000})
+    for _ in range(3):
+        with stage.siege(grows=64 * MIB) as s:
+            c = s.connect([(h2.INITIAL_WINDOW_SIZE, 0)], auto="ack")
+            assert c.until(lambda: c.acks)
+            for i in range(100):
+                ask_through(c, i)
+            assert c.until(lambda: sum(bool(a.heads) for a in c.answers.values()) > 90, 5)
+    stage.recovers()
+    assert client.usage.rss
+
+
+def test_through_rapid_reset(stage):
+    """Resets of the client's are resets of ours: the peer is not made to pay for ever."""
+    seen = []
+
+    def answer(c, f):
+        seen.append(f.stream)
+    client = stage.begin(answer)
+    with stage.siege() as s:
+        for _ in range(5):
+            c = s.connect()
+            for i in range(0, 2000, 50):
+                wire = b"".join(h2.headers(2 * k + 1, h2.request("/call/service/evil/rest/x")) +
+                                h2.rst(2 * k + 1) for k in range(i, i + 50))
+                if not c.offer(wire):
+                    break
+            assert c.verdict(3) == h2.ENHANCE_YOUR_CALM
+        stage.recovers()
+    assert client.usage.fds < 60
+
+
+def test_through_body_nobody_takes(stage):
+    """The peer's window is shut: the proxy reads no more of the client's body than it keeps."""
+    stage.begin(nothing, settings=[(h2.INITIAL_WINDOW_SIZE, 0)], timeout=5000, deadline=5000)
+    with stage.siege(grows=48 * MIB) as s:
+        c = s.connect()
+        assert c.until(lambda: c.acks)
+        for i in range(50):
+            c.send_body(ask_through(c, i, False, "POST"), bytes(400000), seconds=0.02)
+        assert all(n <= 256 << 10 for stream, n in c.sent.items() if stream), c.sent
+        c.close()
+        stage.recovers()
