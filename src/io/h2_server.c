@@ -319,6 +319,15 @@ static void arm(struct sn_exchange *x)
 	x->progress = false;
 }
 
+/* GOAWAY, and its word is kept: what comes before it is on its way is not handled either, for the
+ * client will send it elsewhere. */
+static void go(struct h2_conn *s)
+{
+	s->going = true;
+	s->last_id = nghttp2_session_get_last_proc_stream_id(s->h2->session);
+	sn__h2_shutdown(s->h2);
+}
+
 /* ---- what the session tells ---- */
 
 static void on_head(struct sn_h2 *h2, int32_t id, void *stream, const struct sn_http_head *head,
@@ -328,7 +337,9 @@ static void on_head(struct sn_h2 *h2, int32_t id, void *stream, const struct sn_
 
 	if (stream != NULL || (flags & SN_H2_TRAILERS))
 		return;
-	if (exchange_open(s, id, head, flags) < 0)
+	if (s->going && id > s->last_id)
+		sn__h2_reset(h2, id, NGHTTP2_REFUSED_STREAM);
+	else if (exchange_open(s, id, head, flags) < 0)
 		sn__h2_reset(h2, id, NGHTTP2_INTERNAL_ERROR);
 }
 
@@ -466,8 +477,7 @@ static void on_conn_timer(struct sn_timer *t)
 		sn__http_conn_fail(c, SN_E_TIMEOUT);
 		sn__h2_fail(c->h2->h2, SN_E_TIMEOUT, "the client does not read");
 	} else {
-		c->h2->going = true;
-		sn__h2_shutdown(c->h2->h2);
+		go(c->h2);
 	}
 	c->wait = HTTP_WAIT_NONE;
 }
@@ -580,8 +590,7 @@ void sn__h2_server_look(struct http_conn *c)
 	if (c->failed != 0) {
 		sn__h2_fail(s->h2, c->failed, "the server broke it off");
 	} else if (c->server->closing && !s->going) {
-		s->going = true;
-		sn__h2_shutdown(s->h2);
+		go(s);
 	}
 }
 

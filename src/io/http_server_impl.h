@@ -161,8 +161,9 @@ struct h2_conn {
 	int32_t head_id;  /* what it was set for */
 	uint64_t written; /* when the connection's timer was set */
 	uint64_t idle_since_ns;
-	bool served; /* a request came since the last look at the clock */
-	bool going;  /* GOAWAY was said */
+	bool served;     /* a request came since the last look at the clock */
+	bool going;      /* GOAWAY was said */
+	int32_t last_id; /* and that this is the last stream */
 };
 
 struct sn_h2_scratch;
