@@ -103,7 +103,7 @@ static int server_open(struct sn_runtime *rt, const struct sn_grpc_server_option
 	gh.how.tls_ca = opts->tls_ca;
 	gh.how.config.max_streams = opts->max_streams;
 	gh.how.config.late_limit = true; /* calls are answered RESOURCE_EXHAUSTED instead */
-		gh.how.config.ping_ms = opts->keep_alive_ms != 0 ? opts->keep_alive_ms : 7200000;
+	gh.how.config.ping_ms = opts->keep_alive_ms != 0 ? opts->keep_alive_ms : 7200000;
 	gh.how.config.ping_timeout_ms = SN_MIN(
 			SN_MAX(gh.how.config.ping_ms, PING_TIMEOUT_MIN_MS), PING_TIMEOUT_MAX_MS);
 	return sn__hosted_open(rt, &gh.how, ret_hosted, err);
