@@ -55,7 +55,7 @@ bool sn__utf8_valid(struct sn_str s)
 		if (s.len >= n)
 			memcpy(&eight, s.ptr, n);
 		if ((eight & UINT64_C(0x8080808080808080)) != 0) /* else all of them are ASCII */
-			n = sn__utf8_length(s);
+			n = (unsigned char)s.ptr[0] < 0x80 ? 1 : sn__utf8_length(s);
 		if (n == 0)
 			return false;
 		s.ptr += n;

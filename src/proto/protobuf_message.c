@@ -306,20 +306,27 @@ static int check_message(
 	return r;
 }
 
-static int check(struct check *c, const ProtobufCMessageDescriptor *type, struct sn_str data)
+static int check(struct check *c, const ProtobufCMessageDescriptor *type, struct sn_str data,
+		struct sn_error *err)
 {
 	if (data.len > INT32_MAX)
-		return sn__error_set(c->err, SN_E_LIMIT, "message: larger than 2 GiB");
+		return sn__error_set(err, SN_E_LIMIT, "message: larger than 2 GiB");
+	/* One by one: the path need not be zeroed for every small message. */
+	c->err = err;
 	c->limit = SN_PROTOBUF_BLOWUP_MIN + data.len * SN_PROTOBUF_BLOWUP;
+	c->memory = 0;
+	c->copies = 0;
+	c->merges = false;
+	c->depth = 0;
 	return check_message(c, type, data);
 }
 
 int sn__protobuf_check(const struct ProtobufCMessageDescriptor *type, struct sn_str data,
 		struct sn_error *err)
 {
-	struct check c = {.err = err};
+	struct check c;
 
-	return check(&c, type, data);
+	return check(&c, type, data, err);
 }
 
 /* ---- submessages that come twice ---- */
@@ -451,9 +458,9 @@ static int unpack(const ProtobufCMessageDescriptor *type, struct sn_str data,
 int sn__protobuf_unpack(const struct ProtobufCMessageDescriptor *type, struct sn_str data,
 		struct ProtobufCMessage **ret_message, struct sn_error *err)
 {
-	struct check c = {.err = err};
 	struct sn_buf merged;
-	int r = check(&c, type, data);
+	struct check c;
+	int r = check(&c, type, data, err);
 
 	if (r < 0)
 		return r;
