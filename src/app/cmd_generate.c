@@ -115,6 +115,23 @@ static void completion_options(const struct sn_opt *o)
 	}
 }
 
+/* The first of the arguments that is one of some words, "a|b|c". */
+static void completion_words(const char *args)
+{
+	if (strncmp(args, "KIND", 4) == 0 || strncmp(args, "[KIND", 5) == 0)
+		(void)fputs("service cluster database queue", stdout);
+	while (*args != '\0') {
+		size_t n = strcspn(args, " ");
+
+		if (*args != '[' && memchr(args, '|', n) != NULL) {
+			for (size_t i = 0; i < n; i++)
+				(void)putchar(args[i] == '|' ? ' ' : args[i]);
+			return;
+		}
+		args += n + (args[n] == ' ');
+	}
+}
+
 static void completion(void)
 {
 	(void)puts("# bash completion of sinew");
@@ -131,8 +148,7 @@ static void completion(void)
 	(void)puts("' ;;");
 	for (const struct sn_cmd *c = sn__commands; c->name != NULL; c++) {
 		(void)printf("\t%s) w='", c->name);
-		if (strncmp(c->args, "KIND", 4) == 0 || strncmp(c->args, "[KIND", 5) == 0)
-			(void)fputs("service cluster database queue", stdout);
+		completion_words(c->args);
 		completion_options(c->opts);
 		(void)puts("' ;;");
 	}
