@@ -182,9 +182,15 @@ int sn__http2_begin(struct sn_http_conn *conn, struct sn_http_req *req)
 
 static enum sn_sent sent_of(const struct sn_http_req *req)
 {
+	const struct sn_h2 *h2;
+
 	if (req->flags & HTTP_REQ_HEAD)
 		return SN_SENT_YES;
-	return req->h2.head_at != NEVER_SENT && req->conn->h2->written > req->h2.head_at
+	if (req->h2.head_at == NEVER_SENT)
+		return SN_SENT_NO;
+	/* What is packed goes out, unless the connection has broken. */
+	h2 = req->conn->h2;
+	return (h2->failed == 0 && h2->write_error == 0) || h2->written > req->h2.head_at
 			? SN_SENT_MAYBE
 			: SN_SENT_NO;
 }
