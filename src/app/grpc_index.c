@@ -190,25 +190,24 @@ struct wanted {
 
 static int want_imports(struct sn_grpc_index *index, struct sn_str file, struct wanted *w)
 {
-	struct sn_str import;
+	struct sn_protobuf_field f;
 
-	for (unsigned n = 0;; n++) {
+	while (sn__protobuf_next(&file, &f) > 0) {
 		char **names;
 
-		import = sn__schema_import(index->schema, file, n);
-		if (import.ptr == NULL)
-			return 0;
-		if (sn__schema_file(index->schema, import).ptr != NULL)
+		if (f.number != 3 || f.wire != SN_PROTOBUF_LEN ||
+				sn__schema_file(index->schema, f.bytes).ptr != NULL)
 			continue;
 		names = sn__realloc(w->names, (w->n + 1) * sizeof *names);
 		if (names == NULL)
 			return no_memory(index);
 		w->names = names;
-		names[w->n] = sn__strndup(import.ptr, import.len);
+		names[w->n] = sn__strndup(f.bytes.ptr, f.bytes.len);
 		if (names[w->n] == NULL)
 			return no_memory(index);
 		w->n++;
 	}
+	return 0;
 }
 
 /* FileDescriptorResponse. */
@@ -230,7 +229,7 @@ static int take_files(struct sn_grpc_index *index, struct sn_str in, struct want
 					index->link->addr, sn_error_text(&err));
 			return SN_EXIT_FAILED;
 		}
-		r = want_imports(index, name, w);
+		r = want_imports(index, f.bytes, w);
 		if (r != 0)
 			return r;
 	}
@@ -279,11 +278,16 @@ static int add_service(
 		struct sn_grpc_index *index, size_t n, struct sn_str package, struct sn_str name)
 {
 	char *text = sn__arena_alloc(&index->link->arena, package.len + name.len + 2);
+	size_t at = package.len > 0 ? package.len + 1 : 0;
 
 	if (text == NULL || n == SERVICES_MAX)
 		return no_memory(index);
-	(void)snprintf(text, package.len + name.len + 2, "%.*s%s%.*s", (int)package.len,
-			package.ptr, package.len > 0 ? "." : "", (int)name.len, name.ptr);
+	/* They are shown, and the server may say anything. */
+	if (at > 0) {
+		(void)sn__grpc_link_text(package, text, at);
+		text[at - 1] = '.';
+	}
+	(void)sn__grpc_link_text(name, text + at, name.len + 1);
 	index->services[n] = text;
 	index->services[n + 1] = NULL;
 	return 0;

@@ -10,12 +10,13 @@
 
 const char *sn__grpc_link_text(struct sn_str s, char *out, size_t size)
 {
+	bool utf8 = sn__utf8_valid(s);
 	size_t n = 0;
 
 	for (size_t i = 0; i < s.len && n + 1 < size; i++) {
 		unsigned char c = (unsigned char)s.ptr[i];
 
-		out[n++] = c < 0x20 || c == 0x7f ? '?' : (char)c;
+		out[n++] = c < 0x20 || c == 0x7f || (c >= 0x80 && !utf8) ? '?' : (char)c;
 	}
 	out[n] = '\0';
 	return out;
