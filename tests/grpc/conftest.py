@@ -51,6 +51,11 @@ def javascript():
     pytest.exit("SKIPPED, grpc-js is not tested: " + reason, returncode=77)
 
 
+def pytest_sessionstart(session):
+    if any("test_grpcjs" in arg for arg in session.config.args):
+        javascript()
+
+
 # ---- processes ----
 
 class Lines:
