@@ -311,6 +311,7 @@ static void on_gone(struct sn_h2 *h2)
 	int code = h2->failed == SN_E_LIMIT ? SN_E_PROTOCOL : h2->failed; /* it flooded us */
 	struct sn_list again;
 	const char *detail = h2->detail;
+	bool told = false;
 
 	sn_list_init(&again);
 	conn->entered++;
@@ -330,6 +331,8 @@ static void on_gone(struct sn_h2 *h2)
 		if (h2->goaway && h2->goaway_error != NGHTTP2_NO_ERROR)
 			req->result.h2_error = (int)SN_MIN(h2->goaway_error, (uint32_t)INT32_MAX);
 		req->result.sent = sent_of(req);
+		req->result.along = told;
+		told = true;
 		unbind(req);
 		sn__buf_finish(&req->h2.held);
 		sn__http_req_fail(req, code, phase, h2->foreign, detail);

@@ -868,9 +868,34 @@ static void dial_shared_and_failed(void **state)
 	for (int i = 0; i < MANY; i++) {
 		assert_int_equal(p[i].req.result.code, SN_E_CONNECT);
 		assert_int_equal(p[i].req.result.phase, SN_PHASE_CONNECT);
+		assert_int_equal(p[i].req.result.along, i > 0); /* one failure, told once */
 		assert_int_equal(p[i].req.result.sent, SN_SENT_NO);
 		probe_finish(&p[i]);
 	}
+	world_close(&w);
+}
+
+/* A connection with many requests breaks: that is one failure, and one of them tells of it. */
+static void broken_once(void **state)
+{
+	static const struct h2s_step step = {H2S_STALL};
+	struct probe p[MANY];
+	struct world w;
+	int pending = MANY, told = 0;
+
+	world_open(&w, &step, 1);
+	for (int i = 0; i < MANY; i++)
+		start(&w, &p[i], &pending, "GET");
+	while (w.srv.n_requests < MANY)
+		turn(&w);
+	h2s_close_all(&w.srv, true);
+	run_until(&w, &pending);
+	for (int i = 0; i < MANY; i++) {
+		assert_int_equal(p[i].req.result.code, SN_E_RESET);
+		told += !p[i].req.result.along;
+		probe_finish(&p[i]);
+	}
+	assert_int_equal(told, 1);
 	world_close(&w);
 }
 
@@ -1015,6 +1040,7 @@ int main(void)
 			BOTH(from_callbacks),
 			BOTH(pool_closed_in_callback),
 			BOTH(dial_shared_and_failed),
+			BOTH(broken_once),
 			BOTH(idle_ends),
 			BOTH(keep_alive),
 			BOTH(no_memory),

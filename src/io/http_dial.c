@@ -94,12 +94,15 @@ static void wait(struct sn_http_conn *conn, struct sn_http_req *req)
 static void dial_failed(struct sn_http_conn *conn, int code, int foreign, const char *detail)
 {
 	enum sn_phase phase = phase_of(conn);
+	bool told = false;
 
 	while (!sn_list_empty(&conn->reqs)) {
 		struct sn_http_req *req = SN_CONTAINER_OF(
 				conn->reqs.next, struct sn_http_req, link);
 
 		unwait(req);
+		req->result.along = told;
+		told = true;
 		sn__http_req_fail(req, code, phase, foreign, detail);
 	}
 	sn__http_conn_close(conn); /* frees the dial, where @detail may live */

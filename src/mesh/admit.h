@@ -51,7 +51,9 @@ struct sn_outcome {
 	uint64_t first_byte_ns; /* loop time of the response head; 0: none (latency ends there) */
 	bool not_replayable;    /* a part of the body has left and cannot be sent again */
 	bool not_again;         /* the peer asks that this call be not tried again */
-	char detail[96];        /* one clause: "connection refused", "status 503" */
+	bool along;      /* one connection broke, and another attempt tells of it: not counted
+	                         * by the breaker again */
+	char detail[96]; /* one clause: "connection refused", "status 503" */
 };
 #define SN_OUTCOME_INIT \
 	{ \

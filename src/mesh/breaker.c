@@ -206,7 +206,7 @@ static void closed_result(struct sn_breaker *b, const struct sn_policy *policy,
 {
 	bool failed = sn_outcome_failed(o);
 
-	if (!failed && o->class != SN_OUTCOME_OK)
+	if (failed ? o->along : o->class != SN_OUTCOME_OK)
 		return;
 	roll(b, now_ns);
 	b->bucket[b->second % SN_BREAKER_BUCKETS].total++;

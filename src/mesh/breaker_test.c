@@ -92,6 +92,26 @@ static void opens_after_consecutive_failures(void **state)
 	assert_true(sn__breaker_barred(&f.b));
 }
 
+/* Requests that shared a connection are one failure when it breaks. */
+static void counts_a_connection_once(void **state)
+{
+	struct sn_outcome along = bad;
+	struct fixture f;
+
+	along.along = true;
+	setup(&f);
+	for (int i = 0; i < 6; i++) {
+		result(&f, &bad, 1);
+		result(&f, &along, 63);
+	}
+	assert_int_equal(check(&f), SN_BREAKER_ADMIT);
+	result(&f, &bad, 1);
+	assert_int_equal(check(&f), SN_BREAKER_REFUSE);
+	f.now = f.b.due_ns;
+	assert_false(probe(&f, &along)); /* a probe tells what it saw */
+	assert_int_equal(check(&f), SN_BREAKER_REFUSE);
+}
+
 static void opens_by_ratio_over_ten_seconds(void **state)
 {
 	struct fixture f;
@@ -305,6 +325,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 			cmocka_unit_test(opens_after_consecutive_failures),
+			cmocka_unit_test(counts_a_connection_once),
 			cmocka_unit_test(opens_by_ratio_over_ten_seconds),
 			cmocka_unit_test(stays_open_longer_each_time),
 			cmocka_unit_test(exponent_falls_while_closed),

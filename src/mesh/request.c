@@ -68,6 +68,7 @@ static void outcome_of_failure(const struct sn_http_result *res, struct sn_outco
 
 	out->class = SN_OUTCOME_FAILED;
 	out->sent = res->sent;
+	out->along = res->along;
 	out->phase = res->phase;
 	out->code = res->code;
 	out->foreign = res->foreign;
