@@ -528,7 +528,11 @@ class Usage:
 
     def __init__(self, pid):
         self.pid = pid
-        self.sanitized = self.field("VmSize") > 1 << 40  # shadow memory; its figures mean nothing
+
+    @property
+    def sanitized(self):
+        """Shadow memory: its figures mean nothing."""
+        return self.field("VmSize") > 1 << 40
 
     def field(self, name):
         with open("/proc/%d/status" % self.pid) as f:
