@@ -334,12 +334,23 @@ static int exit_of_status(int code)
 	}
 }
 
+/* Somebody is there, but took our plain bytes amiss. */
+static bool no_http2(const struct sn_grpc_link *link, const struct sn_grpc_req *req)
+{
+	const struct sn_http_result *res = &req->http.result;
+
+	return link->tls == NULL && res->connected_ns != 0 && res->head_ns == 0 &&
+			(req->code == SN_E_PROTOCOL || req->code == SN_E_EOF ||
+					req->code == SN_E_RESET);
+}
+
 int sn__grpc_link_status(const struct sn_grpc_link_call *call)
 {
 	const struct sn_grpc_link *link = call->link;
 	const struct sn_grpc_req *req = &call->req;
 	const char *detail = req->http.result.detail, *why = sn_strerror(req->code);
 	char text[1024];
+	bool more;
 
 	if (req->code == 0)
 		return 0;
@@ -357,9 +368,10 @@ int sn__grpc_link_status(const struct sn_grpc_link_call *call)
 		return SN_EXIT_DEADLINE;
 	}
 	(void)sn__grpc_link_text(sn_str_from(detail), text, sizeof text);
-	sn__cli_say(link->cli, "%s: %s%s%s", link->addr, why,
-			text[0] != '\0' && strcmp(text, why) != 0 ? ": " : "",
-			strcmp(text, why) != 0 ? text : "");
+	more = text[0] != '\0' && strcmp(text, why) != 0;
+	sn__cli_say(link->cli, "%s: %s%s%s%s", link->addr, why, more ? ": " : "", more ? text : "",
+			no_http2(link, req) ? " (no HTTP/2 server, or one with TLS: https://...)"
+					    : "");
 	return sn__cli_exit_of(req->code);
 }
 

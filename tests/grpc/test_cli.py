@@ -315,7 +315,7 @@ def test_a_server_that_is_none(things):
         time.sleep(0.1)
         c.close()
     threading.Thread(target=answer, daemon=True).start()
-    expect(sinew("127.0.0.1:%d" % http.getsockname()[1], "list"), 1, "")
+    expect(sinew("127.0.0.1:%d" % http.getsockname()[1], "list"), 1, "", "no HTTP/2 server")
     http.close()
 
 
@@ -377,7 +377,7 @@ def test_tls(serve, certs):
         expect(sinew(url, "list", "--insecure"), 0)
         expect(sinew(url, "health", "--ca", certs.other), 1, "", "certificate")
         expect(sinew(url, "health"), 1, "")
-    expect(sinew(s.address, "health"), 1, "")  # plain, to a port with TLS
+    expect(sinew(s.address, "health"), 1, "", "https://")  # plain, to a port with TLS
     expect(sinew("https://" + s.address, "health", "--ca", "/nowhere"), 2, "", "/nowhere")
     expect(sinew("https://" + s.address, "health", "--cert", certs.cert), 2, "", "--key")
     s = serve(credentials=grpc.ssl_server_credentials(pair, read(certs.ca), True))
