@@ -92,7 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	fuzz_begin();
 	check(sn__grpc_services_create(f.loop, NULL, &services) == 0);
-	check(sn__grpc_health_create(f.loop, services, &health, NULL) == 0);
+	check(sn__grpc_health_create(services, &health, NULL) == 0);
 	check(sn__grpc_reflection_create(services, &reflection, NULL) == 0);
 	fuzz_open(sn__grpc_handle, services, true);
 	talk(in, data[0] % 2 != 0);

@@ -121,7 +121,10 @@ static int make_tls(struct sn_grpc_link *link, bool secure)
 /* HOST:PORT is read as a URL. */
 static int make_dest(struct sn_grpc_link *link)
 {
-	struct sn_http_dest_options opts = {.version = SN_HTTP_2, .max_connections = 1};
+	/* A server that is gone for good is noticed in a stream without an end, too; grpcio takes more
+	 * than a PING in five minutes for abuse. */
+	struct sn_http_dest_options opts = {
+			.version = SN_HTTP_2, .max_connections = 1, .ping_ms = 330000};
 	const char *text = link->addr;
 	bool plain = strstr(text, "://") == NULL;
 	SN_AUTO_FREE char *url_text = NULL, *host = NULL;

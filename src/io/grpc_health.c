@@ -201,8 +201,8 @@ static const struct sn_grpc_method methods[] = {
 		{.name = "Watch", .start = on_watch, .server_streams = true},
 };
 
-int sn__grpc_health_create(struct sn_loop *loop, struct sn_grpc_services *services,
-		struct sn_grpc_health **ret_health, struct sn_error *err)
+int sn__grpc_health_create(struct sn_grpc_services *services, struct sn_grpc_health **ret_health,
+		struct sn_error *err)
 {
 	struct sn_grpc_health *health = sn__calloc(1, sizeof *health);
 	int r;

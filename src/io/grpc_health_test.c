@@ -27,7 +27,7 @@ static void open_all(struct world *w)
 {
 	assert_int_equal(sn__grpc_services_create(w->a, NULL, &services), 0);
 	assert_int_equal(sn__grpc_services_add(services, &shop, NULL), 0);
-	assert_int_equal(sn__grpc_health_create(w->a, services, &health, NULL), 0);
+	assert_int_equal(sn__grpc_health_create(services, &health, NULL), 0);
 	gw_open(w, sn__grpc_handle, services);
 }
 
@@ -206,7 +206,7 @@ static void test_no_memory(void **state)
 	sn__mem_fail_nth(0);
 	check("test.Shop", IS_NOT_SERVING);
 	/* One is there already. */
-	assert_int_equal(sn__grpc_health_create(gw.w->a, services, &one, NULL), SN_E_EXISTS);
+	assert_int_equal(sn__grpc_health_create(services, &one, NULL), SN_E_EXISTS);
 	assert_null(one);
 	close_all();
 	for (uint64_t n = 1;; n++) {
@@ -214,7 +214,7 @@ static void test_no_memory(void **state)
 
 		assert_int_equal(sn__grpc_services_create(gw.w->a, NULL, &services), 0);
 		sn__mem_fail_nth(n);
-		r = sn__grpc_health_create(gw.w->a, services, &one, NULL);
+		r = sn__grpc_health_create(services, &one, NULL);
 		if (!sn__mem_failed())
 			break;
 		assert_int_equal(r, SN_E_NOMEM);

@@ -52,7 +52,7 @@ static void open_all(struct world *w)
 	assert_int_equal(sn__grpc_services_create(w->a, NULL, &services), 0);
 	assert_int_equal(sn__grpc_services_add(services, &shop, NULL), 0);
 	assert_int_equal(sn__grpc_services_add(services, &bare, NULL), 0);
-	assert_int_equal(sn__grpc_health_create(w->a, services, &health, NULL), 0);
+	assert_int_equal(sn__grpc_health_create(services, &health, NULL), 0);
 	assert_int_equal(sn__grpc_reflection_create(services, &reflection, NULL), 0);
 	gw_open(w, sn__grpc_handle, services);
 }

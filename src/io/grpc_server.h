@@ -35,7 +35,7 @@ void sn__grpc_handle(struct sn_exchange *x, void *services);
 /** grpc.health.v1.Health of what @services serves (grpc_health.c): all of it is SERVING until set
  * otherwise; what is added later too. Adds itself to it. */
 struct sn_grpc_health;
-SN_MUST_USE int sn__grpc_health_create(struct sn_loop *loop, struct sn_grpc_services *services,
+SN_MUST_USE int sn__grpc_health_create(struct sn_grpc_services *services,
 		struct sn_grpc_health **ret_health, struct sn_error *err);
 SN_MUST_USE int sn__grpc_health_set(struct sn_grpc_health *health, const char *service,
 		bool serving); /* SN_E_NOT_FOUND */

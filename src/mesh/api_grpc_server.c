@@ -60,7 +60,7 @@ static int services_fill(struct sn_runtime *rt, struct sn_grpc_server *server,
 	if (r == SN_E_EXISTS)
 		r = err->code = SN_E_INVALID; /* the sentence stays */
 	if (r == 0 && !opts->no_health)
-		r = sn__grpc_health_create(rt->loop, server->services, &server->health, err);
+		r = sn__grpc_health_create(server->services, &server->health, err);
 	if (r == 0 && !opts->no_reflection)
 		r = sn__grpc_reflection_create(server->services, &server->reflection, err);
 	return r;
