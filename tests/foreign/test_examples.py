@@ -69,3 +69,27 @@ def test_without_agent(sinew, example):
     p = subprocess.run([os.path.join(ROOT, "examples", example), "a", "b", "/"], env=sinew.env(),
                        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
     assert p.returncode == 2
+
+
+def test_grpc():
+    at = os.path.join(ROOT, "examples")
+    server = subprocess.Popen([os.path.join(at, "grpc_server"), "127.0.0.1:0",
+                               os.path.join(at, "greeter.desc")], stdout=subprocess.PIPE, text=True)
+    try:
+        port = server.stdout.readline().split()[-1]
+
+        def greet(name):
+            return subprocess.run([os.path.join(at, "grpc_client"), "127.0.0.1", port, name],
+                                  capture_output=True, text=True, timeout=PATIENCE)
+        p = greet("world")
+        assert (p.returncode, p.stdout, p.stderr) == (0, "Hello, world\n", "")
+        p = greet("")
+        assert (p.returncode, p.stdout) == (1, "")
+        assert p.stderr.startswith("INVALID_ARGUMENT: ") and "who is it?" in p.stderr
+        p = subprocess.run([os.environ["SINEW_BINARY"], "grpc", "127.0.0.1:" + port, "call",
+                            "examples.Greeter/KeepSaying", '{"name": "you", "times": 1}'],
+                           capture_output=True, text=True, timeout=PATIENCE)
+        assert (p.returncode, p.stdout) == (0, '{"text":"Hello, you"}\n')
+    finally:
+        server.terminate()
+    assert server.wait(timeout=PATIENCE) == 0
