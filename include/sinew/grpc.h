@@ -187,7 +187,8 @@ SN_API const void *sn_grpc_stream_trailer(const struct sn_grpc_stream *s, const 
 
 /* ---- server ---- */
 
-/** One call at the server. It lives until sn_grpc_exchange_on_close()'s function has returned. */
+/** One call at the server. It lives until sn_grpc_exchange_on_close()'s function has returned;
+ * where none is set, until the method has ended it (also when the client is gone by then). */
 struct sn_grpc_exchange;
 
 /**
@@ -270,7 +271,8 @@ SN_API SN_MUST_USE int sn_grpc_exchange_add_trailer(
 		struct sn_grpc_exchange *x, const struct sn_grpc_metadata *entry);
 /** Send the initial metadata now, ahead of the first message. */
 SN_API SN_MUST_USE int sn_grpc_exchange_send_header(struct sn_grpc_exchange *x);
-/** Compress what is sent from here, when the client accepts gzip. */
+/** Compress what is sent from here, when the client accepts gzip. To be said before the initial
+ * metadata is sent, which announces it; afterwards it can only be turned off and on again. */
 SN_API void sn_grpc_exchange_gzip(struct sn_grpc_exchange *x, bool gzip);
 /** Send a message (@message NULL: @bytes). Results as sn_grpc_stream_send(); SN_E_RESET: the client
  * is gone. */
@@ -291,7 +293,8 @@ typedef void sn_grpc_exchange_fn(struct sn_grpc_exchange *x, void *arg);
 SN_API void sn_grpc_exchange_on_drain(
 		struct sn_grpc_exchange *x, sn_grpc_exchange_fn *fn, void *arg);
 /** @fn runs once when the call is over: @status 0 (answered), SN_E_CANCELLED (the client cancelled or
- * went away), SN_E_DEADLINE (its time was up: the client has been answered), SN_E_CLOSED. Nothing may
+ * went away), SN_E_DEADLINE (its time was up: the client has been answered), SN_E_PROTOCOL (what it sent cannot be read:
+ * likewise), SN_E_CLOSED. Nothing may
  * be sent any more; the exchange is gone when it returns. */
 typedef void sn_grpc_exchange_close_fn(struct sn_grpc_exchange *x, int status, void *arg);
 SN_API void sn_grpc_exchange_on_close(

@@ -385,7 +385,11 @@ int sn_exchange_write(struct sn_exchange *x, const void *data, size_t size)
 		return 0;
 	if (x->sized && size > x->left)
 		return SN_E_LIMIT;
+	/* Who has waited may write as much at once as he holds himself: one large message. */
+	if (x->out.len < HTTP_OUT_LOW)
+		x->out.max = SIZE_MAX / 2;
 	r = x->ops->write(x, data, size);
+	x->out.max = SN_MAX(x->out.len, (size_t)HTTP_OUT_MAX);
 	if (r < 0)
 		return r;
 	x->left -= x->sized ? size : 0;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "io/grpc.h"
 
-#include <protobuf-c/protobuf-c.h>
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "proto/protobuf.h"
 
 #define KEEP_BLOCK (16u << 10) /* a greater block is given back between messages */
 
@@ -53,31 +53,30 @@ int sn__grpc_frame(struct sn_buf *out, struct sn_str message, bool gzip)
 
 int sn__grpc_frame_message(struct sn_buf *out, const struct ProtobufCMessage *message, bool gzip)
 {
-	size_t size = protobuf_c_message_get_packed_size(message), n;
+	static const char prefix[SN_GRPC_PREFIX];
+	size_t before = out->len, n = 0;
 	struct sn_buf packed;
-	char *space;
 	int r;
 
-	if (size > UINT32_MAX)
-		return SN_E_LIMIT;
-	if (!gzip) {
-		r = sn__buf_reserve(out, SN_GRPC_PREFIX + size, &space);
-		if (r < 0)
-			return r;
-		n = protobuf_c_message_pack(message, (uint8_t *)space + SN_GRPC_PREFIX);
-		assert(n == size);
-		put_prefix(space, false, n);
-		sn__buf_commit(out, SN_GRPC_PREFIX + n);
-		return 0;
+	if (gzip) {
+		sn__buf_init(&packed, SIZE_MAX / 2);
+		r = sn__protobuf_pack(message, &packed);
+		if (r == 0)
+			r = sn__grpc_frame(out, sn__buf_str(&packed), true);
+		sn__buf_finish(&packed);
+		return r;
 	}
-	sn__buf_init(&packed, SIZE_MAX / 2);
-	r = sn__buf_reserve(&packed, size, &space);
+	r = sn__buf_append(out, prefix, sizeof(prefix));
+	if (r == 0)
+		r = sn__protobuf_pack(message, out);
 	if (r == 0) {
-		n = size > 0 ? protobuf_c_message_pack(message, (uint8_t *)space) : 0;
-		assert(n == size);
-		r = sn__grpc_frame(out, (struct sn_str){space, n}, true);
+		n = out->len - before - SN_GRPC_PREFIX;
+		r = n > UINT32_MAX ? SN_E_LIMIT : 0;
 	}
-	sn__buf_finish(&packed);
+	if (r == 0)
+		put_prefix(out->block + out->head + before, false, n);
+	else
+		sn__buf_truncate(out, before);
 	return r;
 }
 

@@ -390,8 +390,19 @@ static void source_ready(struct sn_grpc_req *req)
 	sn__http_body_ready(&req->http);
 }
 
+/* Who has waited may send a message of any size. */
+static int may_send(struct sn_grpc_req *req)
+{
+	if (!req->streams || req->flags & (REQ_SENT_END | REQ_STOPPED | REQ_HTTP_DONE))
+		return SN_E_STATE;
+	if (waiting(req) < OUT_LOW)
+		req->out.max = SIZE_MAX / 2;
+	return 0;
+}
+
 static int sent(struct sn_grpc_req *req, int r)
 {
+	req->out.max = SN_MAX(req->out.len, (size_t)OUT_MAX);
 	if (r < 0)
 		return r;
 	source_ready(req);
@@ -403,16 +414,16 @@ static int sent(struct sn_grpc_req *req, int r)
 
 int sn__grpc_send(struct sn_grpc_req *req, struct sn_str message)
 {
-	if (!req->streams || req->flags & (REQ_SENT_END | REQ_STOPPED | REQ_HTTP_DONE))
-		return SN_E_STATE;
-	return sent(req, sn__grpc_frame(&req->out, message, req->gzip));
+	int r = may_send(req);
+
+	return r < 0 ? r : sent(req, sn__grpc_frame(&req->out, message, req->gzip));
 }
 
 int sn__grpc_send_message(struct sn_grpc_req *req, const struct ProtobufCMessage *message)
 {
-	if (!req->streams || req->flags & (REQ_SENT_END | REQ_STOPPED | REQ_HTTP_DONE))
-		return SN_E_STATE;
-	return sent(req, sn__grpc_frame_message(&req->out, message, req->gzip));
+	int r = may_send(req);
+
+	return r < 0 ? r : sent(req, sn__grpc_frame_message(&req->out, message, req->gzip));
 }
 
 void sn__grpc_end(struct sn_grpc_req *req)

@@ -70,7 +70,7 @@ struct sn_grpc_req {
 SN_MUST_USE int sn__grpc_start(
 		struct sn_http_dest *dest, struct sn_grpc_req *req, struct sn_error *err);
 /** `streams` only. As sn_grpc_stream_send(): SN_E_AGAIN: taken, wait for on_drain; SN_E_LIMIT (16 MiB
- * are waiting), SN_E_STATE (ended), SN_E_NOMEM: nothing was taken. */
+ * are waiting; a message with nothing before it may have any size), SN_E_STATE (ended), SN_E_NOMEM: nothing was taken. */
 SN_MUST_USE int sn__grpc_send(struct sn_grpc_req *req, struct sn_str message);
 SN_MUST_USE int sn__grpc_send_message(
 		struct sn_grpc_req *req, const struct ProtobufCMessage *message);

@@ -78,6 +78,7 @@ static void handler(struct sn_exchange *x, void *arg)
 		if (!sn__str_ieq(head->headers[i].name, SN_STR("host")))
 			put_headers_text(&script.seen, &head->headers[i], 1);
 	sn_exchange_on_close(x, on_close, NULL);
+	sn__exchange_endless(x);
 	assert_int_equal(sn_exchange_read(x, on_body, NULL), 0);
 }
 
@@ -205,6 +206,7 @@ static void request_pressure(void **state)
 	char *piece = test_calloc(1, 50000);
 	unsigned n_again = 0;
 	struct call c;
+	char *space;
 
 	serve(*state);
 	script.headers[0] = (struct sn_header){"content-type", "application/grpc"};
@@ -224,6 +226,17 @@ static void request_pressure(void **state)
 	sn__grpc_end(&c.req);
 	call_expect(&c, "head OK OK");
 	assert_int_equal(script.body_seen.len, 100 * 50005);
+	/* One message may be larger than all that may wait. */
+	call_streams(&c, "/a.B/C");
+	sn__buf_clear(&script.body_seen);
+	assert_int_equal(sn__buf_reserve(&c.last, 20 << 20, &space), 0);
+	memset(space, 'x', 20 << 20);
+	assert_int_equal(sn__grpc_send(&c.req, (struct sn_str){space, 20 << 20}), SN_E_AGAIN);
+	assert_int_equal(sn__grpc_send(&c.req, SN_STR("x")), SN_E_LIMIT);
+	UNTIL(c.drained);
+	sn__grpc_end(&c.req);
+	call_expect(&c, "head OK OK");
+	assert_int_equal(script.body_seen.len, (20 << 20) + 5);
 	/* Who does not wait is refused in the end. */
 	call_streams(&c, "/a.B/C");
 	for (n_again = 0; sn__grpc_send(&c.req, (struct sn_str){piece, 50000}) != SN_E_LIMIT;)

@@ -647,6 +647,24 @@ static void endless(void **state)
 	serve_end();
 }
 
+/* One message beyond what streams may have waiting. */
+static void large_answer(void **state)
+{
+	struct call c;
+
+	serve(*state);
+	s.n = 3;
+	s.size = 20 << 20;
+	call_init(&c, "/test.Test/Down");
+	c.req.framed = SN_STR("\0\0\0\0\0");
+	c.req.max_message = 32 << 20;
+	assert_int_equal(sn__grpc_start(gw.dest, &c.req, NULL), 0);
+	call_expect(&c, "head OK OK");
+	assert_int_equal(s.drained, 2);
+	until_closed(0);
+	serve_end();
+}
+
 static void chats(void **state)
 {
 	struct call c;
@@ -737,6 +755,7 @@ int main(void)
 			EVERY(back_pressure_down),
 			EVERY(pause_up),
 			SIM(endless),
+			SIM(large_answer),
 			EVERY(chats),
 			cmocka_unit_test_setup_teardown(steady_state, world_uv, world_close),
 			SIM(no_memory),
