@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import threading
 import time
 
 import pytest
@@ -894,7 +895,8 @@ class TestTls:
                         "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
                         "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem"],
                        check=True, capture_output=True)
-        s = OurServer(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+        s = OurServer(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"),
+                      HTTP_PEER_HEAD_MS="500", HTTP_PEER_IDLE_MS="700")
         yield s
         s.end()
 
@@ -913,6 +915,22 @@ class TestTls:
             c.send(h2.PREFACE, h2.settings())
             assert c.ask("/hello", scheme="https").status == 200
             assert c.ask("/hello", scheme="https").status == 200
+
+    @pytest.mark.parametrize("first", [b"", b"\x16", b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03",
+                                       b"\x16\x03\x01\xff\xff" + b"x" * 70000, b"GET / HTTP/1.1\r\n"])
+    def test_handshake_that_stops(self, server, first):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=4) as k:
+            try:
+                k.sendall(first)
+                while k.recv(65536):
+                    pass
+            except ConnectionError:
+                pass
+
+    def test_agreed_and_silent(self, server):
+        with self.connect(server, ["h2"]) as k:
+            while k.recv(65536):
+                pass
 
     def test_h1_after_h2_was_agreed(self, server):
         with self.connect(server, ["h2"]) as k:
@@ -947,3 +965,31 @@ def test_many_connections(server):
             print("\n  %d bytes for each idle connection" % each, end=" ")
         if not server.usage.sanitized:
             assert each < 40 * 1024
+
+
+@ours_only
+def test_all_at_once(server):
+    """Every flood there is from many sides, over and over anew."""
+    kinds = [(k, f, [h2.headers(1, OPEN, end_stream=False)]) for k, f in CHEAP.items()] + \
+        [(k, f, []) for k, f in RESETS.items()]
+    wires = [b"".join([*first, *(f(i) for i in range(1 if first else 0, 3000))])
+             for _, f, first in kinds]
+    until = time.monotonic() + (30 if LONG else 2)
+    rounds = []
+
+    def attack(n):
+        while time.monotonic() < until:
+            try:
+                with h2.connect(server.port, auto=n % 2 == 0, keep=False) as c:
+                    c.offer(wires[n % len(wires)], seconds=0.5)
+                    rounds.append(n)
+            except (h2.Closed, OSError):
+                pass
+
+    with Siege(server, grows=32 * MIB):
+        threads = [threading.Thread(target=attack, args=(n,)) for n in range(len(wires))]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    assert len(set(rounds)) == len(wires)
