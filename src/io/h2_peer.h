@@ -86,7 +86,8 @@ static int h2_on_frame(nghttp2_session *session, const nghttp2_frame *frame, voi
 		else
 			st->n_heads++;
 		st->head_ended |= (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) && st->n_heads == 1;
-		/* fall through */
+		st->ended |= (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
+		break;
 	case NGHTTP2_DATA:
 		st->ended |= (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
 		break;
