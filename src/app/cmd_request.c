@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/mem.h"
+#include "mesh/response.h"
 #include "proto/http1.h"
 
 #define BODY_MAX ((size_t)256 << 20)
@@ -126,11 +127,17 @@ static int take_options(const struct sn_cli *cli, struct request *q)
 	return r != 0 ? r : take_body(cli, q);
 }
 
-static void print_head(const struct sn_response *res)
+static void print_status(FILE *f, const struct sn_response *res, const char *end)
 {
 	unsigned status = sn_response_status(res);
 
-	(void)printf("HTTP/1.1 %u %s\r\n", status, sn__http_reason(status));
+	(void)fprintf(f, "HTTP/%s %u %s%s", res->major == 2 ? "2" : "1.1", status,
+			sn__http_reason(status), end);
+}
+
+static void print_head(const struct sn_response *res)
+{
+	print_status(stdout, res, "\r\n");
 	for (size_t i = 0; i < sn_response_headers(res); i++) {
 		struct sn_header h;
 
@@ -146,7 +153,7 @@ static int print_answer(const struct sn_cli *cli, const struct sn_response *res)
 	size_t size;
 	const char *body = sn_response_body(res, &size);
 
-	(void)fprintf(stderr, "HTTP/1.1 %u %s\n", status, sn__http_reason(status));
+	print_status(stderr, res, "\n");
 	if (cli->opt[SN_OPT_VERBOSE] != NULL)
 		sn__cli_say(cli, "peer %s, %s, %u attempt%s, call %s", sn_response_identity(res),
 				sn_response_url(res), sn_response_attempts(res),

@@ -74,6 +74,7 @@ int sn__response_head(struct sn_response *res, const struct sn_http_head *head, 
 
 	sn__response_reset(res);
 	res->status = head->status;
+	res->major = head->major;
 	/* One byte of room for the NUL that is always there. */
 	res->body.max = max_body < SIZE_MAX ? (size_t)max_body + 1 : SIZE_MAX;
 	if (head->has_length && head->length > max_body)

@@ -10,6 +10,7 @@
 
 struct sn_response {
 	unsigned status;
+	unsigned major; /* of the HTTP version it came by */
 	unsigned attempts;
 	unsigned n_headers;
 	bool lone; /* of a _wait call: the caller frees it */
