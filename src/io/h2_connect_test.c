@@ -180,25 +180,66 @@ static void handshake_fails_for_all(void **state)
 	assert_int_equal(w.two.n_requests, 0);
 }
 
-/* Nobody knows yet that there will be no upgrade; the others are not harmed. */
+static void take_stream(struct probe *p)
+{
+	struct sn_buf rest;
+
+	sn__buf_init(&rest, 100);
+	p->stream = sn__http_take_stream(&p->req, &rest);
+	sn__buf_finish(&rest);
+}
+
+static void start_upgrade(int i)
+{
+	probe_init(&w.p[i], "GET", "/");
+	w.p[i].pending = &w.pending;
+	w.p[i].then = take_stream;
+	w.p[i].req.upgrade = true;
+	w.pending++;
+	assert_int_equal(sn__http_start(w.dest, &w.p[i].req, NULL), 0);
+}
+
+/* An upgrade exists only in HTTP/1.1: it dials for itself and offers nothing else, and nobody takes
+ * that for what the peer speaks. */
+static void upgrade_goes_by_1(void **state)
+{
+	static const struct step step = {
+			"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n"
+			"Upgrade: x\r\n\r\n",
+			THEN_STALL};
+
+	w.one.steps = &step;
+	serve(1, "h2,http/1.1", "good");
+	dest(1, SN_HTTP_ANY, "h2,http/1.1");
+	start_upgrade(0);
+	run();
+	assert_int_equal(w.p[0].req.result.code, 0);
+	assert_int_equal(w.p[0].req.result.status, 101);
+	assert_non_null(w.p[0].stream);
+	assert_string_equal(sn__tls_alpn(w.p[0].stream), "http/1.1");
+	sn__stream_close(w.p[0].stream, true);
+	probe_finish(&w.p[0]);
+}
+
 static void upgrade_meets_h2(void **state)
 {
-	serve(2, "h2,http/1.1", "good");
+	serve(2, "h2", "good");
 	dest(2, SN_HTTP_ANY, "h2,http/1.1");
-	probe_init(&w.p[0], "GET", "/");
-	w.p[0].pending = &w.pending;
-	w.p[0].req.upgrade = true;
-	w.pending = 1;
-	assert_int_equal(sn__http_start(w.dest, &w.p[0].req, NULL), 0);
+	start_upgrade(0);
 	start(1);
+	start(2);
 	run();
-	assert_int_equal(w.p[0].req.result.code, SN_E_NOTSUP);
-	assert_non_null(strstr(w.p[0].req.result.detail, "HTTP/2"));
-	assert_int_equal(w.p[1].req.result.code, 0);
-	assert_int_equal(w.two.n_accepted, 1);
+	start_upgrade(3);
+	run();
+	for (int i = 0; i < 4; i++) {
+		if (i % 3 == 0)
+			assert_true(w.p[i].req.result.code < 0);
+		else
+			assert_int_equal(w.p[i].req.result.code, 0);
+		probe_finish(&w.p[i]);
+	}
+	assert_int_equal(w.two.n_requests, 2);
 	h2s_close_all(&w.two, false);
-	probe_finish(&w.p[0]);
-	probe_finish(&w.p[1]);
 }
 
 /* The connection goes while it is dialled for others. */
@@ -225,6 +266,7 @@ int main(void)
 			TEST(the_peer_knows_only_1),
 			TEST(h2_is_a_must),
 			TEST(handshake_fails_for_all),
+			TEST(upgrade_goes_by_1),
 			TEST(upgrade_meets_h2),
 			TEST(not_tls_at_all),
 	};

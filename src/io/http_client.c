@@ -680,10 +680,11 @@ int sn__http_start(struct sn_http_dest *dest, struct sn_http_req *req, struct sn
 
 	if (pool == NULL || pool->closing)
 		return sn__error_set(err, SN_E_CLOSED, "the HTTP client was closed");
-	if (req->upgrade && dest->speaks == SN_HTTP_2)
+	if (req->upgrade && dest->version == SN_HTTP_2)
 		return sn__error_set(
 				err, SN_E_NOTSUP, "the peer speaks HTTP/2, which has no upgrade");
-	r = dest->speaks == SN_HTTP_2 ? sn__http2_check(req, err) : build_head(dest, req, err);
+	r = dest->speaks == SN_HTTP_2 && !req->upgrade ? sn__http2_check(req, err)
+						       : build_head(dest, req, err);
 	if (r < 0)
 		return r;
 	memset(&req->result, 0, sizeof req->result);

@@ -83,6 +83,7 @@ struct sn_http_conn {
 	enum sn_http_conn_state state;
 	unsigned entered; /* callbacks running: freed when the last returns */
 	uint64_t idle_since_ns;
+	bool only_1;  /* for an upgrade: HTTP/2 is not offered, nobody else waits for it */
 	bool idle;    /* HTTP/2: no stream is open */
 	bool full;    /* HTTP/2: takes no new ones any more */
 	bool settled; /* HTTP/2: its SETTINGS have come */
@@ -112,8 +113,7 @@ struct sn_http_conn {
 
 /* ---- http_pool.c ---- */
 
-/** Send @req on a connection that is there, a new one, or queue it. SN_E_NOMEM, SN_E_NOTSUP: nothing
- * has changed. */
+/** Send @req on a connection that is there, a new one, or queue it. SN_E_NOMEM: nothing has changed. */
 SN_MUST_USE int sn__http_place(struct sn_http_req *req);
 /** @conn is up and its stream is ready: its requests go out. */
 void sn__http_conn_ready(struct sn_http_conn *conn);

@@ -183,8 +183,8 @@ static void conn_connected(struct sn_http_conn *conn, struct sn_stream *stream)
 		return;
 	}
 	conn->state = HTTP_CONN_TLS;
-	r = sn__tls_client(dest->tls, stream, dest->server_name, on_tls_event, conn, &conn->stream,
-			&err);
+	r = sn__tls_client_only(dest->tls, conn->only_1 ? "http/1.1" : NULL, stream,
+			dest->server_name, on_tls_event, conn, &conn->stream, &err);
 	if (r < 0) {
 		sn__stream_close(stream, true);
 		dial_failed(conn, r, err.foreign, err.text);

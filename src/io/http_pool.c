@@ -194,7 +194,8 @@ static struct sn_http_conn *find_dial(struct sn_http_dest *dest)
 	SN_LIST_FOREACH (pos, &dest->busy) {
 		struct sn_http_conn *conn = SN_CONTAINER_OF(pos, struct sn_http_conn, link);
 
-		if (conn->dial != NULL && conn->n_reqs > 0 && conn->n_reqs < dest->max_streams &&
+		if (conn->dial != NULL && !conn->only_1 && conn->n_reqs > 0 &&
+				conn->n_reqs < dest->max_streams &&
 				conn->n_reqs < dest->peer_streams)
 			return conn;
 	}
@@ -231,6 +232,7 @@ static int dial(struct sn_http_dest *dest, struct sn_http_req *req)
 
 	if (conn == NULL)
 		return SN_E_NOMEM;
+	conn->only_1 = req->upgrade;
 	dest->n_conns++;
 	sn_list_push_back(&dest->busy, &conn->link);
 	r = sn__http_dial(conn, req);
@@ -265,12 +267,10 @@ int sn__http_place(struct sn_http_req *req)
 	struct sn_http_conn *conn;
 	int r;
 
-	if (req->upgrade && dest->speaks == SN_HTTP_2)
-		return SN_E_NOTSUP;
 	r = place_now(dest, req);
 	if (r != SN_E_AGAIN)
 		return r;
-	conn = find_dial(dest);
+	conn = req->upgrade ? NULL : find_dial(dest);
 	if (conn != NULL) {
 		sn__http_dial_join(conn, req);
 		return 0;
@@ -298,10 +298,7 @@ void sn__http_dest_run(struct sn_http_dest *dest)
 		req->flags &= ~HTTP_REQ_QUEUED;
 		r = sn__http_place(req);
 		if (r < 0)
-			sn__http_req_fail(req, r, SN_PHASE_CONNECT, 0,
-					r == SN_E_NOTSUP ? "the peer speaks HTTP/2, which has no "
-							   "upgrade"
-							 : sn_strerror(r));
+			sn__http_req_fail(req, r, SN_PHASE_CONNECT, 0, sn_strerror(r));
 		else if (req->flags & HTTP_REQ_QUEUED)
 			break;
 	}
@@ -379,7 +376,8 @@ void sn__http_conn_ready(struct sn_http_conn *conn)
 		dest->speaks = SN_HTTP_2;
 		ready_shared(conn);
 	} else {
-		dest->speaks = SN_HTTP_1;
+		if (!conn->only_1)
+			dest->speaks = SN_HTTP_1;
 		ready_own(conn);
 	}
 }

@@ -16,7 +16,8 @@ struct probe {
 	struct sn_http_req req;
 	struct sn_buf body;
 	unsigned n_head, n_data, n_done;
-	bool drop; /* the body is not kept */
+	struct sn_stream *stream; /* taken over; may be NULL */
+	bool drop;                /* the body is not kept */
 	char trailer[64];
 	int *pending;                  /* counted down at the end */
 	void (*then)(struct probe *p); /* at the end of on_done */

@@ -492,8 +492,29 @@ static int stream_create(struct sn_tls *tls, struct sn_stream *inner, sn_stream_
 	return 0;
 }
 
+/* Not what the context offers, but @alpn. */
+static int offer_only(struct sn_tls_stream *ts, const char *alpn)
+{
+	unsigned char wire[32];
+	size_t n = strlen(alpn);
+
+	if (ts->tls->alpn == NULL)
+		return 0;
+	assert(n < sizeof wire);
+	wire[0] = (unsigned char)n;
+	memcpy(wire + 1, alpn, n);
+	return SSL_set_alpn_protos(ts->ssl, wire, (unsigned)n + 1) == 0 ? 0 : SN_E_NOMEM;
+}
+
 int sn__tls_client(struct sn_tls *tls, struct sn_stream *inner, const char *server_name,
 		sn_stream_fn *fn, void *arg, struct sn_stream **ret_stream, struct sn_error *err)
+{
+	return sn__tls_client_only(tls, NULL, inner, server_name, fn, arg, ret_stream, err);
+}
+
+int sn__tls_client_only(struct sn_tls *tls, const char *alpn, struct sn_stream *inner,
+		const char *server_name, sn_stream_fn *fn, void *arg, struct sn_stream **ret_stream,
+		struct sn_error *err)
 {
 	struct sn_tls_stream *ts;
 	int r = sn__tls_context(tls, err);
@@ -503,7 +524,9 @@ int sn__tls_client(struct sn_tls *tls, struct sn_stream *inner, const char *serv
 	r = stream_create(tls, inner, fn, arg, &ts);
 	if (r < 0)
 		return sn__error_set(err, r, "TLS: %s", sn_strerror(r));
-	r = sn__tls_expect(ts, server_name);
+	r = alpn != NULL ? offer_only(ts, alpn) : 0;
+	if (r == 0)
+		r = sn__tls_expect(ts, server_name);
 	if (r < 0) {
 		free_stream(ts);
 		return sn__error_set(err, r, "TLS: the server's name: %s", sn_strerror(r));

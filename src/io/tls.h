@@ -42,6 +42,10 @@ void sn__tls_on_warning(
 SN_MUST_USE int sn__tls_client(struct sn_tls *tls, struct sn_stream *inner,
 		const char *server_name /* may be NULL */, sn_stream_fn *fn, void *arg,
 		struct sn_stream **ret_stream, struct sn_error *err);
+/** The same, but only @alpn is offered (one protocol; nothing when the options offer none). */
+SN_MUST_USE int sn__tls_client_only(struct sn_tls *tls, const char *alpn /* may be NULL: all */,
+		struct sn_stream *inner, const char *server_name /* may be NULL */,
+		sn_stream_fn *fn, void *arg, struct sn_stream **ret_stream, struct sn_error *err);
 SN_MUST_USE int sn__tls_server(struct sn_tls *tls, struct sn_stream *inner, sn_stream_fn *fn,
 		void *arg, struct sn_stream **ret_stream, struct sn_error *err);
 /** The ALPN protocol agreed on, or "". */
