@@ -293,9 +293,9 @@ typedef void sn_grpc_exchange_fn(struct sn_grpc_exchange *x, void *arg);
 SN_API void sn_grpc_exchange_on_drain(
 		struct sn_grpc_exchange *x, sn_grpc_exchange_fn *fn, void *arg);
 /** @fn runs once when the call is over: @status 0 (answered), SN_E_CANCELLED (the client cancelled or
- * went away), SN_E_DEADLINE (its time was up: the client has been answered), SN_E_PROTOCOL (what it sent cannot be read:
- * likewise), SN_E_CLOSED. Nothing may
- * be sent any more; the exchange is gone when it returns. */
+ * went away), SN_E_DEADLINE (its time was up: the client has been answered), SN_E_PROTOCOL (what it
+ * sent cannot be read: likewise), SN_E_CLOSED. Nothing may be sent any more; the exchange is gone
+ * when it returns. */
 typedef void sn_grpc_exchange_close_fn(struct sn_grpc_exchange *x, int status, void *arg);
 SN_API void sn_grpc_exchange_on_close(
 		struct sn_grpc_exchange *x, sn_grpc_exchange_close_fn *fn, void *arg);
