@@ -226,7 +226,12 @@ static size_t put_status(struct sn_header *out, char code_text[4], int code, str
 	struct sn_grpc_metadata entry = {"x-bin", details.ptr, details.len};
 	size_t n = 0, details_at = 0;
 
-	(void)snprintf(code_text, 4, "%d", code);
+	if (code < 10) {
+		code_text[0] = (char)('0' + code);
+		code_text[1] = '\0';
+	} else {
+		(void)snprintf(code_text, 4, "%d", code);
+	}
 	out[n++] = (struct sn_header){"grpc-status", code_text};
 	/* Without memory the code must do. */
 	if (text.len > 0 && (sn__grpc_percent_encode(text, b) < 0 || sn__buf_append(b, "", 1) < 0))
