@@ -179,7 +179,8 @@ SN_API void sn_grpc_stream_end(struct sn_grpc_stream *s);
 SN_API void sn_grpc_stream_pause(struct sn_grpc_stream *s, bool pause);
 /** on_end follows in a later turn, with SN_E_CANCELLED unless it ended before. */
 SN_API void sn_grpc_stream_cancel(struct sn_grpc_stream *s);
-/** Metadata by name, decoded; trailing: in on_end only. NULL: none. */
+/** Metadata by name, decoded; trailing: in on_end only, there with the text of the status as
+ * "grpc-message" and its details as "grpc-status-details-bin". NULL: none. */
 SN_API const void *sn_grpc_stream_header(const struct sn_grpc_stream *s, const char *name,
 		size_t *ret_size /* may be NULL */);
 SN_API const void *sn_grpc_stream_trailer(const struct sn_grpc_stream *s, const char *name,

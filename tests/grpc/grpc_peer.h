@@ -71,10 +71,10 @@ struct talk {
 	int32_t got[256]; /* sizes of bodies, sums, health */
 	bool ended;
 	int code;
-	char text[512];
+	char text[512]; /* of the status, or what went wrong here */
 	char initial[8192];
-	uint8_t trailing[512];
-	size_t trailing_size;
+	uint8_t trailing[512], details[512];
+	size_t trailing_size, details_size;
 };
 
 struct client {

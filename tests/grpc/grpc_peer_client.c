@@ -235,7 +235,7 @@ static void status(struct client *c, const char *text)
 	talk_send(t, &(struct step){.status_text = text});
 	talk_end(t);
 	NEED(c, talk_wait_end(t) == SN_GRPC_UNKNOWN);
-	NEED(c, strstr(t->text, text) != NULL);
+	NEED(c, strcmp(t->text, text) == 0);
 	talk_free(t);
 }
 
@@ -440,6 +440,7 @@ static void error_details(struct client *c)
 	const struct sn_grpc_metadata entry = {"x-test-details-bin", bytes, sizeof(bytes) - 1};
 	struct ask a;
 	struct outcome o;
+	struct talk *t;
 	const void *details;
 	size_t n = 0;
 
@@ -453,6 +454,13 @@ static void error_details(struct client *c)
 		NEED(c, same(details, n, bytes, sizeof(bytes) - 1));
 	}
 	done(&o);
+	/* The same method, asked as a stream. */
+	t = talk_open(c, TALK_OUT, METHOD("UnaryCall"), &opts);
+	talk_send(t, &(struct step){0});
+	talk_end(t);
+	NEED(c, talk_wait_end(t) == SN_GRPC_NOT_FOUND && strcmp(t->text, "with details") == 0);
+	NEED(c, same(t->details, t->details_size, bytes, sizeof(bytes) - 1));
+	talk_free(t);
 }
 
 static void check_health(struct client *c, const char *service, int code)

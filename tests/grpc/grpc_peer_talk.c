@@ -218,21 +218,29 @@ static void on_message(struct sn_grpc_stream *s, const void *data, size_t size, 
 	client_unlock();
 }
 
+static size_t keep(const struct sn_grpc_stream *s, const char *name, void *out, size_t max)
+{
+	size_t size = 0;
+	const void *value = sn_grpc_stream_trailer(s, name, &size);
+
+	if (value == NULL || size > max)
+		return 0;
+	memcpy(out, value, size);
+	return size;
+}
+
 static void on_end(struct sn_grpc_stream *s, const struct sn_error *err, void *arg)
 {
 	struct talk *t = arg;
-	size_t size;
-	const void *value = sn_grpc_stream_trailer(s, TEST_TRAILING, &size);
 
 	t->stream = NULL;
 	client_lock();
-	if (value != NULL && size <= sizeof(t->trailing)) {
-		memcpy(t->trailing, value, size);
-		t->trailing_size = size;
-	}
+	t->trailing_size = keep(s, TEST_TRAILING, t->trailing, sizeof(t->trailing));
+	t->details_size = keep(s, "grpc-status-details-bin", t->details, sizeof(t->details));
 	t->ended = true;
 	t->code = sn_grpc_error_code(err);
-	(void)snprintf(t->text, sizeof(t->text), "%s", err != NULL ? sn_error_text(err) : "");
+	if (keep(s, "grpc-message", t->text, sizeof(t->text) - 1) == 0 && err != NULL)
+		(void)snprintf(t->text, sizeof(t->text), "%s", sn_error_text(err));
 	client_changed();
 	client_unlock();
 }
