@@ -319,6 +319,20 @@ def things():
     assert not problems, problems
 
 
+@pytest.fixture(scope="module")
+def servers():
+    """servers(kind): a plain one, shared by tests that leave it as it was; it has to end well."""
+    started = {}
+
+    def get(kind):
+        if kind not in started or started[kind].p.poll() is not None:
+            started[kind] = Server(kind)
+        return started[kind]
+    yield get
+    for server in started.values():
+        server.end()
+
+
 @pytest.fixture(scope="session")
 def certs(tmp_path_factory):
     """(ca, cert, key) of localhost and 127.0.0.1, and another CA that signed nothing."""

@@ -40,11 +40,11 @@ COMPRESSION = {  # case: (whose messages, compressed or not)
 
 
 @pytest.mark.parametrize("case", COMPRESSION)
-def test_compression(kinds, things, case):
+def test_compression(kinds, servers, things, case):
     side, wanted = COMPRESSION[case]
     if kinds[0] == "grpcjs" and side == 1:
         pytest.skip("servers of grpc-js never compress")
-    server = things(Server(kinds[0]))
+    server = servers(kinds[0])
     tap = things(Tap(server.port))
     things(Client(kinds[1], tap.address)).run(case)
     found = [m for c in tap.connections for m in c[side].messages()]
@@ -61,16 +61,17 @@ def test_deadline_reaches_the_server(pair):
     pair.server.wait("cancelled UnaryCall", pair.since)
 
 
-def test_cancel_reaches_the_server(kinds, things):
-    server = things(Server(kinds[0]))
+def test_cancel_reaches_the_server(kinds, servers, things):
+    server = servers(kinds[0])
+    since = server.mark()
     tap = things(Tap(server.port))
     client = things(Client(kinds[1], tap.address))
     client.begin("cancel_hanging")
     client.at("hanging")
-    server.wait("hangs")
+    server.wait("hangs", since)
     client.say("end")
     client.finish()
-    server.wait("cancelled UnaryCall")
+    server.wait("cancelled UnaryCall", since)
     codes = [int.from_bytes(f[3], "big") for f in tap.connections[0][0].frames()
              if f[0] == RST_STREAM]
     assert codes == [8]  # CANCEL
@@ -78,17 +79,17 @@ def test_cancel_reaches_the_server(kinds, things):
     assert len(tap.connections) == 1
 
 
-def test_one_connection(kinds, things):
+def test_one_connection(kinds, servers, things):
     """Sixty streams, ten messages each."""
-    server = things(Server(kinds[0]))
+    server = servers(kinds[0])
     tap = things(Tap(server.port))
     things(Client(kinds[1], tap.address)).run("concurrent_streams")
     assert len(tap.connections) == 1
     assert len({f[2] for f in tap.connections[0][0].frames() if f[0] == HEADERS}) == 60
 
 
-def test_health_watch(kinds, things):
-    server = things(Server(kinds[0]))
+def test_health_watch(kinds, servers, things):
+    server = servers(kinds[0])
     client = things(Client(kinds[1], server.address))
     client.begin("health_watch")
     client.at("serving")
@@ -150,9 +151,10 @@ def test_crash_while_calling(kinds, things):
     client.finish()
 
 
-def test_broken_connection(kinds, things):
+def test_broken_connection(kinds, servers, things):
     """Both sides hear of it, and the next call has a new connection."""
-    server = things(Server(kinds[0]))
+    server = servers(kinds[0])
+    since = server.mark()
     tap = things(Tap(server.port))
     client = things(Client(kinds[1], tap.address))
     client.begin("hold_until_broken")
@@ -160,7 +162,7 @@ def test_broken_connection(kinds, things):
     tap.cut()
     client.finish()
     if kinds[0] != "grpcio":  # it may tell the handler that the requests have ended
-        server.wait("cancelled FullDuplexCall")
+        server.wait("cancelled FullDuplexCall", since)
     client.run("large_unary")
     assert len(tap.connections) == 2
 
@@ -204,10 +206,10 @@ def test_client_falls_silent(kinds, things):
     client.kill()
 
 
-def test_client_pings(kinds, things):
+def test_client_pings(kinds, servers, things):
     if kinds[1] == "sinew" or kinds[0] != "sinew":
         pytest.skip("their clients' pings")
-    server = things(Server("sinew"))
+    server = servers("sinew")
     tap = things(Tap(server.port))
     client = things(Client(kinds[1], tap.address))
     client.begin("pings")
