@@ -147,8 +147,8 @@ static double h2load(uint16_t port, unsigned conns)
 	return rate;
 }
 
-static void print(const char *name, unsigned conns, double value, const char *unit,
-		const char *want)
+static void print(
+		const char *name, unsigned conns, double value, const char *unit, const char *want)
 {
 	(void)printf("{\"name\": \"h2_server/%s_%u\", \"value\": %.4g, \"unit\": \"%s\", "
 		     "\"want\": \"%s\"}\n",

@@ -315,9 +315,11 @@ static void look_for_end(struct sn_h2 *h2)
 {
 	if (h2->closed || h2->failed != 0)
 		return;
-	if (h2->dying)
-		h2->failed = h2->dying_code;
-	else if (h2->out.len == 0 && !nghttp2_session_want_read(h2->session) &&
+	if (h2->dying) {
+		/* A server's last word is worth waiting for; its owner has a timer. */
+		if (!h2->server || (h2->out.len == 0 && !nghttp2_session_want_write(h2->session)))
+			h2->failed = h2->dying_code;
+	} else if (h2->out.len == 0 && !nghttp2_session_want_read(h2->session) &&
 			!nghttp2_session_want_write(h2->session))
 		sn__h2_set_failed(h2, SN_E_EOF, 0, "the connection was given up (GOAWAY)");
 }
@@ -353,7 +355,8 @@ static void leave(struct sn_h2 *h2)
 	h2->queued = h2->out.len > 0 &&
 			nghttp2_session_get_outbound_queue_size(h2->session) > SN_H2_QUEUE_MAX;
 	sn__stream_want(h2->stream,
-			(h2->queued ? 0 : SN_READABLE) | (h2->out.len > 0 ? SN_WRITABLE : 0));
+			(h2->queued || h2->dying ? 0 : SN_READABLE) |
+					(h2->out.len > 0 ? SN_WRITABLE : 0));
 }
 
 static void on_event(struct sn_stream *s, unsigned events, void *arg)

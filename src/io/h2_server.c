@@ -473,7 +473,7 @@ static void on_conn_timer(struct sn_timer *t)
 		sn__timer_start(loop, t, idle_ns - since_ns, on_conn_timer);
 		return;
 	}
-	if (c->wait == HTTP_WAIT_SEND) {
+	if (c->wait == HTTP_WAIT_SEND || c->wait == HTTP_WAIT_LINGER) {
 		sn__http_conn_fail(c, SN_E_TIMEOUT);
 		sn__h2_fail(c->h2->h2, SN_E_TIMEOUT, "the client does not read");
 	} else {
@@ -500,14 +500,20 @@ static void arm_conn(struct h2_conn *s)
 	if (s->served || s->n > 0 || c->wait != HTTP_WAIT_IDLE)
 		s->idle_since_ns = sn__loop_now_ns(loop);
 	s->served = false;
-	if (s->h2->out.len > 0)
+	if (s->h2->dying)
+		wait = HTTP_WAIT_LINGER;
+	else if (s->h2->out.len > 0)
 		wait = HTTP_WAIT_SEND;
 	else if (s->n == 0 && !s->going)
 		wait = HTTP_WAIT_IDLE;
 	if (wait == HTTP_WAIT_NONE && c->wait != HTTP_WAIT_NONE)
 		sn__timer_stop(loop, &c->timer);
 	else if (wait != c->wait || (wait == HTTP_WAIT_SEND && s->h2->written != s->written))
-		sn__timer_start(loop, &c->timer, sn_ms_to_ns(c->server->config.idle_timeout_ms),
+		sn__timer_start(loop, &c->timer,
+				sn_ms_to_ns(wait == HTTP_WAIT_LINGER
+								? HTTP_LINGER_MS
+								: c->server->config
+										  .idle_timeout_ms),
 				on_conn_timer);
 	c->wait = (uint8_t)wait;
 	s->written = s->h2->written;

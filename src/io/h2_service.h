@@ -49,7 +49,11 @@ static void respond(struct sn_exchange *x, unsigned status, const char *text)
 {
 	static const struct sn_header h = {"Content-Type", "text/plain"};
 
-	assert_int_equal(sn_exchange_respond(x, status, &h, 1, text, strlen(text)), 0);
+	if (sn_exchange_respond(x, status, &h, 1, text, strlen(text)) < 0) {
+		assert_true(sn__mem_failed());
+		sn_exchange_abort(x);
+		return;
+	}
 	assert_int_equal(sn_exchange_respond(x, status, &h, 1, text, strlen(text)), SN_E_STATE);
 }
 
