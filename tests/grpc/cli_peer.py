@@ -183,8 +183,9 @@ class Server:
     """@reflection: versions that are served."""
 
     def __init__(self, reflection=("v1", "v1alpha"), bare=False, health=True, credentials=None,
-                 address="127.0.0.1:0"):
-        self.server = grpc.server(concurrent.futures.ThreadPoolExecutor(8), options=[
+                 address="127.0.0.1:0", compression=None):
+        self.server = grpc.server(concurrent.futures.ThreadPoolExecutor(8),
+                                  compression=compression, options=[
             ("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)])
         self.health = Health()
         self.reflection = [Reflection(v, ["test.cli.Echo", "grpc.health.v1.Health"], bare)

@@ -219,6 +219,18 @@ def test_large_messages(server):
     assert documents(r) == [{"data": data}]
 
 
+def test_compressed_answers(serve):
+    s = serve(compression=grpc.Compression.Gzip)
+    expect(sinew(s.address, "describe", ECHO), 0)
+    r = expect(call(s, "Large", '{"value": 3000000}', "-v"), 0, None, "grpc-encoding: gzip")
+    assert len(base64.b64decode(documents(r)[0]["data"])) == 3000000
+    # The limit is on what comes out.
+    expect(call(s, "Large", '{"value": 3000000}', "--max-message", "1MiB"), 5, "",
+           "RESOURCE_EXHAUSTED")
+    r = expect(call(s, "Count", '{"value": 100}'), 0)
+    assert len(documents(r)) == 100
+
+
 def test_metadata(server):
     r = expect(call(server, "Metadata", "-H", "X-Name: some value", "-H", "x-bytes-bin: AP8",
                     "-H", "x-name:again", "-v"), 0)
