@@ -43,8 +43,8 @@
 #define SN_H2_FLOOD_BURST 2000
 #define SN_H2_FLOOD_PER_S 500
 #define SN_H2_FLOOD_EARNED 3
-/* So much each costs a stream that is broken off: RST_STREAM (rapid reset), or ours for the peer's
- * fault. Streams that are answered pay for others. */
+/* Servers: so much each costs a stream that is broken off, by RST_STREAM (rapid reset) or by ours for
+ * the peer's fault. Streams that are answered pay for others. */
 #define SN_H2_FLOOD_RESET 4
 
 struct sn_h2;
@@ -66,6 +66,7 @@ void sn__h2_scratch_destroy(struct sn_h2_scratch *scratch /* may be NULL */);
 #define SN_H2_TRAILERS 2u  /* behind the body */
 #define SN_H2_TOO_LARGE 4u /* over SN_HTTP_HEADERS_MAX or SN_HTTP_HEAD_SIZE_MAX: the rest is lost */
 #define SN_H2_TWO_HOSTS 8u /* :authority and host, and they differ */
+#define SN_H2_BAD_STATUS 16u /* below 100 */
 
 /* What read() says with its bytes. */
 #define SN_H2_READ_END 1u      /* these are the last */

@@ -539,6 +539,8 @@ static void on_head(struct sn_h2 *h2, int32_t id, void *stream, const struct sn_
 	conn->entered++;
 	if (flags & SN_H2_TOO_LARGE) {
 		abort_req(req, SN_E_PROTOCOL, "the answer's head is too large");
+	} else if (flags & SN_H2_BAD_STATUS) {
+		abort_req(req, SN_E_PROTOCOL, "the answer has a status below 100");
 	} else if (flags & SN_H2_TRAILERS) {
 		trailers_came(req, head);
 	} else if (head->status >= 200) {

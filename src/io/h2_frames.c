@@ -77,7 +77,8 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
 {
 	struct sn_h2 *h2 = arg;
 
-	bool reset = hd->type == NGHTTP2_RST_STREAM;
+	/* A client began what is reset: its own requests are the limit. */
+	bool reset = h2->server && hd->type == NGHTTP2_RST_STREAM;
 
 	if (!is_idle_frame(hd) || !flooded(h2, reset ? SN_H2_FLOOD_RESET : 1))
 		return 0;
@@ -141,7 +142,9 @@ static int head_came(struct sn_h2 *h2, const nghttp2_frame *frame)
 	r = sn__h2_block_finish(block);
 	if (r < 0)
 		sn__h2_set_failed(h2, r, 0, sn_strerror(r));
-	if (frame->headers.cat == NGHTTP2_HCAT_HEADERS && block->head.status == 0)
+	if (block->bad_status)
+		flags |= SN_H2_BAD_STATUS;
+	else if (frame->headers.cat == NGHTTP2_HCAT_HEADERS && block->head.status == 0)
 		flags |= SN_H2_TRAILERS;
 	if (block->too_large)
 		flags |= SN_H2_TOO_LARGE;
@@ -270,6 +273,8 @@ static void reset_sent(struct sn_h2 *h2, uint32_t error)
 {
 	int cost = SN_H2_FLOOD_RESET;
 
+	if (!h2->server)
+		return;
 	switch (error) {
 	case NGHTTP2_REFUSED_STREAM:
 		cost = 1; /* it may not have heard of the limit yet */

@@ -41,6 +41,7 @@ void sn__h2_block_reset(struct sn_h2_block *block)
 	head->upgrade = head->expect_continue = head->chunked = head->has_length = false;
 	head->length = 0;
 	block->has_host = block->has_cookies = block->too_large = block->two_hosts = false;
+	block->bad_status = false;
 	block->seen = 0;
 }
 
@@ -67,6 +68,7 @@ static int add_pseudo(struct sn_h2_block *block, struct sn_str name, struct sn_s
 	if (sn_str_eq(name, SN_STR(":status"))) {
 		if (sn__parse_u64(value, 999, &status) == 0)
 			head->status = (unsigned)status;
+		block->bad_status = head->status < 100; /* to nghttp2 any three digits will do */
 		return 0;
 	}
 	if (sn_str_eq(name, SN_STR(":method"))) {

@@ -13,9 +13,10 @@ struct sn_h2_block {
 	uint32_t method_at, path_at, authority_at;
 	struct sn_str authority;
 	bool has_host, has_cookies;
-	bool too_large; /* what came later is lost */
-	bool two_hosts; /* and they contradict each other */
-	size_t seen;    /* bytes, also of what is lost */
+	bool too_large;  /* what came later is lost */
+	bool two_hosts;  /* and they contradict each other */
+	bool bad_status; /* there is one, but none of HTTP's */
+	size_t seen;     /* bytes, also of what is lost */
 	struct sn_buf bytes;
 };
 

@@ -92,6 +92,24 @@ static void test_too_large(void **state)
 	sn__h2_block_destroy(block);
 }
 
+static void test_status(void **state)
+{
+	struct sn_h2_block *block = sn__h2_block_create();
+
+	assert_non_null(block);
+	assert_int_equal(add(block, ":status", "204"), 0);
+	assert_int_equal(block->head.status, 204);
+	assert_false(block->bad_status);
+	sn__h2_block_reset(block);
+	for (const char *const *p = (const char *const[]){"000", "099", NULL}; *p != NULL; p++) {
+		assert_int_equal(add(block, ":status", *p), 0);
+		assert_true(block->bad_status);
+		sn__h2_block_reset(block);
+		assert_false(block->bad_status);
+	}
+	sn__h2_block_destroy(block);
+}
+
 static void test_no_memory(void **state)
 {
 	int64_t live = sn__mem_live();
@@ -117,6 +135,7 @@ int main(void)
 			cmocka_unit_test(test_request),
 			cmocka_unit_test(test_large_cookies),
 			cmocka_unit_test(test_too_large),
+			cmocka_unit_test(test_status),
 			cmocka_unit_test(test_no_memory),
 	};
 
