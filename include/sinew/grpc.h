@@ -148,7 +148,7 @@ SN_API SN_MUST_USE int sn_grpc_call_wait(struct sn_runtime *rt, const char *kind
 /**
  * A call whose messages stream, either way or both: a session, which keeps its peer and is never
  * retried once a byte has left. open-timeout bounds the time to a connection, the options' deadline
- * the whole stream (0: none). Loop thread.
+ * the whole stream (0: none); silence does not end it. Loop thread (SN_E_STATE elsewhere).
  */
 struct sn_grpc_stream;
 struct sn_grpc_stream_fns {
@@ -168,8 +168,9 @@ SN_API SN_MUST_USE int sn_grpc_stream_open(struct sn_runtime *rt, const char *ki
 		const struct sn_grpc_stream_fns *fns, void *arg, struct sn_grpc_stream **ret_stream,
 		struct sn_error **ret_error /* may be NULL */);
 /** Send a message (@message NULL: @bytes). It was taken also when SN_E_AGAIN is returned: then wait
- * for on_drain. SN_E_LIMIT: nobody waited; nothing was taken. SN_E_STATE (our side was ended),
- * SN_E_NOMEM. */
+ * for on_drain. SN_E_LIMIT: nobody waited; nothing was taken. What is sent
+ * before there is a connection waits here, or is kept (policy retry-buffer) for another peer when the
+ * first cannot be reached. SN_E_STATE (our side was ended), SN_E_NOMEM. */
 SN_API SN_MUST_USE int sn_grpc_stream_send(struct sn_grpc_stream *s,
 		const struct ProtobufCMessage *message /* may be NULL */, const void *bytes,
 		size_t size);
