@@ -15,7 +15,9 @@ extern "C" {
 #endif
 
 /**
- * HTTP server (RFC 9110, RFC 9112): small services, and what the tools of Sinew listen with.
+ * HTTP server (RFC 9110, RFC 9112, RFC 9113): small services, and what the tools of Sinew listen
+ * with. HTTP/1.1 and HTTP/2 on the same port, for the same handlers: HTTP/2 over TLS when the client
+ * wishes it (ALPN), in the clear when it begins with it (prior knowledge).
  *
  * Threads: handlers run on the runtime's loop thread, and everything on an exchange is called
  * there; another thread hands over with sn_post(). A handler must not block.
@@ -59,15 +61,15 @@ SN_API SN_MUST_USE int sn_exchange_read_all(
 /**
  * Take the body piece by piece: @fn with status 0 and a piece, with status 0 and size 0 at the end,
  * or with an error as above. A piece must be used up or copied. sn_exchange_pause() stops reading
- * from the connection, so that the client has to wait.
+ * from the connection (HTTP/2: from the stream), so that the client has to wait.
  */
 SN_API SN_MUST_USE int sn_exchange_read(struct sn_exchange *x, sn_exchange_body_fn *fn, void *arg);
 SN_API void sn_exchange_pause(struct sn_exchange *x, bool pause);
 
 /**
  * The whole response at once. Headers and body are copied. Content-Length, Transfer-Encoding and
- * Connection are the server's (but "Connection: close" may be asked for); Date is added unless
- * given. @status: 200 to 999. SN_E_INVALID (status, or a header is malformed), SN_E_STATE (answered
+ * Connection are the server's (but "Connection: close" may be asked for; headers that stand for a
+ * connection are dropped over HTTP/2); Date is added unless given. @status: 200 to 999. SN_E_INVALID (status, or a header is malformed), SN_E_STATE (answered
  * already), SN_E_NOMEM, SN_E_RESET (the client is gone; on_close follows).
  */
 SN_API SN_MUST_USE int sn_exchange_respond(struct sn_exchange *x, unsigned status,
@@ -78,8 +80,8 @@ SN_API SN_MUST_USE int sn_exchange_respond(struct sn_exchange *x, unsigned statu
  * (chunked; until close for HTTP/1.0). sn_exchange_write() copies; when it returns SN_E_AGAIN the
  * bytes were taken and the producer should wait for the function given with
  * sn_exchange_on_drain(). SN_E_LIMIT: it did not wait, or wrote more than @length; nothing was
- * taken. sn_exchange_end() before @length bytes were written breaks the connection (SN_E_STATE).
- * Trailers are sent where the response is chunked. For HEAD, 204 and 304 the body is dropped.
+ * taken. sn_exchange_end() before @length bytes were written breaks the connection (HTTP/2: the
+ * stream; SN_E_STATE). Trailers are sent where the response is chunked, and over HTTP/2. For HEAD, 204 and 304 the body is dropped.
  * A client that closes its sending side is still answered; that it is gone shows when a write fails.
  */
 SN_API SN_MUST_USE int sn_exchange_start(struct sn_exchange *x, unsigned status,
@@ -94,7 +96,7 @@ SN_API void sn_exchange_on_drain(struct sn_exchange *x, sn_exchange_fn *fn, void
  * SN_E_CLOSED. The exchange is gone afterwards. */
 typedef void sn_exchange_close_fn(struct sn_exchange *x, int status, void *arg);
 SN_API void sn_exchange_on_close(struct sn_exchange *x, sn_exchange_close_fn *fn, void *arg);
-/** Break the connection (RST). */
+/** Break the connection (RST); over HTTP/2 the stream, and nothing else (INTERNAL_ERROR). */
 SN_API void sn_exchange_abort(struct sn_exchange *x);
 
 struct sn_http_server_options {
