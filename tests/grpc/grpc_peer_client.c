@@ -393,6 +393,27 @@ static void response_too_large(struct client *c)
 	too_large(c, TEST_LIMIT, 1);
 }
 
+/* Small on the wire, too large behind it, either way. */
+static void compressed_too_large(struct client *c)
+{
+	struct sn_grpc_options opts = SN_GRPC_OPTIONS_INIT;
+	struct ask a;
+	struct outcome o;
+
+	ask_init(&a, 1, TEST_LIMIT);
+	opts.gzip = true;
+	o = unary(c, METHOD("UnaryCall"), &a.m.base, &opts);
+	(void)expect(c, &o, SN_GRPC_RESOURCE_EXHAUSTED);
+	done(&o);
+	ask_init(&a, TEST_LIMIT, 1);
+	a.m.response_compressed = &a.response_compressed;
+	a.response_compressed.value = true;
+	o = unary(c, METHOD("UnaryCall"), &a.m.base, NULL);
+	(void)expect(c, &o, SN_GRPC_RESOURCE_EXHAUSTED);
+	done(&o);
+	empty_unary(c);
+}
+
 struct many {
 	struct client *c;
 	unsigned left;
@@ -579,6 +600,7 @@ static const struct client_case unary_cases[] = {
 		{"calls_all_the_time", calls_all_the_time},
 		{"cancel_hanging", cancel_hanging},
 		{"client_compressed_unary", client_compressed_unary},
+		{"compressed_too_large", compressed_too_large},
 		{"concurrent_unary", concurrent_unary},
 		{"custom_metadata", custom_metadata},
 		{"deadline_exceeded", deadline_exceeded},

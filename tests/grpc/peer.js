@@ -521,6 +521,15 @@ const cases = {
     need(r.code === status.RESOURCE_EXHAUSTED, r.code, r.details);
     await cases.empty_unary();
   },
+  async compressed_too_large() {
+    let r = await unary(gzip(), 'UnaryCall', request(1, LIMIT));
+
+    need(r.code === status.RESOURCE_EXHAUSTED, r.code, r.details);
+    r = await unary(test(), 'UnaryCall',
+      request(LIMIT, 1, { response_compressed: { value: true } }));
+    need(r.code === status.RESOURCE_EXHAUSTED, r.code, r.details);
+    await cases.empty_unary();
+  },
   async concurrent_unary() {
     const calls = [];
 

@@ -514,6 +514,16 @@ class Client:
         need(code is grpc.StatusCode.RESOURCE_EXHAUSTED, code)
         self.empty_unary()
 
+    def compressed_too_large(self):
+        """Small on the wire, too large behind it, either way."""
+        code, _, _ = self.failure(self.method("UnaryCall"), self.request(1, LIMIT),
+                                  compression=grpc.Compression.Gzip)
+        need(code is grpc.StatusCode.RESOURCE_EXHAUSTED, code)
+        code, _, _ = self.failure(self.method("UnaryCall"),
+                                  self.request(LIMIT, 1, response_compressed={"value": True}))
+        need(code is grpc.StatusCode.RESOURCE_EXHAUSTED, code)
+        self.empty_unary()
+
     def concurrent_unary(self):
         calls = [self.method("UnaryCall").future(self.request(1000 + i, i)) for i in range(500)]
         for i, call in enumerate(calls):

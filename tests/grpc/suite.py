@@ -19,6 +19,7 @@ CASES = [
     "cancel_after_first_response", "timeout_on_sleeping_server",
     "half_duplex", "binary_metadata", "large_metadata", "every_status", "deadline_exceeded",
     "deadline_passed_on", "big_message", "request_too_large", "response_too_large",
+    "compressed_too_large",
     "concurrent_unary", "concurrent_streams", "upload_much", "slow_reader", "error_details",
     "health_check",
 ]
