@@ -196,8 +196,11 @@ def test_one_who_does_not_read_holds_the_server_back(server):
                           '{"value": 100000}'], text=True, stdout=subprocess.PIPE,
                          stderr=subprocess.PIPE)
     assert p.stdout.readline() == "{}\n"
-    out, err = p.communicate(timeout=PATIENCE)
-    assert (len(out.splitlines()), p.returncode) == (99999, 0)
+    # Not communicate(), which would miss what readline() has read ahead.
+    out = p.stdout.read()
+    assert (len(out.splitlines()), p.stderr.read(), p.wait(PATIENCE)) == (99999, "OK\n", 0)
+    p.stdout.close()
+    p.stderr.close()
     p = subprocess.Popen([BINARY, "grpc", server.address, "call", ECHO + "/Count",
                           '{"value": 100000000}'], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     p.stdout.readline()
