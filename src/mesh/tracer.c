@@ -189,26 +189,6 @@ void sn__tracer_destroy(struct sn_tracer *t)
 	sn__free(t);
 }
 
-static void add_counts(const struct sn_exporter *e, struct sn_exporter_counts *sum)
-{
-	struct sn_exporter_counts c;
-
-	if (e == NULL)
-		return;
-	sn__exporter_counts(e, &c);
-	sum->sent += c.sent;
-	sum->dropped += c.dropped;
-	sum->failed += c.failed;
-}
-
-void sn__tracer_counts(const struct sn_tracer *t, struct sn_exporter_counts *ret_counts)
-{
-	*ret_counts = (struct sn_exporter_counts){0};
-	add_counts(t->zipkin, ret_counts);
-	for (unsigned i = 0; i < t->n_exporters; i++)
-		add_counts(t->exporters[i], ret_counts);
-}
-
 static void record(struct sn_tracer *t, struct sn_span *span, bool zipkin, bool all)
 {
 	span->local = sn__buf_str(&t->service);
@@ -216,11 +196,6 @@ static void record(struct sn_tracer *t, struct sn_span *span, bool zipkin, bool 
 		sn__exporter_add(t->zipkin, span);
 	for (unsigned i = 0; all && i < t->n_exporters; i++)
 		sn__exporter_add(t->exporters[i], span);
-}
-
-void sn__tracer_record(struct sn_tracer *t, struct sn_span *span)
-{
-	record(t, span, true, true);
 }
 
 /* ---- calls ---- */

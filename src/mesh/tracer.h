@@ -44,9 +44,6 @@ SN_MUST_USE int sn__tracer_set_collector(
 void sn__tracer_close(struct sn_tracer *tracer, void (*done)(void *arg), void *arg);
 /** After close is done, or when nothing was ever sent. */
 void sn__tracer_destroy(struct sn_tracer *tracer /* may be NULL */);
-void sn__tracer_counts(const struct sn_tracer *tracer, struct sn_exporter_counts *ret_counts);
-/** Write down a span that was made elsewhere (an incoming request). local is filled in. */
-void sn__tracer_record(struct sn_tracer *tracer, struct sn_span *span);
 
 /* ---- of a call: embedded in struct sn_call, zero at first ---- */
 
