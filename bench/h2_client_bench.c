@@ -15,7 +15,7 @@
 #include "nginx.h"
 
 #define STREAMS 64
-#define ROUNDS 5
+#define ROUNDS 7
 #define ROUND_NS SN_NS_PER_S
 
 static struct {
