@@ -200,11 +200,37 @@ static void feed(struct sn_h2 *h2, struct sn_str in)
 				nghttp2_strerror((int)n));
 }
 
+static void push(struct sn_h2 *h2);
+
+static bool goes_on(const struct sn_h2 *h2)
+{
+	return sn_h2_listens(h2) && h2->failed == 0 && !h2->dying;
+}
+
+/* A block in slices: what they have caused goes out between them, so that the peer has something to
+ * do while we do the rest. */
+static void feed_slices(struct sn_h2 *h2, struct sn_str in)
+{
+	while (in.len > 0 && goes_on(h2)) {
+		size_t n = SN_MIN(in.len, SN_H2_SLICE);
+
+		feed(h2, (struct sn_str){in.ptr, n});
+		in.ptr += n;
+		in.len -= n;
+		if (in.len == 0 || h2->write_error != 0 || !goes_on(h2) ||
+				nghttp2_session_get_outbound_queue_size(h2->session) <
+						SN_H2_SLICE_FRAMES)
+			continue;
+		h2->feeding = true;
+		push(h2);
+		h2->feeding = false;
+	}
+}
+
 /* At most @blocks, for the others want their turn. */
 static void pull(struct sn_h2 *h2, unsigned blocks)
 {
-	for (unsigned i = 0; i < blocks && sn_h2_listens(h2) && h2->failed == 0 && !h2->dying;
-			i++) {
+	for (unsigned i = 0; i < blocks && goes_on(h2); i++) {
 		ssize_t n = sn__stream_read(h2->stream, h2->scratch->in, SN_H2_IN_SIZE);
 
 		if (n == SN_E_AGAIN)
@@ -214,7 +240,7 @@ static void pull(struct sn_h2 *h2, unsigned blocks)
 		else if (n < 0)
 			fail_stream(h2, (int)n);
 		else
-			feed(h2, (struct sn_str){h2->scratch->in, (size_t)n});
+			feed_slices(h2, (struct sn_str){h2->scratch->in, (size_t)n});
 		if (n < SN_H2_IN_SIZE)
 			return;
 	}
@@ -246,6 +272,8 @@ static void collect(struct sn_h2 *h2)
 static void write_broke(struct sn_h2 *h2, int code)
 {
 	h2->write_error = code;
+	if (h2->feeding)
+		return; /* once the block is through, for it may stand there */
 	pull(h2, 64);
 	fail_stream(h2, code);
 }
@@ -296,7 +324,12 @@ static void on_task(struct sn_task *task);
 
 static void push(struct sn_h2 *h2)
 {
-	bool more = flush_rest(h2);
+	bool more = h2->write_error == 0 && flush_rest(h2);
+
+	if (h2->write_error != 0 && h2->failed == 0) {
+		write_broke(h2, h2->write_error);
+		return;
+	}
 
 	for (unsigned i = 0; more && h2->failed == 0 && !h2->closed; i++) {
 		if (i == SN_H2_WRITES) {

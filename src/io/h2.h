@@ -24,8 +24,10 @@
 					  * paused stream can need */
 #define SN_H2_CONN_WINDOW (4u << 20) /* and on a connection; handed back at once */
 #define SN_H2_STREAMS_MAX 100u
-#define SN_H2_READS 4u  /* blocks read in a turn, so that others get theirs */
-#define SN_H2_WRITES 4u /* blocks written in a turn */
+#define SN_H2_READS 4u             /* blocks read in a turn, so that others get theirs */
+#define SN_H2_WRITES 4u            /* blocks written in a turn */
+#define SN_H2_SLICE ((size_t)4096) /* bytes of a block handled before something is written, */
+#define SN_H2_SLICE_FRAMES 8u      /* when so many frames wait for it */
 #define SN_H2_IN_SIZE (64u << 10)
 #define SN_H2_OUT_SIZE (64u << 10)
 #define SN_H2_OUT_SLACK (20u << 10) /* a frame that nghttp2 gives in one piece */
@@ -157,6 +159,7 @@ struct sn_h2 {
 	bool pushed;    /* too late for this pump to write more */
 	bool queued;    /* not reading until the peer reads */
 	int write_error;
+	bool feeding;   /* a block is being read */
 	int64_t credit; /* against floods */
 	uint64_t credit_ns;
 	uint64_t ping_ns, ping_timeout_ns, pinged_ns; /* pinged: when, 0: no PING is out */
