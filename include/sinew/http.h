@@ -82,7 +82,8 @@ SN_API SN_MUST_USE int sn_exchange_respond(struct sn_exchange *x, unsigned statu
  * sn_exchange_on_drain(). SN_E_LIMIT: it did not wait, or wrote more than @length; nothing was
  * taken. sn_exchange_end() before @length bytes were written breaks the connection (HTTP/2: the
  * stream; SN_E_STATE). Trailers are sent where the response is chunked, and over HTTP/2. For HEAD, 204 and 304 the body is dropped.
- * A client that closes its sending side is still answered; that it is gone shows when a write fails.
+ * A client that closes its sending side is still answered over HTTP/1.1; that it is gone shows when
+ * a write fails.
  */
 SN_API SN_MUST_USE int sn_exchange_start(struct sn_exchange *x, unsigned status,
 		const struct sn_header *headers /* may be NULL */, size_t n_headers,
