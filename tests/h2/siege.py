@@ -246,16 +246,16 @@ class Sidecar(Process):
     """`sinew run`: one client process that can be asked again and again. Targets: service evil, and
     service good for the canary."""
 
-    def __init__(self, root, evil, good, **policies):
+    def __init__(self, root, evil, good, protocol="h2", **policies):
         policies = dict({"breaker": False, "retry-count": 1, "timeout": 700, "deadline": 700,
                          "idle-timeout": 700, "retry-initial-delay": 10, "pool-idle": 100}, **policies)
         self.port = free_port()
 
-        def peer(port):
-            return {"rest": {"1": {"protocol": "h2", "networkProtocol": "tcp", "port": port,
+        def peer(port, protocol="h2"):
+            return {"rest": {"1": {"protocol": protocol, "networkProtocol": "tcp", "port": port,
                                    "address": "127.0.0.1"}}}
         config = {"name": "h2", "listen": {"sidecar": "127.0.0.1:%d" % self.port},
-                  "peers": {"service": {"evil": peer(evil.port), "good": peer(good.port)}},
+                  "peers": {"service": {"evil": peer(evil.port, protocol), "good": peer(good.port)}},
                   "policies": policies}
         path = os.path.join(root, "sinew.yaml")
         with open(path, "w") as f:

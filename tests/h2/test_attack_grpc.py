@@ -10,7 +10,7 @@ import time
 import pytest
 
 import h2raw as h2
-from siege import BUILD, LONG, MIB, OK, Peer, Siege, Process
+from siege import BUILD, LONG, MIB, OK, Peer, Process, Sidecar, Siege
 
 GRPC_PEER = os.path.join(BUILD, "tests", "grpc", "grpc_peer")
 DESCRIPTORS = os.path.join(BUILD, "src", "proto", "generated", "grpc_testing.desc")
@@ -492,3 +492,39 @@ def test_bad_answer(evil, kind):
         assert client.usage.peak - before < 16 * MIB
     peer.answer = lambda c, f: c.send(*(x(f.stream) for x in ANSWERS["ok"][0]))
     assert client.run("empty_unary") == "ok empty_unary"
+
+
+# ---- through the sidecar ----
+
+CALL = "/call/service/evil/rest" + SERVICE
+
+
+def test_through_the_sidecar(server, tmp_path):
+    """Sessions that are cancelled, not read, or never ended: the proxy keeps little, and lets go."""
+    good = Peer()
+    client = Sidecar(str(tmp_path), server, good, protocol="grpc")
+
+    def canary():
+        status_, text = client.call("good")
+        return "" if status_ == 200 else "%d %r" % (status_, text)
+    try:
+        with Siege(client, ask=canary, grows=24 * MIB) as s:
+            c = s.connect()
+            assert status(call(c, CALL + "EmptyCall", message())) == GRPC_OK
+            for _ in range(200):
+                stream = begin(c, CALL + "FullDuplexCall", body=message(field(2, field(1, 1))))
+                assert c.until(lambda n=stream: n in c.answers and c.answers[n].n)
+                c.send(h2.rst(stream))
+                c.answers.clear()
+            d = s.connect([(h2.INITIAL_WINDOW_SIZE, 1000)], auto="ack")
+            for _ in range(10):  # large answers that are not taken
+                begin(d, CALL + "FullDuplexCall", body=message(field(2, field(1, 1 << 20))))
+            assert d.until(lambda: sum(a.n == 1000 for a in d.answers.values()) == 10)
+            e = s.connect()
+            for kind in ("flag_two", "length_4_gib", "part_of_message", "not_protobuf", "two_messages"):
+                assert status(call(e, CALL + "UnaryCall", BODIES[kind][0])) in \
+                    BODIES[kind][1] + [RESOURCE_EXHAUSTED, UNAVAILABLE], kind
+            assert status(call(e, CALL + "EmptyCall", message())) == GRPC_OK
+    finally:
+        client.end()
+        good.end()
