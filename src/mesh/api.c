@@ -43,6 +43,22 @@ int sn__api_target(const char *kind, const char *name, const char *endpoint,
 	return 0;
 }
 
+int sn__enter_target(struct sn_runtime *rt, const char *kind, const char *name,
+		const char *endpoint, struct sn_target **ret_target)
+{
+	struct sn_api_target t;
+	int r = sn__api_target(kind, name, endpoint, &t, NULL);
+
+	if (r == 0)
+		r = sn__enter(rt);
+	if (r < 0)
+		return r;
+	r = sn__catalog_target(rt->catalog, t.kind, t.name, t.endpoint, ret_target);
+	if (r < 0)
+		sn__leave(rt);
+	return r;
+}
+
 /* ---- functions on the loop thread ---- */
 
 struct delayed {
@@ -155,15 +171,23 @@ static void monitor_stop_run(struct sn_task *task)
 	monitor_free(m);
 }
 
-void sn__monitor_open(struct sn_monitor *m, struct sn_runtime *rt, const struct sn_monitor_ops *ops)
+int sn__monitor_open(struct sn_runtime *rt, const struct sn_monitor_ops *ops,
+		const struct sn_monitor *like, size_t size, struct sn_monitor **ret_monitor)
 {
+	struct sn_monitor *m = sn__malloc(size);
+
+	if (m == NULL)
+		return SN_E_NOMEM;
+	memcpy(m, like, size);
 	m->ops = ops;
 	m->rt = rt;
 	sn_list_init(&m->link);
+	*ret_monitor = m; /* before start(): what it tells may stop it */
 	if (sn__loop_is_here(rt->loop))
 		monitor_start(m);
 	else
 		sn__loop_post(rt->loop, &m->start_task, monitor_start_run);
+	return 0;
 }
 
 void sn_monitor_stop(struct sn_monitor *m)

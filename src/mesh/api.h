@@ -10,7 +10,7 @@
 
 /* A public target, checked: texts are the caller's. */
 struct sn_api_target {
-	struct sn_str kind, name, endpoint;
+	struct sn_str kind, name, endpoint; /* each with a NUL behind it; kind: a constant */
 };
 #define SN_TARGET_NAME_MAX 255 /* bytes of each part */
 
@@ -19,7 +19,11 @@ SN_MUST_USE int sn__api_target(const char *kind, const char *name,
 		const char *endpoint /* may be NULL */, struct sn_api_target *ret_name,
 		struct sn_error *err);
 
-/** What every monitor has; the head of each kind's own object (sn__free() frees it). */
+/** sn__enter(), then the target with this name, made when missing. On success sn__leave() is due. */
+SN_MUST_USE int sn__enter_target(struct sn_runtime *rt, const char *kind, const char *name,
+		const char *endpoint, struct sn_target **ret_target);
+
+/** What every monitor has; the head of each kind's own object. */
 struct sn_monitor;
 struct sn_monitor_ops {
 	/** Loop thread. Begin; the present value is told in a later turn. */
@@ -35,9 +39,10 @@ struct sn_monitor {
 	atomic_bool stopped; /* by the host: nothing may be told */
 	bool running;
 };
-/** Start @m on the loop thread, at once when this is it. Any thread; between enter and leave. */
-void sn__monitor_open(
-		struct sn_monitor *m, struct sn_runtime *rt, const struct sn_monitor_ops *ops);
+/** Start a copy of @like, the head of @size bytes, on the loop thread: at once when this is it. Any
+ * thread; between enter and leave. SN_E_NOMEM. */
+SN_MUST_USE int sn__monitor_open(struct sn_runtime *rt, const struct sn_monitor_ops *ops,
+		const struct sn_monitor *like, size_t size, struct sn_monitor **ret_monitor);
 static inline bool sn_monitor_silent(const struct sn_monitor *m)
 {
 	return atomic_load_explicit(&m->stopped, memory_order_acquire);

@@ -297,42 +297,15 @@ static const struct sn_monitor_ops peers_monitor_ops = {
 		.stop = peers_monitor_stop,
 };
 
-static int monitor_create(struct sn_runtime *rt, const struct sn_api_target *t,
-		struct peers_monitor **ret_monitor)
-{
-	struct peers_monitor *m = sn__calloc(1, sizeof(*m));
-	int r;
-
-	if (m == NULL)
-		return SN_E_NOMEM;
-	r = sn__catalog_target(rt->catalog, t->kind, t->name, t->endpoint, &m->target);
-	if (r < 0) {
-		sn__free(m);
-		return r;
-	}
-	*ret_monitor = m;
-	return 0;
-}
-
 int sn_monitor_peers(struct sn_runtime *rt, const char *kind, const char *name,
 		const char *endpoint, sn_peers_fn *fn, void *arg, struct sn_monitor **ret_monitor)
 {
-	struct peers_monitor *m;
-	struct sn_api_target t;
-	int r = sn__api_target(kind, name, endpoint, &t, NULL);
+	struct peers_monitor m = {.fn = fn, .arg = arg};
+	int r = sn__enter_target(rt, kind, name, endpoint, &m.target);
 
 	if (r < 0)
 		return r;
-	r = sn__enter(rt);
-	if (r < 0)
-		return r;
-	r = monitor_create(rt, &t, &m);
-	if (r == 0) {
-		m->fn = fn;
-		m->arg = arg;
-		*ret_monitor = &m->head;
-		sn__monitor_open(&m->head, rt, &peers_monitor_ops);
-	}
+	r = sn__monitor_open(rt, &peers_monitor_ops, &m.head, sizeof(m), ret_monitor);
 	sn__leave(rt);
 	return r;
 }

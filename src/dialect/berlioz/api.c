@@ -115,16 +115,35 @@ int sn_get_policy(struct sn_runtime *rt, const char *policy, const char *kind, c
 
 /* ---- monitors of own endpoints and consumes ---- */
 
+static int keep(char space[SN_TARGET_NAME_MAX + 1], const char *text /* may be NULL */)
+{
+	size_t n;
+
+	if (text == NULL)
+		return 0;
+	n = strlen(text);
+
+	if (n > SN_TARGET_NAME_MAX)
+		return SN_E_INVALID;
+	memcpy(space, text, n + 1);
+	return 0;
+}
+
 struct value_monitor {
 	struct sn_monitor head;
 	struct sn_metadata *md;
 	enum sn_section section;
-	struct sn_path path;
 	struct sn_json_monitor monitor;
 	sn_value_fn *fn;
 	void *arg;
-	char name[];
+	bool whole; /* the section itself, not a name in it */
+	char name[SN_TARGET_NAME_MAX + 1];
 };
+
+static struct sn_path value_path(const struct value_monitor *m)
+{
+	return (struct sn_path){.n = !m->whole, .part = {sn_str_from(m->name)}};
+}
 
 static void value_told(struct sn_json_monitor *monitor, const char *json)
 {
@@ -137,8 +156,9 @@ static void value_told(struct sn_json_monitor *monitor, const char *json)
 static void value_start(struct sn_monitor *head)
 {
 	struct value_monitor *m = SN_CONTAINER_OF(head, struct value_monitor, head);
+	struct sn_path path = value_path(m);
 
-	if (sn__json_monitor_start(m->md, m->section, &m->path, &m->monitor, value_told) < 0)
+	if (sn__json_monitor_start(m->md, m->section, &path, &m->monitor, value_told) < 0)
 		sn__log(&head->rt->log, SN_LOG_ERROR, "monitor",
 				"a monitor could not start: out of memory");
 }
@@ -155,51 +175,23 @@ static const struct sn_monitor_ops value_ops = {
 		.stop = value_stop,
 };
 
-static int value_monitor_create(struct sn_metadata *md, enum sn_section section, const char *name,
-		struct value_monitor **ret_m)
-{
-	size_t n = name != NULL ? strlen(name) : 0;
-	struct value_monitor *m;
-	struct sn_target *target;
-	int r;
-
-	if (n > SN_TARGET_NAME_MAX)
-		return SN_E_INVALID;
-	m = sn__calloc(1, sizeof(*m) + n + 1);
-	if (m == NULL)
-		return SN_E_NOMEM;
-	m->md = md;
-	m->section = section;
-	if (name != NULL) {
-		memcpy(m->name, name, n);
-		m->path = (struct sn_path){.n = 1, .part = {{m->name, n}}};
-	}
-	/* Made now, so that the start on the loop's thread finds it. */
-	r = sn__metadata_path_target(md, section, &m->path, &target);
-	if (r < 0) {
-		sn__free(m);
-		return r;
-	}
-	*ret_m = m;
-	return 0;
-}
-
 static int value_monitor_open(struct sn_runtime *rt, enum sn_section section, const char *name,
 		sn_value_fn *fn, void *arg, struct sn_monitor **ret_monitor)
 {
-	struct value_monitor *m;
-	struct sn_metadata *md;
-	int r = enter(rt, &md);
+	struct value_monitor m = {.section = section, .whole = name == NULL, .fn = fn, .arg = arg};
+	struct sn_target *target;
+	struct sn_path path;
+	int r = keep(m.name, name);
 
+	if (r == 0)
+		r = enter(rt, &m.md);
 	if (r < 0)
 		return r;
-	r = value_monitor_create(md, section, name, &m);
-	if (r == 0) {
-		m->fn = fn;
-		m->arg = arg;
-		*ret_monitor = &m->head;
-		sn__monitor_open(&m->head, rt, &value_ops);
-	}
+	path = value_path(&m);
+	/* Made now, so that the start on the loop's thread finds it. */
+	r = sn__metadata_path_target(m.md, section, &path, &target);
+	if (r == 0)
+		r = sn__monitor_open(rt, &value_ops, &m.head, sizeof(m), ret_monitor);
 	sn__leave(rt);
 	return r;
 }
@@ -221,12 +213,11 @@ int sn_monitor_consumes(
 struct policy_monitor {
 	struct sn_monitor head;
 	struct sn_policy_monitor *monitor;
-	struct sn_paths paths;
-	bool root;
 	sn_value_fn *fn;
 	void *arg;
-	char kind[16], name[SN_TARGET_NAME_MAX + 1], endpoint[SN_TARGET_NAME_MAX + 1];
-	char policy[];
+	const char *kind; /* NULL: the root */
+	char name[SN_TARGET_NAME_MAX + 1], endpoint[SN_TARGET_NAME_MAX + 1];
+	char policy[SN_TARGET_NAME_MAX + 1];
 };
 
 static void policy_told(const json_t *value, void *arg)
@@ -249,8 +240,12 @@ static void policy_told(const json_t *value, void *arg)
 static void policy_start(struct sn_monitor *head)
 {
 	struct policy_monitor *m = SN_CONTAINER_OF(head, struct policy_monitor, head);
+	struct sn_paths paths;
 
-	if (sn__policy_monitor_start(head->rt->policies, m->policy, m->root ? NULL : &m->paths,
+	if (m->kind != NULL)
+		sn__policies_paths(head->rt->policies, sn_str_from(m->kind), sn_str_from(m->name),
+				sn_str_from(m->endpoint), &paths);
+	if (sn__policy_monitor_start(head->rt->policies, m->policy, m->kind != NULL ? &paths : NULL,
 			    SN_DIALECT_BERLIOZ, policy_told, m, &m->monitor) < 0)
 		sn__log(&head->rt->log, SN_LOG_ERROR, "monitor",
 				"a monitor could not start: out of memory");
@@ -266,51 +261,27 @@ static const struct sn_monitor_ops policy_ops = {
 		.stop = policy_stop,
 };
 
-static struct sn_str keep(char *space, struct sn_str s)
-{
-	memcpy(space, s.ptr, s.len);
-	return (struct sn_str){space, s.len};
-}
-
-static int policy_monitor_create(struct sn_runtime *rt, const char *policy, const char *kind,
-		const char *name, const char *endpoint, struct policy_monitor **ret_m)
-{
-	size_t n = strlen(policy);
-	struct sn_api_target t = {.kind = {NULL, 0}};
-	struct policy_monitor *m;
-	int r = kind != NULL ? sn__api_target(kind, name, endpoint, &t, NULL) : 0;
-
-	if (r < 0)
-		return r;
-	if (n > SN_TARGET_NAME_MAX)
-		return SN_E_INVALID;
-	m = sn__calloc(1, sizeof(*m) + n + 1);
-	if (m == NULL)
-		return SN_E_NOMEM;
-	memcpy(m->policy, policy, n);
-	m->root = kind == NULL;
-	if (kind != NULL) /* the paths may point into what they were made from */
-		sn__policies_paths(rt->policies, keep(m->kind, t.kind), keep(m->name, t.name),
-				keep(m->endpoint, t.endpoint), &m->paths);
-	*ret_m = m;
-	return 0;
-}
-
 int sn_monitor_policy(struct sn_runtime *rt, const char *policy, const char *kind, const char *name,
 		const char *endpoint, sn_value_fn *fn, void *arg, struct sn_monitor **ret_monitor)
 {
-	struct policy_monitor *m;
-	int r = sn__enter(rt);
+	struct policy_monitor m = {.fn = fn, .arg = arg};
+	struct sn_api_target t;
+	int r = keep(m.policy, policy);
 
+	if (r == 0 && kind != NULL) {
+		r = sn__api_target(kind, name, endpoint, &t, NULL);
+		if (r < 0)
+			return r;
+		m.kind = t.kind.ptr; /* a constant */
+		r = keep(m.name, name);
+		if (r == 0)
+			r = keep(m.endpoint, t.endpoint.ptr);
+	}
+	if (r == 0)
+		r = sn__enter(rt);
 	if (r < 0)
 		return r;
-	r = policy_monitor_create(rt, policy, kind, name, endpoint, &m);
-	if (r == 0) {
-		m->fn = fn;
-		m->arg = arg;
-		*ret_monitor = &m->head;
-		sn__monitor_open(&m->head, rt, &policy_ops);
-	}
+	r = sn__monitor_open(rt, &policy_ops, &m.head, sizeof(m), ret_monitor);
 	sn__leave(rt);
 	return r;
 }
@@ -355,43 +326,16 @@ static const struct sn_monitor_ops first_ops = {
 		.stop = first_stop,
 };
 
-static int first_monitor_create(
-		struct sn_runtime *rt, const struct sn_api_target *t, struct first_monitor **ret_m)
-{
-	struct first_monitor *m = sn__calloc(1, sizeof(*m));
-	int r;
-
-	if (m == NULL)
-		return SN_E_NOMEM;
-	r = sn__catalog_target(rt->catalog, t->kind, t->name, t->endpoint, &m->target);
-	if (r < 0) {
-		sn__free(m);
-		return r;
-	}
-	*ret_m = m;
-	return 0;
-}
-
 int sn_monitor_first_peer(struct sn_runtime *rt, const char *kind, const char *name,
 		const char *endpoint, sn_first_peer_fn *fn, void *arg,
 		struct sn_monitor **ret_monitor)
 {
-	struct first_monitor *m;
-	struct sn_api_target t;
-	int r = sn__api_target(kind, name, endpoint, &t, NULL);
+	struct first_monitor m = {.fn = fn, .arg = arg};
+	int r = sn__enter_target(rt, kind, name, endpoint, &m.target);
 
 	if (r < 0)
 		return r;
-	r = sn__enter(rt);
-	if (r < 0)
-		return r;
-	r = first_monitor_create(rt, &t, &m);
-	if (r == 0) {
-		m->fn = fn;
-		m->arg = arg;
-		*ret_monitor = &m->head;
-		sn__monitor_open(&m->head, rt, &first_ops);
-	}
+	r = sn__monitor_open(rt, &first_ops, &m.head, sizeof(m), ret_monitor);
 	sn__leave(rt);
 	return r;
 }
