@@ -10,8 +10,6 @@
 
 #include "mesh/runtime.h"
 
-#define SN_SIDECAR_AHEAD (64u << 10) /* bytes of a request's body that may wait for the peer */
-
 struct sn_sidecar_options {
 	const char *listen;       /* as sn__addr_parse_listen() reads it */
 	const char *token;        /* asked for as "Authorization: Bearer TOKEN"; NULL: none */
