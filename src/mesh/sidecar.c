@@ -283,6 +283,16 @@ static void handle_peers(struct sidecar *side, struct sn_exchange *x, const char
 		sn_exchange_abort(x);
 }
 
+/* Two of them would be one place for us and another for who checked before us. */
+static bool one_target(const struct sn_http_head *head)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < head->n_headers; i++)
+		n += sn__str_ieq(head->headers[i].name, SN_STR("sinew-target"));
+	return n == 1;
+}
+
 /* Where a call goes: the header sinew-target, for clients whose paths are their own (gRPC), or the
  * path. */
 static bool call_place(struct sn_exchange *x, struct place *p)
@@ -292,7 +302,8 @@ static bool call_place(struct sn_exchange *x, struct place *p)
 
 	if (target == NULL)
 		return read_place(path + strlen("/call"), p) && p->n == 3;
-	if (snprintf(slash, sizeof(slash), "/%s", target) >= (int)sizeof(slash) ||
+	if (!one_target(sn__exchange_head(x)) ||
+			snprintf(slash, sizeof(slash), "/%s", target) >= (int)sizeof(slash) ||
 			!read_place(slash, p) || p->n < 3 || strcmp(p->rest, "/") != 0)
 		return false;
 	p->rest = path;
