@@ -23,14 +23,21 @@ static struct sn_str without_port(struct sn_str host)
 	return host;
 }
 
+/* Not [::ffff:127.0.0.1]: browsers do not take it for this machine and leave Sec-Fetch-Site out. */
+static bool is_own_literal(struct sn_str name)
+{
+	struct sn_addr addr;
+
+	return sn__addr_from_literal(name, 1, &addr) == 0 && sn__addr_is_loopback(&addr) &&
+			!(addr.u.sa.sa_family == AF_INET6 &&
+					IN6_IS_ADDR_V4MAPPED(&addr.u.in6.sin6_addr));
+}
+
 static bool host_allowed(const struct sn_http_server *server, struct sn_str host)
 {
 	struct sn_str name = without_port(host);
-	struct sn_addr addr;
 
-	if (sn__str_ieq(name, SN_STR("localhost")))
-		return true;
-	if (sn__addr_from_literal(name, 1, &addr) == 0 && sn__addr_is_loopback(&addr))
+	if (sn__str_ieq(name, SN_STR("localhost")) || is_own_literal(name))
 		return true;
 	for (const char *const *h = server->config.hosts; h != NULL && *h != NULL; h++) {
 		if (sn__str_ieq(name, sn_str_from(*h)) || sn__str_ieq(host, sn_str_from(*h)))

@@ -635,6 +635,7 @@ static void origins(void **state)
 			{"Host: other:82\r\n", 421},
 			{"Host: evil.example\r\n", 421},
 			{"Host: 10.0.0.1\r\n", 421},
+			{"Host: [::ffff:127.0.0.1]:80\r\n", 421},
 			{"Host: localhost.evil\r\n", 421},
 			{"Host: 127.0.0.1.evil\r\n", 421},
 			{"Host:\r\n", 421},

@@ -23,7 +23,7 @@ SECRET = "the peers' own words"
 # Everything a page can do to @base (an origin with a path); says what it could read.
 PAGE = """<!doctype html><meta charset=utf-8><title>evil</title><body><script>
 const paths = %(paths)s, bases = %(bases)s, read = [], wait = ms => new Promise(r => setTimeout(r, ms));
-const within = p => Promise.race([p, wait(5000)]).catch(() => {});
+const within = p => Promise.race([p, wait(2000)]).catch(() => {});
 async function text(url, how) {
   const r = await fetch(url, how);
   if (r.type !== 'opaque' && r.ok) read.push(url + ': ' + await r.text());
@@ -61,9 +61,9 @@ function events(url) {
   });
 }
 async function attack(base) {
-  for (const path of paths) {
+  await Promise.all(paths.map(path => {
     const url = base + path;
-    await Promise.all([
+    return Promise.all([
       text(url), text(url, {mode: 'no-cors'}), text(url, {mode: 'no-cors', credentials: 'include'}),
       text(url, {method: 'POST', mode: 'no-cors', body: 'x'}),
       text(url, {method: 'POST', body: 'x', headers: {'sinew-target': 'service/basket/rest'}}),
@@ -76,13 +76,10 @@ async function attack(base) {
       form(url, 'POST'), form(url, 'GET'), socket_(url), events(url),
       Promise.resolve(navigator.sendBeacon(url, 'x')),
     ].map(within));
-  }
+  }));
 }
 (async () => {
-  for (let i = 0; i < %(rounds)d; i++) {
-    for (const base of bases) await attack(base);
-    await fetch('/again');
-  }
+  for (const base of bases) await attack(base);
   await fetch('/report', {method: 'POST', body: JSON.stringify(read)});
 })();
 </script>"""
@@ -256,7 +253,7 @@ def running(sinew, cleanup, service):
 
 def assert_alive(r, service, n=0):
     """Nothing reached the peer; a program that is no page does."""
-    assert [q[:2] for q in service.requests] == [] and r.process.poll() is None
+    assert service.requests == [] and r.process.poll() is None
     assert r.ask("GET", "/call/service/basket/rest/")[1] == SECRET.encode()
 
 
@@ -267,9 +264,10 @@ def test_no_page_of_another_origin_reaches_any_route(sinew, cleanup, tmp_path, o
     for thing in (service, site, control):
         cleanup(thing)
     r = running(sinew, cleanup, service)
-    hosts = ["127.0.0.1", "localhost", "evil.test", "other.localhost", "127.1", "[::ffff:127.0.0.1]"]
+    hosts = ["127.0.0.1", "localhost", "evil.test", "other.localhost", "127.1", "[::ffff:127.0.0.1]",
+             "0.0.0.0"]
     bases = ["http://%s:%d" % (h, r.port) for h in hosts]
-    site.page = PAGE % {"paths": json.dumps(PATHS), "bases": json.dumps(bases), "rounds": 1}
+    site.page = PAGE % {"paths": json.dumps(PATHS), "bases": json.dumps(bases)}
     browser = Browser(tmp_path / "b", "http://%s:%d/" % (origin, site.port),
                       "--host-resolver-rules=MAP evil.test 127.0.0.1")
     cleanup(browser)
@@ -277,7 +275,7 @@ def test_no_page_of_another_origin_reaches_any_route(sinew, cleanup, tmp_path, o
     assert_alive(r, service)
     # The admin API, likewise; and the control, to see that the blows do land.
     bases = ["http://%s:%d" % (h, r.admin_port) for h in hosts[:3]]
-    site.page = PAGE % {"paths": json.dumps(ADMIN_PATHS), "bases": json.dumps(bases), "rounds": 1}
+    site.page = PAGE % {"paths": json.dumps(ADMIN_PATHS), "bases": json.dumps(bases)}
     browser.stop()
     again = Browser(tmp_path / "c", "http://%s:%d/" % (origin, site.port),
                     "--host-resolver-rules=MAP evil.test 127.0.0.1")
@@ -285,7 +283,7 @@ def test_no_page_of_another_origin_reaches_any_route(sinew, cleanup, tmp_path, o
     assert site.report.get(timeout=PATIENCE * 5) == []
     again.stop()
     assert r.process.poll() is None
-    site.page = PAGE % {"paths": json.dumps(["/x"]), "rounds": 1,
+    site.page = PAGE % {"paths": json.dumps(["/x"]),
                         "bases": json.dumps(["http://%s:%d" % (h, control.port) for h in hosts[:3]])}
     third = Browser(tmp_path / "d", "http://%s:%d/" % (origin, site.port),
                     "--host-resolver-rules=MAP evil.test 127.0.0.1")
