@@ -6,6 +6,7 @@
 const dynamodb = require("@aws-sdk/client-dynamodb");
 const kinesis = require("@aws-sdk/client-kinesis");
 const lib = require("@aws-sdk/lib-dynamodb");
+const {NodeHttpHandler} = require("@smithy/node-http-handler");
 
 const clients = {};
 function client(service, config) {
@@ -18,7 +19,8 @@ function client(service, config) {
 		else if (service === "dynamodb")
 			clients[key] = new dynamodb.DynamoDBClient(all);
 		else
-			clients[key] = new kinesis.KinesisClient(all);
+			// Its default is HTTP/2, which kinesalite does not speak.
+			clients[key] = new kinesis.KinesisClient({requestHandler: new NodeHttpHandler(), ...all});
 	}
 	return clients[key];
 }

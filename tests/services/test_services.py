@@ -34,6 +34,9 @@ def test_dynalite_through_a_proxy_that_verifies(dynalite, sdk, fault_proxy):
 
 def test_kinesalite(kinesalite, sdk):
     sdk.call("kinesis", "CreateStream", {"StreamName": "services", "ShardCount": 1}, kinesalite.url)
+    while sdk.call("kinesis", "DescribeStreamSummary", {"StreamName": "services"}, kinesalite.url)[
+            "StreamDescriptionSummary"]["StreamStatus"] != "ACTIVE":
+        pass
     put = sdk.call("kinesis", "PutRecord", {"StreamName": "services", "PartitionKey": "k",
                                             "Data": {"$bytes": "AAEC"}}, kinesalite.url)
     assert put["ShardId"] == "shardId-000000000000"
