@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SN_DRIVER_H
+#define SN_DRIVER_H
+
+#ifndef SN_UNSTABLE
+#error "sinew/driver.h may still change; define SN_UNSTABLE to use it"
+#endif
+
+/**
+ * For authors of drivers. A driver implements one type (dynamodb, kinesis, redis) of one topic
+ * (database, broker, data store, metadata store). It fills one const struct sn_driver and is either
+ * built in or a module: a shared object sinew-TOPIC-TYPE.so that exports that struct as
+ * `sn_driver_TOPIC_TYPE` and needs no symbol of libsinew: what it asks of the core goes through
+ * struct sn_driver_host.
+ *
+ * Threads: everything here is called on the loop's thread, and nothing may block it. Only
+ * sn_driver_host.post may be called from any thread.
+ */
+
+#include <sinew/base.h>
+#include <sinew/option.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Changes with every incompatible change of this header. Tables may grow at their ends without. */
+#define SN_DRIVER_ABI 1u
+
+enum sn_topic {
+	SN_TOPIC_DATABASE,
+	SN_TOPIC_BROKER,
+	SN_TOPIC_DATA,
+	SN_TOPIC_META,
+};
+
+/* ---- what the core offers ---- */
+
+/** A function to be run later; embedded in what it belongs to, everything but fn zero. */
+struct sn_driver_task {
+	void (*fn)(struct sn_driver_task *task);
+	void *core[6]; /* the core's */
+};
+
+/** Lives until finish() has been called. Built-in drivers get more: src/connect/driver.h. */
+struct sn_driver_host {
+	size_t size; /* of this struct: what lies behind an older core's end must not be called */
+	/** Run the task in the next turn, never before this returned. At most once queued. */
+	void (*defer)(struct sn_driver_host *host, struct sn_driver_task *task);
+	/** The same from any thread; it must stay valid until it ran. */
+	void (*post)(struct sn_driver_host *host, struct sn_driver_task *task);
+	/** Run the task in @ms milliseconds; again: at the new time. */
+	void (*after)(struct sn_driver_host *host, struct sn_driver_task *task, uint64_t ms);
+	/** It does not run any more. For defer and after. */
+	void (*undo)(struct sn_driver_host *host, struct sn_driver_task *task);
+	/** Monotonic nanoseconds of this turn. */
+	uint64_t (*now_ns)(struct sn_driver_host *host);
+	/** One line for the log: no secrets. @level: 0 error, 1 warning, 2 information, 3 debug. */
+	void (*log)(struct sn_driver_host *host, int level, const char *line);
+};
+
+/* ---- instances ---- */
+
+/** What an instance is opened from: a peer of the catalog, or a section of the file. Texts live until
+ * finish() has been called. */
+struct sn_driver_open {
+	size_t size;
+	struct sn_driver_host *host;
+	/* from the file: the struct of the option table, filled and checked. NULL: from a peer */
+	const void *options;
+	/* from a peer */
+	const char *peer;   /* the entry as it came, JSON. NULL: from the file */
+	const char *config; /* its `config`, a JSON object; "{}" when it has none. Members that the
+	                       * driver does not know are ignored, and named in the log once */
+	const char *resource; /* of the table or stream: tableName, streamName, else name; "" */
+	char error[256];      /* open() failed: one clear sentence, no secrets */
+};
+
+/* ---- native calls ---- */
+
+/** What it does to the service to run an operation twice. */
+enum sn_driver_safety {
+	SN_DRIVER_SAFE,       /* changes nothing */
+	SN_DRIVER_IDEMPOTENT, /* twice is once */
+	SN_DRIVER_UNSAFE,
+};
+
+struct sn_driver_operation {
+	const char *name; /* "PutItem"; case matters. NULL ends the table */
+	enum sn_driver_safety safety;
+	unsigned flags; /* the driver's own */
+};
+
+enum sn_driver_verdict {
+	SN_DRIVER_OK,
+	SN_DRIVER_FAILED, /* broken connection, 5xx: counts against the service, may be retried */
+	SN_DRIVER_THROTTLED,   /* the service asks for less; may be retried */
+	SN_DRIVER_REJECTED,    /* the service refused: no other try can succeed */
+	SN_DRIVER_UNAVAILABLE, /* away for now (503); may be retried */
+};
+enum sn_driver_sent { SN_DRIVER_SENT_NO, SN_DRIVER_SENT_MAYBE, SN_DRIVER_SENT_YES };
+
+/** How a call ended; only the driver can know. */
+struct sn_driver_outcome {
+	enum sn_driver_verdict verdict;
+	enum sn_driver_sent sent; /* NO: not a byte of it has left */
+	int code; /* SN_E_ code, 0 for OK. SN_E_STATUS: a 5xx (in foreign); SN_E_REJECTED: refused by
+	           * the service (type and message say why) or by missing credentials; SN_E_CONNECT,
+	           * SN_E_RESOLVE, SN_E_TLS, SN_E_TIMEOUT, SN_E_RESET, SN_E_EOF, ...; what cancel() said */
+	int foreign;            /* errno, status or the like */
+	int64_t retry_after_ms; /* the service's own wish; -1: none */
+	char detail[96];        /* one clause: "connection refused", "status 503" */
+};
+
+/** One call; embedded in the caller's operation. */
+struct sn_driver_call {
+	/* filled by the core, everything else zero; texts live until done() */
+	const struct sn_driver_operation *operation;
+	const char *params; /* a JSON object with a NUL behind it */
+	size_t params_size;
+	uint32_t connect_timeout_ms; /* policies that bound parts of it; the whole is bounded by */
+	uint32_t idle_timeout_ms;    /* cancel() */
+	uint64_t max_result;         /* bytes of the answer: beyond, SN_E_LIMIT */
+	void *state; /* sn_driver_calls.state_size zeroed bytes of the driver's own */
+	/**
+	 * Exactly once, never before start() returned. What is below is read inside, and when it
+	 * returns the call and its state are gone: touch neither afterwards.
+	 */
+	void (*done)(struct sn_driver_call *call);
+
+	/* the result */
+	struct sn_driver_outcome outcome;
+	const char *result; /* OK: JSON text, need not end with a NUL; lives until done() returns */
+	size_t result_size; /* 0: {} */
+	char type[96];     /* REJECTED and the like: the service's name of the error, "" for none */
+	char message[256]; /* its sentence, cut to fit */
+	char request_id[96]; /* the service's; "" for none */
+
+	void *core; /* the core's */
+};
+
+struct sn_driver_calls {
+	size_t size; /* sizeof(struct sn_driver_calls) */
+	const struct sn_driver_operation *operations;
+	size_t state_size; /* bytes the core keeps for each call */
+	/** SN_E_NOMEM or the like, put in words in call->outcome.detail: nothing follows. */
+	int (*start)(void *instance, struct sn_driver_call *call);
+	/** done() follows in a later turn, with @code unless the answer was quicker. At most once a
+	 * call; @code: SN_E_TIMEOUT, SN_E_DEADLINE, SN_E_CANCELLED, SN_E_CLOSED. */
+	void (*cancel)(void *instance, struct sn_driver_call *call, int code);
+};
+
+/* ---- the driver ---- */
+
+struct sn_driver {
+	uint32_t abi;     /* SN_DRIVER_ABI */
+	uint32_t size;    /* sizeof(struct sn_driver) */
+	const char *name; /* the type: lower case, digits, '-'; what a peer's `subClass` or a
+	                   * connector's `type` says */
+	enum sn_topic topic;
+	const char *summary;             /* one line, no period */
+	unsigned capabilities;           /* none are defined yet: 0 */
+	const struct sn_option *options; /* of a connector in the file; may be NULL: none */
+	size_t options_size;             /* of their struct */
+	size_t state_size;               /* bytes of an instance, zeroed by the core */
+	/** Read the configuration; connect with the first call, not here. On failure (SN_E_INVALID,
+	 * SN_E_NOMEM, SN_E_NOTSUP; how->error says why) everything is taken back and nothing
+	 * follows. */
+	int (*open)(void *instance, struct sn_driver_open *how);
+	/** No call comes any more; those under way end with SN_E_CLOSED in later turns; then @done,
+	 * once, never before this returned. Must not block. */
+	void (*close)(void *instance, void (*done)(void *arg), void *arg);
+	/** The last function: free what is left. Follows done. */
+	void (*finish)(void *instance);
+	const struct sn_driver_calls *calls; /* native calls; NULL: none */
+	const void *ops; /* functions of the topic; none are defined yet: NULL */
+};
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* SN_DRIVER_H */

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Modules stay loaded: a driver's table, options and text are referred to from everywhere, and what
+ * libraries do when they are unloaded is not to be trusted. So the table of them is never emptied.
+ */
+
+#include "connect/module.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "connect/module_dir.h" /* made by the build: SN_MODULE_DIR */
+
+#define MODULES_MAX 64
+#define PATH_MAX_ 1024
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static const struct sn_driver *modules[MODULES_MAX];
+static unsigned n_modules;
+
+/* Sanitizers refuse RTLD_DEEPBIND: their own functions must be found first. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
+#ifdef SANITIZED
+#define OPEN_FLAGS (RTLD_NOW | RTLD_LOCAL)
+#else
+#define OPEN_FLAGS (RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND)
+#endif
+
+static const struct sn_driver *find_loaded(enum sn_topic topic, const char *type)
+{
+	for (unsigned i = 0; i < n_modules; i++) {
+		if (modules[i]->topic == topic && strcmp(modules[i]->name, type) == 0)
+			return modules[i];
+	}
+	return NULL;
+}
+
+/* sn_driver_database_my_type: a C name has no '-'. */
+static void symbol_of(enum sn_topic topic, const char *type, char *out, size_t size)
+{
+	int n = snprintf(out, size, "sn_driver_%s_%s", sn__topic_name(topic), type);
+
+	for (int i = 0; i < n && (size_t)i < size; i++) {
+		if (out[i] == '-')
+			out[i] = '_';
+	}
+}
+
+static int examine(void *handle, enum sn_topic topic, const char *type,
+		const struct sn_driver **ret_driver, struct sn_error *err)
+{
+	char symbol[2 * SN_DRIVER_NAME_MAX];
+	const struct sn_driver *d;
+	int r;
+
+	symbol_of(topic, type, symbol, sizeof(symbol));
+	d = dlsym(handle, symbol);
+	if (d == NULL)
+		return sn__error_set(err, SN_E_INVALID, "it has no symbol %s", symbol);
+	r = sn__driver_check_abi(d, err);
+	if (r == 0)
+		r = sn__driver_check(d, err);
+	if (r == 0 && (d->topic != topic || strcmp(d->name, type) != 0))
+		r = sn__error_set(err, SN_E_INVALID, "it is the driver %s/%s",
+				sn__topic_name(d->topic), d->name);
+	if (r == 0)
+		*ret_driver = d;
+	return r;
+}
+
+static int load(const char *path, enum sn_topic topic, const char *type,
+		const struct sn_driver **ret_driver, struct sn_error *err)
+{
+	void *handle;
+	int r;
+
+	if (n_modules == MODULES_MAX)
+		return sn__error_set(err, SN_E_LIMIT, "%s: %d modules are loaded already", path,
+				MODULES_MAX);
+	handle = dlopen(path, OPEN_FLAGS);
+	if (handle == NULL)
+		return sn__error_set(err, SN_E_INVALID, "module refused: %s", dlerror());
+	r = examine(handle, topic, type, ret_driver, err);
+	if (r < 0) {
+		(void)dlclose(handle);
+		return sn__error_prefix(err, "module %s refused", path);
+	}
+	modules[n_modules++] = *ret_driver;
+	return 0;
+}
+
+/* One directory. SN_E_NOT_FOUND: it is not there. */
+static int look_in(struct sn_str dir, enum sn_topic topic, const char *type,
+		const struct sn_driver **ret_driver, struct sn_error *err)
+{
+	char path[PATH_MAX_];
+	int n;
+
+	if (dir.len == 0 || dir.ptr[0] != '/')
+		return SN_E_NOT_FOUND;
+	n = snprintf(path, sizeof(path), "%.*s/sinew-%s-%s.so", (int)dir.len, dir.ptr,
+			sn__topic_name(topic), type);
+	if (n < 0 || (size_t)n >= sizeof(path) || access(path, F_OK) != 0)
+		return SN_E_NOT_FOUND;
+	return load(path, topic, type, ret_driver, err);
+}
+
+static int look_everywhere(enum sn_topic topic, const char *type,
+		const struct sn_driver **ret_driver, struct sn_error *err)
+{
+	const char *path = secure_getenv("SINEW_MODULE_PATH"), *end;
+	int r = SN_E_NOT_FOUND;
+
+	for (; path != NULL && r == SN_E_NOT_FOUND; path = *end != '\0' ? end + 1 : NULL) {
+		end = strchrnul(path, ':');
+		r = look_in((struct sn_str){path, (size_t)(end - path)}, topic, type, ret_driver,
+				err);
+	}
+	return r == SN_E_NOT_FOUND
+			? look_in(sn_str_from(SN_MODULE_DIR), topic, type, ret_driver, err)
+			: r;
+}
+
+int sn__module_find(enum sn_topic topic, const char *type, const struct sn_driver **ret_driver,
+		struct sn_error *err)
+{
+	const struct sn_driver *d;
+	int r = 0;
+
+	pthread_mutex_lock(&lock);
+	d = find_loaded(topic, type);
+	if (d != NULL)
+		*ret_driver = d;
+	else
+		r = look_everywhere(topic, type, ret_driver, err);
+	pthread_mutex_unlock(&lock);
+	return r;
+}
