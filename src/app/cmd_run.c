@@ -15,7 +15,7 @@
 #include "app/admin_client.h"
 #include "app/session.h"
 #include "base/mem.h"
-#include "mesh/admin_api.h"
+#include "dialect/open.h"
 #include "mesh/config.h"
 
 /* ---- what the service manager wants to know (sd_notify(3)) ---- */
@@ -86,7 +86,6 @@ static void harden(const struct sn_config *config)
 
 static int admin_listen(struct sn_cli *cli, const struct sn_config *config, struct sn_runtime *rt)
 {
-	struct sn_admin_options opts = {.name = config->name, .config = config->whole};
 	SN_AUTO_FREE char *listen = NULL;
 	struct sn_error err;
 	int r;
@@ -96,22 +95,34 @@ static int admin_listen(struct sn_cli *cli, const struct sn_config *config, stru
 		return 0;
 	}
 	r = sn__admin_default(cli, config->name, &listen);
-	if (r == 0) {
-		opts.listen = listen;
+	if (r == 0)
 		r = sn__enter(rt);
-	}
 	if (r < 0) {
 		sn__cli_say(cli, "no place for the admin API: set listen.admin (%s)",
 				sn_strerror(r));
 		return SN_EXIT_FAILED;
 	}
-	r = sn__admin_listen(rt, &opts, &err);
+	r = sn__open_admin(rt, config, listen, cli->opt[SN_OPT_AGENT], &err);
 	sn__leave(rt);
 	if (r < 0)
 		sn__cli_say(cli, "admin API: %s", sn_error_text(&err));
 	else
 		sn__cli_say(cli, "admin API on %s", listen);
 	return r < 0 ? SN_EXIT_FAILED : 0;
+}
+
+/* POST /drain is a SIGTERM, but never the second one. */
+static atomic_bool ending;
+
+static void drain(void *arg)
+{
+	if (!atomic_exchange(&ending, true))
+		(void)kill(getpid(), SIGTERM);
+}
+
+static void allow_drain(struct sn_runtime *rt, void *arg)
+{
+	rt->drain = drain;
 }
 
 /* Until the first SIGTERM or SIGINT. */
@@ -124,8 +135,10 @@ static void wait_for_signal(struct sn_runtime *rt, int signals)
 	for (;;) {
 		int n = poll(&fd, 1, ms);
 
-		if (n > 0 && read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		if (n > 0 && read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+			atomic_store(&ending, true);
 			return;
+		}
 		if (n == 0)
 			feed_watchdog(rt);
 	}
@@ -142,6 +155,8 @@ static int serve(struct sn_cli *cli, const struct sn_config *config, int signals
 	r = admin_listen(cli, config, rt);
 	if (r == 0 && config->sidecar.address != NULL)
 		sn__cli_say(cli, "sidecar on %s", config->sidecar.address);
+	if (r == 0 && sn_post(rt, allow_drain, NULL) < 0)
+		r = SN_EXIT_FAILED;
 	if (r == 0) {
 		notify("READY=1");
 		wait_for_signal(rt, signals);

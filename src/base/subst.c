@@ -8,6 +8,7 @@
 #define NAME_MAX_BYTES 255
 #define FILE_MAX_BYTES 65536
 #define VALUE_MAX_BYTES (1u << 20)
+#define SOURCE_MAX_BYTES 1024
 
 struct subst {
 	struct sn_yaml *yaml;
@@ -15,6 +16,7 @@ struct subst {
 	void *arg;
 	struct sn_problems *problems;
 	struct sn_buf out;
+	struct sn_buf source; /* of the present scalar */
 };
 
 static const char *process_env(const char *name, void *arg)
@@ -42,6 +44,15 @@ static const char *lookup(sn_env_fn *env, void *arg, struct sn_str name)
 
 /* ---- files of ours ---- */
 
+/* Kept for people; what does not fit is left out. Only out of memory fails. */
+static int note_source(struct subst *s, const char *kind, struct sn_str name)
+{
+	int r = sn__buf_printf(&s->source, "%s%s %.*s", s->source.len > 0 ? ", " : "", kind,
+			(int)SN_MIN(name.len, (size_t)NAME_MAX_BYTES), name.ptr);
+
+	return r == SN_E_NOMEM ? r : 0;
+}
+
 static int append_file(struct subst *s, struct sn_str path, struct sn_place place)
 {
 	SN_AUTO_FREE char *name = sn__strndup(path.ptr, path.len);
@@ -50,7 +61,7 @@ static int append_file(struct subst *s, struct sn_str path, struct sn_place plac
 	struct sn_str value;
 	int r;
 
-	if (name == NULL)
+	if (name == NULL || note_source(s, "file", path) < 0)
 		return SN_E_NOMEM;
 	r = sn__file_read(name, FILE_MAX_BYTES, &text, &value.len, &err);
 	if (r == SN_E_NOMEM)
@@ -91,6 +102,8 @@ static int append_reference(struct subst *s, struct sn_str ref, struct sn_place 
 				"no default (${%.*s:default})",
 				(int)SN_MIN(name.len, (size_t)64), name.ptr,
 				(int)SN_MIN(name.len, (size_t)64), name.ptr);
+	if (note_source(s, value != NULL ? "env" : "default of", name) < 0)
+		return SN_E_NOMEM;
 	if (value == NULL)
 		return sn__buf_append(&s->out, ref.ptr + name.len + 1, ref.len - name.len - 1);
 	if (!sn__utf8_valid(sn_str_from(value)))
@@ -132,6 +145,24 @@ static int expand(struct subst *s, struct sn_str text, struct sn_place place)
 	return r;
 }
 
+static int keep_source(struct subst *s, const struct sn_yaml_node *node)
+{
+	struct sn_yaml_source *source;
+
+	if (s->source.len == 0)
+		return 0; /* only a literal ${ */
+	source = sn__arena_alloc(&s->yaml->arena, sizeof(*source));
+	if (source == NULL)
+		return SN_E_NOMEM;
+	source->node = node;
+	source->text = sn__arena_strdup(&s->yaml->arena, sn__buf_str(&s->source));
+	if (source->text == NULL)
+		return SN_E_NOMEM;
+	source->next = s->yaml->sources;
+	s->yaml->sources = source;
+	return 0;
+}
+
 static int subst_scalar(struct subst *s, struct sn_yaml_node *node)
 {
 	char *text;
@@ -141,7 +172,10 @@ static int subst_scalar(struct subst *s, struct sn_yaml_node *node)
 		return 0;
 	node->substituted = true;
 	sn__buf_clear(&s->out);
+	sn__buf_clear(&s->source);
 	r = expand(s, node->text, node->place);
+	if (r == 0)
+		r = keep_source(s, node);
 	if (r < 0)
 		return r;
 	text = sn__arena_strdup(&s->yaml->arena, sn__buf_str(&s->out));
@@ -173,12 +207,14 @@ static int subst_node(struct subst *s, struct sn_yaml_node *node)
 
 int sn__subst_yaml(struct sn_yaml *yaml, sn_env_fn *env, void *arg, struct sn_problems *problems)
 {
-	struct subst s = {yaml, env != NULL ? env : process_env, arg, problems, {0}};
+	struct subst s = {yaml, env != NULL ? env : process_env, arg, problems, {0}, {0}};
 	int r;
 
 	sn__buf_init(&s.out, VALUE_MAX_BYTES);
+	sn__buf_init(&s.source, SOURCE_MAX_BYTES);
 	r = subst_node(&s, yaml->root);
 	sn__buf_finish(&s.out);
+	sn__buf_finish(&s.source);
 	return r;
 }
 

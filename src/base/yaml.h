@@ -46,10 +46,18 @@ struct sn_yaml_item {
 	struct sn_place place; /* of the key; lists: of the value */
 };
 
+/* Where a substituted scalar's text came from, e.g. "env PORT" (base/subst.h). */
+struct sn_yaml_source {
+	struct sn_yaml_source *next;
+	const struct sn_yaml_node *node;
+	const char *text; /* in the arena */
+};
+
 struct sn_yaml {
 	struct sn_arena arena;
-	struct sn_yaml_node *root; /* an empty document is a null scalar */
-	const char *file;          /* in the arena, or NULL */
+	struct sn_yaml_source *sources; /* of what was substituted; in the arena */
+	struct sn_yaml_node *root;      /* an empty document is a null scalar */
+	const char *file;               /* in the arena, or NULL */
 };
 
 /**

@@ -2,8 +2,12 @@
 
 /* sn_open(): the core, then the dialects the options ask for. Here, because it must know both. */
 
-#include "base/mem.h"
+#include "dialect/open.h"
+
+#include <stdlib.h>
+
 #include "base/json.h"
+#include "base/mem.h"
 #include "dialect/berlioz/berlioz.h"
 #include "mesh/admin_api.h"
 #include "mesh/config.h"
@@ -164,24 +168,50 @@ static int sidecar_open(struct sn_runtime *rt, const struct sn_config *config, s
 	return sn__sidecar_listen(rt, &opts, err);
 }
 
-static int admin_open(struct sn_runtime *rt, const struct sn_config *config, struct sn_error *err)
+/* The agent's URL when something else than the file names it. */
+static int agent_origin(json_t *origins, const struct sn_config *config, const char *agent)
 {
-	const struct sn_admin_options opts = {
-			.listen = config->admin.address,
-			.token = config->admin.token,
+	const char *env = getenv("BERLIOZ_AGENT_PATH"), *from = "options";
+	json_t *one;
+
+	if (agent == NULL && config->agent.url == NULL) {
+		agent = env;
+		from = "env BERLIOZ_AGENT_PATH";
+	}
+	if (agent == NULL)
+		return 0;
+	one = json_pack("{s:s, s:s}", "value", agent, "from", from);
+	return one == NULL || json_object_set_new(origins, "agent.url", one) < 0 ? SN_E_NOMEM : 0;
+}
+
+int sn__open_admin(struct sn_runtime *rt, const struct sn_config *config, const char *listen,
+		const char *agent, struct sn_error *err)
+{
+	struct sn_admin_options opts = {
+			.listen = listen != NULL ? listen : config->admin.address,
+			.token = listen != NULL ? NULL : config->admin.token,
 			.name = config->name,
 			.config = config->whole,
 	};
+	int r = sn__config_origins(config, &opts.origins);
 
-	return sn__admin_listen(rt, &opts, err);
+	if (r == 0)
+		r = agent_origin(opts.origins, config, agent);
+	if (r < 0)
+		(void)sn__error_set(err, r, "out of memory");
+	else
+		r = sn__admin_listen(rt, &opts, err);
+	json_decref(opts.origins);
+	return r;
 }
 
-static int listen_all(struct sn_runtime *rt, const struct sn_config *config, struct sn_error *err)
+static int listen_all(struct sn_runtime *rt, const struct sn_options *o,
+		const struct sn_config *config, struct sn_error *err)
 {
 	int r = 0;
 
 	if (config->admin.address != NULL)
-		r = admin_open(rt, config, err);
+		r = sn__open_admin(rt, config, NULL, o->agent, err);
 	if (r == 0 && config->sidecar.address != NULL)
 		r = sidecar_open(rt, config, err);
 	return r;
@@ -215,7 +245,7 @@ static int parts_open(struct sn_runtime *rt, struct sn_berlioz *berlioz, const s
 	if (r == 0 && config != NULL)
 		r = trace_open(rt, config, err);
 	if (r == 0 && config != NULL && !o->no_listen)
-		r = listen_all(rt, config, err);
+		r = listen_all(rt, o, config, err);
 	return r < 0 ? r : sn__runtime_start(rt, err);
 }
 

@@ -106,6 +106,7 @@ struct sn_listen_options {
 	int backlog;      /* 0: 512 */
 	mode_t unix_mode; /* of a Unix socket; 0: 0600 */
 	bool reuse_port;
+	bool same_user; /* Unix sockets: only our own user and root get in, others are cut off */
 };
 /** Port 0: any free one (sn__listener_addr tells). EMFILE pauses accepting for 100 ms. SN_E_EXISTS
  * (address in use), SN_E_REJECTED (not permitted), SN_E_IO, SN_E_NOMEM. A stale Unix socket file

@@ -264,6 +264,7 @@ struct uv_listener {
 	struct sn_watch watch;
 	struct sn_timer timer; /* armed: out of descriptors, accepting rests */
 	bool paused;           /* by the owner */
+	bool same_user;
 };
 
 static struct uv_listener *ul_of(struct sn_listener *l)
@@ -287,6 +288,16 @@ static void accept_rest(struct uv_listener *ul)
 	listener_apply(ul);
 }
 
+/* The kernel's word on who connected. */
+static bool is_same_user(int fd)
+{
+	struct ucred who;
+	socklen_t len = sizeof who;
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 &&
+			(who.uid == geteuid() || who.uid == 0);
+}
+
 /** Whether to try again. */
 static bool accept_one(struct uv_listener *ul)
 {
@@ -300,6 +311,10 @@ static bool accept_one(struct uv_listener *ul)
 			accept_rest(ul);
 		/* A connection that is gone already is no reason to stop. */
 		return errno == EINTR || errno == ECONNABORTED || errno == EPROTO;
+	}
+	if (ul->same_user && !is_same_user(fd)) {
+		(void)close(fd);
+		return true;
 	}
 	if (ul->base.addr.u.sa.sa_family == AF_UNIX)
 		peer = ul->base.addr; /* clients have no name of their own */
@@ -411,6 +426,7 @@ int sn__uv_listen(struct sn_loop *loop, const struct sn_addr *addr,
 		return sn__error_set(err, r, "%s", sn_strerror(r));
 	}
 	ul->base = (struct sn_listener){loop, fn, arg, *addr};
+	ul->same_user = opts->same_user && addr->u.sa.sa_family == AF_UNIX;
 	if (addr->u.sa.sa_family != AF_UNIX) {
 		ul->base.addr.len = sizeof ul->base.addr.u;
 		(void)getsockname(fd, &ul->base.addr.u.sa, &ul->base.addr.len);

@@ -174,6 +174,7 @@ void sn__account_counts(const struct sn_mesh_target *mt, struct sn_target_counts
 	if (mt->attempts != NULL)
 		c.attempts = atomic_load_explicit(&mt->attempts->value, memory_order_relaxed);
 	if (mt->seconds != NULL) {
+		c.timed = atomic_load_explicit(&mt->seconds->value, memory_order_relaxed);
 		c.seconds = atomic_load_explicit(&mt->seconds->gauge, memory_order_relaxed);
 		for (unsigned i = 0; i < SN_METRICS_BUCKETS; i++)
 			c.buckets[i] = atomic_load_explicit(

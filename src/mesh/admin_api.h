@@ -6,8 +6,10 @@
  * Internal. What a runtime tells and lets be changed over HTTP: health, metrics, peers, policies,
  * breakers, the stories of calls. docs/admin.md has the routes. Loop thread.
  *
- * GET is open to whoever can connect (the Unix socket has mode 0600; TCP is loopback); everything
- * that changes something needs the token, where one is set, as "Authorization: Bearer TOKEN".
+ * On a Unix socket (mode 0600; only our own user and root get in) everything is open unless a token
+ * is set; then what changes something needs it, as "Authorization: Bearer TOKEN". Over TCP on loopback
+ * GETs are open and changes need the token (without one they are refused); off loopback everything
+ * needs it.
  */
 
 #include <jansson.h>
@@ -20,9 +22,11 @@ struct sn_admin_options {
 	const char *token;  /* NULL: none is asked for */
 	const char *name;   /* of the instance */
 	json_t *config;     /* the file, secrets still in; NULL: none */
+	json_t *origins;    /* where each value comes from (sn__config_origins()); NULL: none */
 };
 /** Listen on @rt until it closes. @opts is copied. On the loop thread, while the runtime is set up, or
- * from another thread in own-thread mode, between enter and leave. SN_E_INVALID, SN_E_EXISTS (address
+ * from another thread in own-thread mode, between enter and leave. SN_E_INVALID (also: off loopback
+ * without a token), SN_E_EXISTS (address
  * in use), SN_E_IO, SN_E_NOMEM. */
 SN_MUST_USE int sn__admin_listen(
 		struct sn_runtime *rt, const struct sn_admin_options *opts, struct sn_error *err);

@@ -10,6 +10,8 @@ static int part_check(const char *what, struct sn_str part, struct sn_error *err
 	if (part.len == 0 || part.len > SN_TARGET_NAME_MAX)
 		return sn__error_set(err, SN_E_INVALID, "the %s must have 1 to %d bytes", what,
 				SN_TARGET_NAME_MAX);
+	if (!sn__utf8_valid(part)) /* it would be seen in metrics, in JSON, in logs */
+		return sn__error_set(err, SN_E_INVALID, "the %s is not UTF-8", what);
 	return 0;
 }
 

@@ -47,7 +47,7 @@ static const struct sn_option tls_options[] = {
 		{0}};
 
 #define AGENT(field) offsetof(struct sn_config_agent, field)
-static const struct sn_option agent_options[] = {
+const struct sn_option sn__config_agent_options[] = {
 		{.name = "url",
 				.kind = SN_OPTION_STRING,
 				.offset = AGENT(url),
@@ -275,7 +275,7 @@ int sn__config_doc(struct sn_buf *out)
 	if (r == 0)
 		r = sn__buf_puts(out, end);
 	if (r == 0)
-		r = sn__options_doc(agent_options, "agent.", out);
+		r = sn__options_doc(sn__config_agent_options, "agent.", out);
 	if (r == 0)
 		r = sn__buf_puts(out, tail);
 	if (r == 0)
@@ -330,8 +330,8 @@ static int read_agent(struct reader *rd, const struct sn_yaml_node *node)
 	struct sn_config *c = rd->config;
 	const struct sn_yaml_node *url = NULL;
 	bool is_map = node != NULL && node->kind == SN_YAML_MAP;
-	int r = sn__options_read(
-			agent_options, is_map ? node : NULL, &c->agent, &c->arena, rd->problems);
+	int r = sn__options_read(sn__config_agent_options, is_map ? node : NULL, &c->agent,
+			&c->arena, rd->problems);
 
 	if (node != NULL && node->kind == SN_YAML_LIST)
 		r = sn__problem(rd->problems, node->place,

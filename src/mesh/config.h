@@ -86,8 +86,18 @@ SN_MUST_USE int sn__config_parse(const char *file, struct sn_str text, sn_env_fn
 		struct sn_error *err /* may be NULL */);
 void sn__config_destroy(struct sn_config *config /* may be NULL */);
 
-/** The top-level options, for reference pages and JSON Schema. */
+/**
+ * Where each value comes from: an object from paths ("limits.idle") to {"value", "from"}, "from" being
+ * "FILE:LINE:COLUMN" or "default", and "by" what substitution took ("env PORT", "file PATH", "default
+ * of PORT"). Secrets are "***". At most SN_CONFIG_ORIGINS_MAX values; "..." says how many are not
+ * there. SN_E_NOMEM.
+ */
+#define SN_CONFIG_ORIGINS_MAX 2000
+SN_MUST_USE int sn__config_origins(const struct sn_config *config, json_t **ret_origins);
+
+/** The top-level options, for reference pages and JSON Schema; those of the map `agent`. */
 extern const struct sn_option sn__config_options[];
+extern const struct sn_option sn__config_agent_options[];
 /** docs/config.md, whole. */
 SN_MUST_USE int sn__config_doc(struct sn_buf *out);
 

@@ -78,7 +78,8 @@ SN_MUST_USE int sn__recorder_newest_in(const char *dir, struct sn_record *ret_re
 
 /** The id as printed (16 hexadecimal digits). SN_E_PARSE. */
 SN_MUST_USE int sn__call_id_parse(struct sn_str text, uint64_t *ret_id);
-/** What `sinew why` prints: lines for a person. SN_E_NOMEM, SN_E_LIMIT. */
+/** What `sinew why` prints: two lines and a time line for a person. SN_E_NOMEM, SN_E_LIMIT: @out is as
+ * before. */
 SN_MUST_USE int sn__record_print(const struct sn_record *record, struct sn_buf *out);
 
 #endif

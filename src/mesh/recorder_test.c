@@ -91,6 +91,7 @@ static void fill(struct sn_record *r, uint64_t id, bool story)
 		a->foreign = 503;
 		a->phase = SN_PHASE_READ;
 		a->start_ns = (uint64_t)i * 1000000;
+		a->duration_ns = 300000;
 		(void)snprintf(a->peer, sizeof a->peer, "1 10.0.0.1:80");
 		(void)snprintf(a->detail, sizeof a->detail, "status 503");
 		(void)snprintf(a->decision, sizeof a->decision,
@@ -354,10 +355,18 @@ static void prints_for_people(void **state)
 	assert_string_equal(sn__buf_data(&out),
 			"call 0000000000000abc  2027-01-15T08:00:00.123Z  service basket/rest  GET /items\n"
 			"failed after 1.5 ms [STATUS]: service basket/rest: 2 attempts; last: status 503\n"
-			"  1. at 0.0 ms, 0.0 ms long, peer 1 10.0.0.1:80: read: status 503 [STATUS 503]; "
-			"retry in 1 ms\n"
-			"  2. at 1.0 ms, 0.0 ms long, peer 1 10.0.0.1:80: read: status 503 [STATUS 503]; "
-			"give up: attempts used up\n");
+			"  1 |######                        |       0.0       0.3 ms  1 10.0.0.1:80  "
+			"read: status 503 [STATUS 503] -> retry in 1 ms\n"
+			"    |      ..............          |       0.3       0.7 ms  waited\n"
+			"  2 |                    ######    |       1.0       0.3 ms  1 10.0.0.1:80  "
+			"read: status 503 [STATUS 503] -> give up: attempts used up\n"
+			"    |                          ....|       1.3       0.2 ms  waited\n");
+	sn__buf_clear(&out);
+	r.what[0] = '\033'; /* a terminal would obey it */
+	r.code = 0;
+	r.n_attempts = 0;
+	assert_int_equal(sn__record_print(&r, &out), 0);
+	assert_null(memchr(sn__buf_data(&out), '\033', out.len));
 	sn__buf_finish(&out);
 	assert_int_equal(sn__call_id_parse(SN_STR("0000000000000abc"), &id), 0);
 	assert_int_equal(id, 0xabc);

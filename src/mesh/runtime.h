@@ -91,7 +91,9 @@ struct sn_runtime {
 	bool finished; /* the loop may stop for good */
 	bool stepping; /* inside sn_runtime_step() */
 	struct sn_timer users_timer;
-	unsigned unready; /* dialects that have not had their first message */
+	unsigned unready;         /* dialects that have not had their first message */
+	void (*drain)(void *arg); /* POST /drain of the admin API; NULL: it cannot be asked for */
+	void *drain_arg;
 	void (*done)(void *arg);
 	void *done_arg;
 };

@@ -155,6 +155,7 @@ void sn__account_close(struct sn_mesh *mesh);
 /* What is counted of a target's calls. */
 struct sn_target_counts {
 	uint64_t calls, failed, attempts;
+	uint64_t timed; /* calls that are in the buckets or beyond: no sessions */
 	double seconds; /* of all calls together */
 	uint64_t buckets[SN_METRICS_BUCKETS];
 };
