@@ -234,6 +234,7 @@ static void start_all(void)
 {
 	static void (*const start[PROXIES])(struct proxy *) = {
 			start_sinew, start_haproxy, start_nginx};
+	struct timespec ms = {0, 2000000};
 
 	if (mkdtemp(dir) == NULL || chmod(dir, 0755) < 0 || setenv("XDG_STATE_HOME", dir, 1) < 0)
 		die("mkdtemp");
@@ -248,7 +249,8 @@ static void start_all(void)
 		start[i](p);
 		if (p->pid < 0 || !nginx_can_connect(p->port))
 			die(p->name);
-		p->worker = worker_of(p->pid);
+		for (int t = 0; t < 100 && (p->worker = worker_of(p->pid)) == p->pid && i == NGINX; t++)
+			(void)nanosleep(&ms, NULL);
 		p->there = true;
 	}
 }

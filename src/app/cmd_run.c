@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sinew run */
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -73,6 +74,19 @@ static void feed_watchdog(struct sn_runtime *rt)
 }
 
 /* ---- running ---- */
+
+#define SPARE_BYTES (4 << 20)
+#define MAP_FROM_BYTES (1 << 20)
+
+/* Bodies come and go in blocks of 64 KiB. By default glibc gives memory back to the kernel, page by
+ * page to be zeroed again, as soon as two of them are free. */
+static void keep_spare_memory(void)
+{
+#ifdef M_TRIM_THRESHOLD
+	(void)mallopt(M_TRIM_THRESHOLD, SPARE_BYTES);
+	(void)mallopt(M_MMAP_THRESHOLD, MAP_FROM_BYTES);
+#endif
+}
 
 static void harden(const struct sn_config *config)
 {
@@ -191,6 +205,7 @@ int sn__cmd_run(struct sn_cli *cli)
 		sn__cli_say(cli, "%s", sn_error_text(&err));
 		return SN_EXIT_USAGE;
 	}
+	keep_spare_memory();
 	harden(config);
 	(void)sigemptyset(&set);
 	(void)sigaddset(&set, SIGINT);

@@ -4,7 +4,9 @@
 #include "io/http_server_impl.h"
 
 #define WRITE_THROUGH \
-	(32u << 10) /* bodies from here on are not copied when the socket takes them */
+	(32u << 10) /* whole bodies from here on are not copied when the socket takes them */
+
+#define CHUNK_MAX 32u /* more than what frames a chunk */
 
 /* Whether the connection can serve another request when this one is answered now. */
 static bool must_close(const struct sn_exchange *x)
@@ -85,28 +87,27 @@ static int put_continue(struct sn_exchange *x)
 	return sn__buf_puts(&x->out, "HTTP/1.1 100 Continue\r\n\r\n");
 }
 
-/* Send what is waiting and @data behind it without copying what the socket takes at once. */
-static int write_through(struct sn_exchange *x, const char *data, size_t size)
+/* Send what is waiting, @data and @end behind it without copying what the socket takes at once. */
+static int write_through(struct sn_exchange *x, const char *data, size_t size, struct sn_str end)
 {
 	struct http_conn *c = x->conn;
-	struct sn_str vec[2] = {sn__buf_str(&x->out), {data, size}};
-	ssize_t n = sn__stream_write(c->stream, vec, 2);
-	size_t sent = n > 0 ? (size_t)n : 0;
-	int r;
+	struct sn_str vec[3] = {sn__buf_str(&x->out), {data, size}, end};
+	unsigned from = vec[0].len == 0;
+	ssize_t n = sn__stream_write(c->stream, vec + from, (end.len > 0 ? 3 : 2) - from);
+	size_t sent = n > 0 ? (size_t)n : 0, part = SN_MIN(sent, vec[0].len);
+	int r = 0;
 
 	if (n < 0 && n != SN_E_AGAIN) {
 		c->failed = SN_E_RESET;
 		return SN_E_RESET;
 	}
-	if (sent < vec[0].len) {
-		sn__buf_consume(&x->out, sent);
-		sent = 0;
-	} else {
-		sent -= vec[0].len;
-		sn__buf_clear(&x->out);
-	}
+	sn__buf_consume(&x->out, part);
 	c->progress = true;
-	r = sn__buf_append(&x->out, data + sent, size - sent);
+	for (int i = 1; i < 3 && r == 0; i++) {
+		sent -= part;
+		part = SN_MIN(sent, vec[i].len);
+		r = sn__buf_append(&x->out, vec[i].ptr + part, vec[i].len - part);
+	}
 	if (r < 0)
 		c->failed = SN_E_RESET; /* a part is on its way: nothing else can follow it */
 	return r;
@@ -123,7 +124,7 @@ static int respond(struct sn_exchange *x, const struct exchange_answer *a, const
 	/* The limit of the buffer is for streams; a body that the caller holds is copied whole. */
 	x->out.max = SIZE_MAX / 2;
 	if (size >= WRITE_THROUGH)
-		return write_through(x, body, size);
+		return write_through(x, body, size, SN_STR(""));
 	r = sn__buf_append(&x->out, body, size);
 	if (r < 0)
 		sn__buf_truncate(&x->out, before);
@@ -147,14 +148,23 @@ static int put_piece(struct sn_exchange *x, const void *data, size_t size)
 	return r;
 }
 
+/* Small pieces are collected until the next turn, large ones go out at once. */
 static int write_piece(struct sn_exchange *x, const void *data, size_t size)
 {
-	int r = put_piece(x, data, size);
+	int r = 0;
 
+	if (size + CHUNK_MAX > x->out.max - x->out.len)
+		return SN_E_LIMIT;
+	if (x->out.len + size < HTTP_OUT_LOW) {
+		r = put_piece(x, data, size);
+	} else {
+		if (x->chunked)
+			r = sn__http1_put_chunk_head(&x->out, size);
+		if (r == 0)
+			(void)write_through(x, data, size, x->chunked ? SN_STR("\r\n") : SN_STR(""));
+	}
 	if (r < 0)
 		return r;
-	if (x->out.len >= HTTP_OUT_LOW)
-		sn__http_conn_flush(x->conn);
 	if (x->out.len > 0 || x->conn->failed != 0)
 		sn__http_conn_kick(x->conn);
 	return 0;

@@ -26,6 +26,7 @@
 #include "io/http_conn.h"
 
 #define BODY_PIECE (16u << 10)
+#define SOURCE_PIECE ((64u << 10) - 1024) /* with a head in front still 64 KiB */
 
 /* ---- the head ---- */
 
@@ -219,9 +220,30 @@ static void conn_want(struct sn_http_conn *conn)
 {
 	unsigned events = conn->req->flags & HTTP_REQ_PAUSED ? 0 : SN_READABLE;
 
-	if (!conn->sent_all && !conn->source_waits && conn->write_error == 0)
+	if (!conn->sent_all && !conn->source_waits && conn->write_error == 0 &&
+			!sn_task_queued(&conn->send_task))
 		events |= SN_WRITABLE;
 	sn__stream_want(conn->stream, events);
+}
+
+static void conn_write(struct sn_http_conn *conn);
+
+static void on_send_task(struct sn_task *task)
+{
+	struct sn_http_conn *conn = SN_CONTAINER_OF(task, struct sn_http_conn, send_task);
+
+	if (conn->req == NULL || conn->sent_all || conn->write_error != 0)
+		return;
+	conn->entered++;
+	conn_write(conn);
+	sn__http_conn_leave(conn);
+}
+
+/* What a source has is fetched in a turn of its own: whoever starts a request, or says that there is
+ * more, may have all of it ready by then, and the socket has room almost always. */
+static void conn_send_soon(struct sn_http_conn *conn)
+{
+	sn__loop_defer(conn->dest->pool->loop, &conn->send_task, on_send_task);
 }
 
 static void conn_sent_all(struct sn_http_conn *conn)
@@ -268,6 +290,8 @@ int sn__http_conn_begin(struct sn_http_conn *conn, struct sn_http_req *req)
 		req->result.sent = SN_SENT_MAYBE;
 	if (req->source == NULL && (size_t)n == vec[0].len + req->body.len)
 		conn_sent_all(conn);
+	if (req->source != NULL)
+		conn_send_soon(conn);
 	conn_want(conn);
 	return 0;
 }
@@ -278,7 +302,7 @@ static int source_fill(struct sn_http_conn *conn)
 {
 	struct sn_body_source *src = conn->req->source;
 	bool chunked = src->length < 0;
-	size_t most = BODY_PIECE;
+	size_t most = SOURCE_PIECE;
 	char *space;
 	ssize_t n;
 	int r;
@@ -757,7 +781,7 @@ void sn__http_body_ready(struct sn_http_req *req)
 	if (req->flags & HTTP_REQ_ENDING || conn == NULL || conn->h2 != NULL || !conn->source_waits)
 		return;
 	conn->source_waits = false;
-	conn_want(conn);
+	conn_send_soon(conn);
 }
 
 struct sn_stream *sn__http_take_stream(struct sn_http_req *req, struct sn_buf *rest)

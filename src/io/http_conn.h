@@ -95,7 +95,8 @@ struct sn_http_conn {
 	uint64_t last_ns;   /* last byte from the peer */
 	struct sn_str rest; /* behind the head of a 101, during on_done */
 	struct sn_buf in, out;
-	struct sn_task task; /* go on with what was left in `in` */
+	struct sn_task task;      /* go on with what was left in `in` */
+	struct sn_task send_task; /* the source has something */
 	struct sn_http1_parser parser;
 };
 

@@ -65,6 +65,7 @@ static void conn_drop(struct sn_http_conn *conn)
 		sn__h2_close(conn->h2, NGHTTP2_NO_ERROR);
 	conn->h2 = NULL;
 	sn__loop_undefer(dest->pool->loop, &conn->task);
+	sn__loop_undefer(dest->pool->loop, &conn->send_task);
 	sn__stream_close(conn->stream, conn->state == HTTP_CONN_BUSY && !conn->polite);
 	conn->stream = NULL;
 	sn_list_remove(&conn->link);

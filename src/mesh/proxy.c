@@ -131,6 +131,8 @@ struct sn_proxy *sn__proxy_get(struct sn_proxy_pool *pool, struct sn_exchange *x
 	p->body_over = p->body_paused = p->body_waits = false;
 	p->answered = p->held_back = p->ended = false;
 	p->body_code = 0;
+	p->body_given = 0;
+	p->keep_max = 0;
 	p->n_headers = 0;
 	p->n_trailers = 0;
 	p->source = NULL;
@@ -291,18 +293,42 @@ static ssize_t source_read(struct sn_body_source *source, void *out, size_t n)
 
 	if (p->body_code != 0)
 		return p->body_code;
-	if (p->body.len == 0) {
+	if (p->body.len == p->body_given) {
 		p->body_waits = !p->body_over;
 		return p->body_over ? 0 : SN_E_AGAIN;
 	}
-	n = SN_MIN(n, p->body.len);
-	memcpy(out, sn__buf_data(&p->body), n);
-	sn__buf_consume(&p->body, n);
+	n = SN_MIN(n, p->body.len - p->body_given);
+	memcpy(out, sn__buf_data(&p->body) + p->body_given, n);
+	if (source->rewind != NULL)
+		p->body_given += n;
+	else
+		sn__buf_consume(&p->body, n);
 	if (p->body_paused && p->body.len < SN_PROXY_AHEAD / 2 && p->x != NULL) {
 		p->body_paused = false;
 		sn_exchange_pause(p->x, false);
 	}
 	return (ssize_t)n;
+}
+
+static int source_rewind(struct sn_body_source *source)
+{
+	SN_CONTAINER_OF(source, struct sn_proxy, in)->body_given = 0;
+	return 0;
+}
+
+static void take_body(struct sn_proxy *p)
+{
+	const struct sn_http_head *head = sn__exchange_head(p->x);
+
+	if (!sn__exchange_has_body(p->x))
+		return;
+	p->in = (struct sn_body_source){
+			.read = source_read,
+			.length = head->has_length ? (int64_t)head->length : -1,
+	};
+	if (head->has_length && head->length <= p->keep_max && head->length < SN_PROXY_AHEAD)
+		p->in.rewind = source_rewind;
+	p->source = &p->in;
 }
 
 int sn__proxy_request(struct sn_proxy *p, struct sn_str url, sn_proxy_skip_fn *skip)
@@ -333,13 +359,7 @@ int sn__proxy_request(struct sn_proxy *p, struct sn_str url, sn_proxy_skip_fn *s
 		p->headers[p->n_headers].name = keep(&p->texts, h->name);
 		p->headers[p->n_headers++].value = keep(&p->texts, h->value);
 	}
-	if (sn__exchange_has_body(p->x)) {
-		p->in = (struct sn_body_source){
-				.read = source_read,
-				.length = head->has_length ? (int64_t)head->length : -1,
-		};
-		p->source = &p->in;
-	}
+	take_body(p);
 	return 0;
 }
 

@@ -16,7 +16,7 @@
 #include "io/http_server.h"
 #include "mesh/runtime.h"
 
-#define SN_PROXY_AHEAD (64u << 10) /* bytes of a request's body that may wait for the other side */
+#define SN_PROXY_AHEAD (128u << 10) /* bytes of a request's body that may wait for the other side */
 
 struct sn_proxy;
 struct sn_tunnel;
@@ -62,12 +62,15 @@ struct sn_proxy {
 	bool grpc;                     /* over HTTP/2 with a content-type of gRPC */
 	bool upgrade;                  /* it asks for another protocol */
 	bool keyed;                    /* it carries an idempotency key */
+	uint64_t keep_max; /* set before sn__proxy_request(): a body not longer than this (and announced)
+			    * stays until the end, and the source can rewind */
 	struct sn_body_source *source; /* NULL: no body */
 
 	/* ---- private ---- */
 	struct sn_buf texts, out_texts;
 	struct sn_body_source in; /* what source points to */
 	struct sn_buf body;
+	size_t body_given; /* bytes at its begin that were read, but stay */
 	bool body_over, body_paused, body_waits;
 	int body_code;
 	bool answered, held_back, ended;

@@ -124,6 +124,21 @@ static struct sn_fetch_body *body_of(struct sn_body_source *source)
 	return SN_CONTAINER_OF(source, struct sn_fetch_body, source);
 }
 
+/* A body that is known to be too large is not begun to be kept; a block of the right size is taken at
+ * once. */
+static int body_keep(struct sn_fetch_body *b, const void *data, size_t n)
+{
+	int64_t length = b->inner->length;
+	char *space;
+	int r = 0;
+
+	if (length > 0 && (uint64_t)length > b->kept.max)
+		return SN_E_LIMIT;
+	if (length > 0 && b->kept.len == 0)
+		r = sn__buf_reserve(&b->kept, (size_t)length, &space);
+	return r < 0 ? r : sn__buf_append(&b->kept, data, n);
+}
+
 static ssize_t body_read(struct sn_body_source *source, void *out, size_t n)
 {
 	struct sn_fetch_body *b = body_of(source);
@@ -137,10 +152,9 @@ static ssize_t body_read(struct sn_body_source *source, void *out, size_t n)
 	}
 	got = b->inner->read(b->inner, out, n);
 	if (got > 0 && b->inner->rewind == NULL && !b->lost) {
-		if (sn__buf_append(&b->kept, out, (size_t)got) < 0) {
-			b->lost = true;
+		b->lost = body_keep(b, out, (size_t)got) < 0;
+		if (b->lost)
 			sn__buf_finish(&b->kept);
-		}
 		b->given = b->kept.len;
 	}
 	return got;

@@ -223,8 +223,11 @@ static int start_call(struct call *c, const struct place *p, struct sn_error *er
 	if (r < 0)
 		return r;
 	r = sn__catalog_target(rt->catalog, t.kind, t.name, t.endpoint, &f->target);
-	if (r == 0)
+	if (r == 0) {
+		c->proxy.keep_max = sn__mesh_policy(rt->mesh, f->target, SN_DIALECT_BERLIOZ)
+						    ->retry_buffer;
 		r = sn__proxy_request(&c->proxy, sn_str_from(url), is_ours);
+	}
 	if (r < 0)
 		return sn__error_set(err, r, "%s", sn_strerror(r));
 	read_context(c);
