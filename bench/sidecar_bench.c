@@ -249,7 +249,8 @@ static void start_all(void)
 		start[i](p);
 		if (p->pid < 0 || !nginx_can_connect(p->port))
 			die(p->name);
-		for (int t = 0; t < 100 && (p->worker = worker_of(p->pid)) == p->pid && i == NGINX; t++)
+		for (int t = 0; t < 100 && (p->worker = worker_of(p->pid)) == p->pid && i == NGINX;
+				t++)
 			(void)nanosleep(&ms, NULL);
 		p->there = true;
 	}
@@ -270,8 +271,7 @@ static double cpu_ticks(pid_t pid)
 		return 0;
 	at = fgets(text, sizeof text, f) != NULL ? strrchr(text, ')') : NULL;
 	if (at != NULL)
-		(void)sscanf(at + 2,
-				"%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
+		(void)sscanf(at + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
 				&system);
 	(void)fclose(f);
 	return (double)(user + system) * 1e6 / (double)sysconf(_SC_CLK_TCK);
@@ -355,8 +355,9 @@ static double h2load(const char *url, double *ret_p99_us)
 	FILE *f;
 
 	(void)snprintf(log, sizeof log, "%s/h2load.log", dir);
-	(void)snprintf(command, sizeof command, "h2load -c8 -m%d -D%d --log-file=%s '%s' 2>/dev/null",
-			CONNECTIONS / 8, seconds, log, url);
+	(void)snprintf(command, sizeof command,
+			"h2load -c8 -m%d -D%d --log-file=%s '%s' 2>/dev/null", CONNECTIONS / 8,
+			seconds, log, url);
 	f = popen(command, "re");
 	if (f == NULL)
 		die("popen");
@@ -430,12 +431,12 @@ static double median(double *values, int n)
 	return n % 2 != 0 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
-#define MEDIAN(expression)                                                                         \
-	(__extension__({                                                                           \
-		double values_[ROUNDS_MAX];                                                        \
-		for (int i = 0; i < rounds; i++)                                                   \
-			values_[i] = (expression);                                                 \
-		median(values_, rounds);                                                           \
+#define MEDIAN(expression) \
+	(__extension__({ \
+		double values_[ROUNDS_MAX]; \
+		for (int i = 0; i < rounds; i++) \
+			values_[i] = (expression); \
+		median(values_, rounds); \
 	}))
 
 static void scene_run(const struct scene *s, int rounds)

@@ -161,7 +161,8 @@ static int write_piece(struct sn_exchange *x, const void *data, size_t size)
 		if (x->chunked)
 			r = sn__http1_put_chunk_head(&x->out, size);
 		if (r == 0)
-			(void)write_through(x, data, size, x->chunked ? SN_STR("\r\n") : SN_STR(""));
+			(void)write_through(
+					x, data, size, x->chunked ? SN_STR("\r\n") : SN_STR(""));
 	}
 	if (r < 0)
 		return r;

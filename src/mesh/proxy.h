@@ -59,9 +59,9 @@ struct sn_proxy {
 	struct sn_str method, url;
 	struct sn_http_header headers[SN_HTTP_HEADERS_MAX];
 	unsigned n_headers;
-	bool grpc;                     /* over HTTP/2 with a content-type of gRPC */
-	bool upgrade;                  /* it asks for another protocol */
-	bool keyed;                    /* it carries an idempotency key */
+	bool grpc;         /* over HTTP/2 with a content-type of gRPC */
+	bool upgrade;      /* it asks for another protocol */
+	bool keyed;        /* it carries an idempotency key */
 	uint64_t keep_max; /* set before sn__proxy_request(): a body not longer than this (and announced)
 			    * stays until the end, and the source can rewind */
 	struct sn_body_source *source; /* NULL: no body */
