@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -125,41 +126,102 @@ static int admin_listen(struct sn_cli *cli, const struct sn_config *config, stru
 	return r < 0 ? SN_EXIT_FAILED : 0;
 }
 
-/* POST /drain is a SIGTERM, but never the second one. */
-static atomic_bool ending;
+/* ---- the end: draining, asked for by a signal or over the admin API ---- */
 
-static void drain(void *arg)
+struct course {
+	struct sn_cli *cli;
+	struct sn_runtime *rt;
+	int signals;
+	int told;          /* eventfd: `begun` or `over` has changed */
+	atomic_bool begun; /* draining */
+	atomic_bool over;
+	bool said;
+};
+
+static void on_drain(struct sn_runtime *rt, bool over, void *arg)
 {
-	if (!atomic_exchange(&ending, true))
-		(void)kill(getpid(), SIGTERM);
+	struct course *c = arg;
+	uint64_t one = 1;
+
+	atomic_store(over ? &c->over : &c->begun, true);
+	(void)!write(c->told, &one, sizeof(one));
 }
 
-static void allow_drain(struct sn_runtime *rt, void *arg)
+static void listen_for_drain(struct sn_runtime *rt, void *arg)
 {
-	rt->drain = drain;
+	rt->on_drain_arg = arg;
+	rt->on_drain = on_drain;
+	if (rt->draining) /* somebody was quicker */
+		on_drain(rt, rt->drained, arg);
 }
 
-/* Until the first SIGTERM or SIGINT. */
-static void wait_for_signal(struct sn_runtime *rt, int signals)
+static void drain(struct sn_runtime *rt, void *arg)
 {
-	int ms = watchdog_ms();
-	struct pollfd fd = {.fd = signals, .events = POLLIN};
+	sn__runtime_drain(rt);
+}
+
+/* Whether it is the end: the second signal, or no way to drain. */
+static bool on_signal(struct course *c, bool *ret_asked)
+{
 	struct signalfd_siginfo info;
 
-	for (;;) {
-		int n = poll(&fd, 1, ms);
+	if (read(c->signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
+		return false;
+	if (*ret_asked || atomic_load(&c->begun))
+		return true;
+	*ret_asked = true;
+	return sn_post(c->rt, drain, NULL) < 0;
+}
 
-		if (n > 0 && read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-			atomic_store(&ending, true);
+static void on_told(struct course *c)
+{
+	uint64_t n;
+
+	(void)!read(c->told, &n, sizeof(n));
+	if (!atomic_load(&c->begun) || c->said)
+		return;
+	c->said = true;
+	notify("STOPPING=1");
+	sn__cli_say(c->cli, "draining; a signal ends it at once");
+}
+
+/* Until what was under way has ended, or nobody waits for it. */
+static void wait_for_end(struct course *c)
+{
+	struct pollfd fds[] = {
+			{.fd = c->signals, .events = POLLIN}, {.fd = c->told, .events = POLLIN}};
+	int ms = watchdog_ms();
+	bool asked = false;
+
+	while (!atomic_load(&c->over)) {
+		int n = poll(fds, SN_COUNT(fds), ms);
+
+		if (n > 0 && fds[0].revents != 0 && on_signal(c, &asked))
 			return;
-		}
+		if (n > 0 && fds[1].revents != 0)
+			on_told(c);
 		if (n == 0)
-			feed_watchdog(rt);
+			feed_watchdog(c->rt);
 	}
+	on_told(c); /* it may have been quick */
+}
+
+static int run_to_end(struct course *c)
+{
+	int r = SN_EXIT_FAILED;
+
+	c->told = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (c->told >= 0 && sn_post(c->rt, listen_for_drain, c) == 0) {
+		notify("READY=1");
+		wait_for_end(c);
+		r = 0;
+	}
+	return r;
 }
 
 static int serve(struct sn_cli *cli, const struct sn_config *config, int signals)
 {
+	struct course course = {.cli = cli, .signals = signals, .told = -1};
 	struct sn_runtime *rt;
 	sigset_t set;
 	int r = sn__session_start(cli, &rt);
@@ -169,19 +231,18 @@ static int serve(struct sn_cli *cli, const struct sn_config *config, int signals
 	r = admin_listen(cli, config, rt);
 	if (r == 0 && config->sidecar.address != NULL)
 		sn__cli_say(cli, "sidecar on %s", config->sidecar.address);
-	if (r == 0 && sn_post(rt, allow_drain, NULL) < 0)
-		r = SN_EXIT_FAILED;
+	course.rt = rt;
 	if (r == 0) {
-		notify("READY=1");
-		wait_for_signal(rt, signals);
-		notify("STOPPING=1");
-		/* A second one does not wait. */
+		r = run_to_end(&course);
+		/* From here on a signal kills. */
 		(void)sigemptyset(&set);
 		(void)sigaddset(&set, SIGINT);
 		(void)sigaddset(&set, SIGTERM);
 		(void)sigprocmask(SIG_UNBLOCK, &set, NULL);
 	}
-	sn__session_close(rt);
+	sn__session_close(rt); /* on_drain() is not called any more */
+	if (course.told >= 0)
+		(void)close(course.told);
 	return r;
 }
 

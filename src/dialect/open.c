@@ -236,8 +236,10 @@ static int parts_open(struct sn_runtime *rt, struct sn_berlioz *berlioz, const s
 
 	if (config != NULL && config->log.level_given)
 		rt->log.level = (enum sn_log_level)config->log.level;
-	if (config != NULL)
+	if (config != NULL) {
+		rt->drain_ms = (uint32_t)config->limits.drain_ms;
 		r = policies_open(rt, config, err);
+	}
 	if (r == 0)
 		r = berlioz_open(rt, berlioz, o, config, err);
 	if (r < 0)

@@ -261,6 +261,7 @@ void sn__http_server_close(struct sn_http_server *server, uint32_t grace_ms,
 {
 	assert(!server->closing);
 	server->closing = true;
+	server->patient = grace_ms > 0;
 	server->done = done;
 	server->done_arg = arg;
 	sn__listener_close(server->listener);
@@ -270,6 +271,13 @@ void sn__http_server_close(struct sn_http_server *server, uint32_t grace_ms,
 	if (server->n_conns > 0)
 		sn__timer_start(server->loop, &server->grace, sn_ms_to_ns(grace_ms), on_grace);
 	maybe_done(server);
+}
+
+void sn__http_server_hurry(struct sn_http_server *server)
+{
+	assert(server->closing);
+	if (server->n_conns > 0)
+		sn__timer_start(server->loop, &server->grace, 0, on_grace);
 }
 
 void sn__http_server_discard(struct sn_http_server *server)

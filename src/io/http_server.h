@@ -42,6 +42,8 @@ void **sn__http_server_slot(struct sn_http_server *server);
  * then the server is freed and @done (may be NULL) is called, in a later turn. */
 void sn__http_server_close(struct sn_http_server *server, uint32_t grace_ms,
 		void (*done)(void *arg), void *arg);
+/** What sn__http_server_close() still waits for is broken in a later turn. */
+void sn__http_server_hurry(struct sn_http_server *server);
 /** At once; only when its loop has not turned since it was opened. */
 void sn__http_server_discard(struct sn_http_server *server);
 /** After sn_exchange_start() with 101 (which then sends nothing itself): the connection, what came

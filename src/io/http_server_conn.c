@@ -342,16 +342,22 @@ static bool is_preface(struct http_conn *c)
 
 static enum step step_head(struct http_conn *c)
 {
+	bool closing = c->server->closing;
 	enum sn_http1_event e;
 	struct sn_str in;
 	size_t used;
 
-	if (c->server->closing || (c->eof && input(c).len == 0)) {
+	if ((closing && !c->server->patient) || (c->eof && input(c).len == 0)) {
 		c->phase = HTTP_GONE;
 		return STEP_WAIT;
 	}
-	if (input(c).len == 0)
-		return input_more(c) ? STEP_AGAIN : STEP_WAIT;
+	if (input(c).len == 0) {
+		if (input_more(c))
+			return STEP_AGAIN;
+		if (closing)
+			c->phase = HTTP_GONE; /* nothing has come before we closed */
+		return STEP_WAIT;
+	}
 	if (c->x == NULL && exchange_get(c) < 0) {
 		sn__http_conn_fail(c, SN_E_NOMEM);
 		return STEP_AGAIN;

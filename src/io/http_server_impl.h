@@ -185,6 +185,7 @@ struct sn_http_server {
 	uint64_t date_s;
 	char date[32];
 	bool closing, listener_paused;
+	bool patient; /* closing: requests that have come are still answered */
 	struct sn_timer grace;
 	struct sn_task task;
 	void (*done)(void *arg);

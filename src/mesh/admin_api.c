@@ -89,7 +89,7 @@ static void get_healthz(struct sn_admin *a, struct sn_exchange *x)
 
 static void get_readyz(struct sn_admin *a, struct sn_exchange *x)
 {
-	json_t *missing = json_array();
+	json_t *missing = a->rt->draining ? json_pack("[s]", "draining") : json_array();
 	bool ready;
 
 	SN_LIST_FOREACH (pos, &a->rt->dialects) {
@@ -157,14 +157,22 @@ static void on_force(struct sn_exchange *x, int status, const void *body, size_t
 		sn__admin_json(x, 200, json_pack("{s:b}", "done", true));
 }
 
+static void begin_drain(struct sn_exchange *x, int status, void *arg)
+{
+	struct sn_admin *a = arg;
+
+	sn__runtime_drain(a->rt);
+}
+
+/* Behind its answer: what follows may be our end. */
 static void post_drain(struct sn_admin *a, struct sn_exchange *x)
 {
-	if (a->rt->drain == NULL) {
+	if (a->rt->on_drain == NULL) {
 		answer_problem(x, 501, "this program ends by other means than /drain");
 		return;
 	}
+	sn_exchange_on_close(x, begin_drain, a);
 	sn__admin_json(x, 202, json_pack("{s:b}", "draining", true));
-	a->rt->drain(a->rt->drain_arg);
 }
 
 /* ---- routes ---- */
@@ -327,6 +335,7 @@ static int admin_make(struct sn_hosting *how, struct sn_hosted **ret_hosted, str
 	a->loopback = sn__addr_is_loopback(&how->config.addr);
 	a->local = how->config.addr.u.sa.sa_family == AF_UNIX;
 	a->hosted.free = admin_free;
+	a->hosted.stays = true;
 	how->arg = a;
 	*ret_hosted = &a->hosted;
 	return 0;

@@ -58,8 +58,10 @@ struct sn_hosted {
 	struct sn_list link; /* in rt->servers until it is gone */
 	struct sn_task close_task;
 	uint32_t grace_ms;
+	bool stays; /* while the runtime drains: for who looks at it */
 	bool is_closing;
-	bool awaited; /* by the runtime's closing */
+	bool draining; /* is_closing, with the runtime's patience */
+	bool awaited;  /* by the runtime's closing */
 };
 /* How to open one. */
 struct sn_hosting {
@@ -88,5 +90,7 @@ void sn__api_close(struct sn_runtime *rt);
 void sn__api_free(struct sn_runtime *rt);
 void sn__api_peers_close(struct sn_runtime *rt);   /* api_peers.c */
 void sn__api_servers_close(struct sn_runtime *rt); /* api_server.c */
+/** Servers that do not stay stop accepting. */
+void sn__api_servers_drain(struct sn_runtime *rt);
 
 #endif

@@ -66,6 +66,8 @@ static int server_open(struct opening *o)
 	h->rt = how->rt;
 	*sn__http_server_slot(h->server) = h;
 	sn_list_push_back(&how->rt->servers, &h->link);
+	if (!h->stays)
+		sn__drain_hold(how->rt);
 	o->hosted = h;
 	return 0;
 }
@@ -181,10 +183,12 @@ static void server_closed(void *arg)
 {
 	struct sn_hosted *h = arg;
 	struct sn_runtime *rt = h->rt;
-	bool awaited = h->awaited;
+	bool awaited = h->awaited, stays = h->stays;
 
 	sn_list_remove(&h->link);
 	h->free(h);
+	if (!stays)
+		sn__drain_release(rt);
 	if (awaited)
 		sn__runtime_part_closed(rt);
 }
@@ -221,6 +225,18 @@ void sn_http_server_close(struct sn_http_server *server, uint32_t grace_ms)
 	sn__hosted_close(*sn__http_server_slot(server), grace_ms);
 }
 
+void sn__api_servers_drain(struct sn_runtime *rt)
+{
+	SN_LIST_FOREACH_SAFE (pos, &rt->servers) {
+		struct sn_hosted *h = SN_CONTAINER_OF(pos, struct sn_hosted, link);
+
+		if (h->stays || h->is_closing)
+			continue;
+		h->draining = true;
+		close_now(h, SN_MAX(rt->drain_ms, 1u));
+	}
+}
+
 /* Servers that are already closing are waited for like the others. */
 void sn__api_servers_close(struct sn_runtime *rt)
 {
@@ -231,6 +247,8 @@ void sn__api_servers_close(struct sn_runtime *rt)
 		sn__runtime_part_opened(rt);
 		if (!h->is_closing)
 			close_now(h, 0);
+		else if (h->draining)
+			sn__http_server_hurry(h->server);
 	}
 }
 

@@ -45,7 +45,8 @@ struct sn_config_limits {
 	uint64_t body_bytes;
 	uint64_t message_bytes; /* of a WebSocket message */
 	uint64_t idle_ms;
-	bool core; /* allow core dumps */
+	uint64_t drain_ms; /* how long calls may take to end at SIGTERM */
+	bool core;         /* allow core dumps */
 };
 
 struct sn_config_listener {

@@ -33,6 +33,8 @@
 #include "mesh/recorder.h"
 #include "mesh/request.h"
 
+#define DRAIN_MS 30000 /* without a configuration */
+
 /* ---- fork ---- */
 
 static atomic_uint fork_generation;
@@ -189,6 +191,7 @@ int sn__runtime_create(const struct sn_options *opts, sn_paths_fn *paths, void *
 	sn__log_init(&rt->log, opts->log, opts->log_arg, opts->log_level, SN_LOG_PLAIN);
 	rt->fork_generation = atomic_load(&fork_generation);
 	rt->seed = opts->seed;
+	rt->drain_ms = DRAIN_MS;
 	sn_list_init(&rt->dialects);
 	sn_list_init(&rt->monitors);
 	sn_list_init(&rt->waiters);
@@ -430,6 +433,7 @@ static void close_run(struct sn_task *task)
 {
 	struct sn_runtime *rt = SN_CONTAINER_OF(task, struct sn_runtime, close_task);
 
+	sn__drain_stop(rt);
 	sn__runtime_part_opened(rt);
 	SN_LIST_FOREACH (pos, &rt->dialects) {
 		struct sn_dialect_part *dialect = SN_CONTAINER_OF(

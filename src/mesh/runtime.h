@@ -55,6 +55,9 @@ struct sn_dialect_part {
 
 enum sn_runtime_state { SN_RUNTIME_OPENING, SN_RUNTIME_OPEN, SN_RUNTIME_CLOSING };
 
+/** Loop thread. @over: what was open has ended, or had its time; false: draining has begun. */
+typedef void sn_drain_fn(struct sn_runtime *rt, bool over, void *arg);
+
 struct sn_runtime {
 	/* any thread */
 	atomic_int state;         /* enum sn_runtime_state */
@@ -92,10 +95,15 @@ struct sn_runtime {
 	bool stepping; /* inside sn_runtime_step() */
 	struct sn_timer users_timer;
 	unsigned unready;         /* dialects that have not had their first message */
-	void (*drain)(void *arg); /* POST /drain of the admin API; NULL: it cannot be asked for */
-	void *drain_arg;
 	void (*done)(void *arg);
 	void *done_arg;
+	/* drain.c, loop thread; the first three are set before the loop's thread starts, or on it */
+	uint32_t drain_ms;     /* how long what is open may take to end */
+	sn_drain_fn *on_drain; /* NULL: nobody asks */
+	void *on_drain_arg;
+	bool draining, drained;
+	unsigned drain_holds;
+	struct sn_timer drain_timer;
 };
 
 /** Loop, catalog, policies, mesh; no thread yet. @opts has been checked for size. @paths, @arg: how
@@ -117,6 +125,17 @@ void sn__runtime_ready(struct sn_runtime *rt);
 /** One more part to wait for in this stage of closing, and its end. */
 void sn__runtime_part_opened(struct sn_runtime *rt);
 void sn__runtime_part_closed(struct sn_runtime *rt);
+
+/**
+ * Loop thread. Draining: servers (but those that stay: the admin API) stop accepting, what they have
+ * begun ends in peace, at most rt->drain_ms; readiness is gone at once. Then on_drain() is told, in
+ * a later turn; closing is the owner's. Nothing the second time.
+ */
+void sn__runtime_drain(struct sn_runtime *rt);
+/** Draining waits for whoever holds. */
+void sn__drain_hold(struct sn_runtime *rt);
+void sn__drain_release(struct sn_runtime *rt);
+void sn__drain_stop(struct sn_runtime *rt); /* closing begins */
 
 /**
  * Every public call on a runtime stands between these two. Any thread. sn__enter() refuses with

@@ -345,6 +345,7 @@ static void side_gone(struct sn_proxy_pool *pool)
 {
 	struct sidecar *side = SN_CONTAINER_OF(pool, struct sidecar, pool);
 
+	sn__drain_release(side->rt);
 	if (side->token != NULL)
 		explicit_bzero(side->token, strlen(side->token));
 	sn__free(side->token);
@@ -382,6 +383,7 @@ static int sidecar_make(struct sn_hosting *how, struct sn_hosted **ret_hosted, s
 			.gone = side_gone,
 	};
 	sn__proxy_pool_init(&side->pool);
+	sn__drain_hold(side->rt); /* calls and tunnels outlive the server */
 	side->hosted.free = sidecar_free;
 	how->arg = side;
 	*ret_hosted = &side->hosted;
