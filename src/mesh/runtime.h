@@ -94,7 +94,7 @@ struct sn_runtime {
 	bool finished; /* the loop may stop for good */
 	bool stepping; /* inside sn_runtime_step() */
 	struct sn_timer users_timer;
-	unsigned unready;         /* dialects that have not had their first message */
+	unsigned unready; /* dialects that have not had their first message */
 	void (*done)(void *arg);
 	void *done_arg;
 	/* drain.c, loop thread; the first three are set before the loop's thread starts, or on it */
