@@ -24,6 +24,7 @@
 #include "base/mem.h"
 #include "io/grpc.h"
 #include "mesh/dest.h"
+#include "proto/date.h"
 
 #define HELD_BODY_MAX (256u << 10) /* what may still come in while reading is paused */
 
@@ -691,48 +692,6 @@ int sn__fetch_url(const struct sn_fetch *f, struct sn_buf *out)
 
 /* ---- Retry-After ---- */
 
-/* Days since 1970 of a date in the Gregorian calendar (H. Hinnant's formula for years from 0 on). */
-static int64_t days_from_civil(int64_t y, unsigned m, unsigned d)
-{
-	int64_t era;
-	unsigned yoe, doy;
-
-	y -= m <= 2;
-	era = y / 400;
-	yoe = (unsigned)(y - era * 400);
-	doy = (153 * (m > 2 ? m - 3 : m + 9) + 2) / 5 + d - 1;
-	return era * 146097 + (int64_t)(yoe * 365 + yoe / 4 - yoe / 100 + doy) - 719468;
-}
-
-static bool digits(const char *p, unsigned n, unsigned *ret_value)
-{
-	uint64_t v;
-
-	if (sn__parse_u64((struct sn_str){p, n}, UINT32_MAX, &v) < 0)
-		return false;
-	*ret_value = (unsigned)v;
-	return true;
-}
-
-/* "Sun, 06 Nov 1994 08:49:37 GMT", seconds since 1970. */
-static bool imf_date(struct sn_str s, int64_t *ret_s)
-{
-	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-	unsigned d, y, h, min, sec, m;
-
-	if (s.len != 29 || memcmp(s.ptr + 25, " GMT", 4) != 0)
-		return false;
-	if (!digits(s.ptr + 5, 2, &d) || !digits(s.ptr + 12, 4, &y) || !digits(s.ptr + 17, 2, &h) ||
-			!digits(s.ptr + 20, 2, &min) || !digits(s.ptr + 23, 2, &sec))
-		return false;
-	for (m = 0; m < 12 && memcmp(months + 3 * m, s.ptr + 8, 3) != 0; m++)
-		;
-	if (m == 12 || d < 1 || d > 31 || h > 23 || min > 59 || sec > 60 || y < 1970)
-		return false;
-	*ret_s = days_from_civil(y, m + 1, d) * 86400 + h * 3600 + min * 60 + sec;
-	return true;
-}
-
 int64_t sn__retry_after_ms(struct sn_str value, uint64_t wall_ns)
 {
 	uint64_t seconds;
@@ -740,7 +699,7 @@ int64_t sn__retry_after_ms(struct sn_str value, uint64_t wall_ns)
 
 	if (sn__parse_u64(value, UINT32_MAX, &seconds) == 0)
 		return (int64_t)seconds * 1000;
-	if (!imf_date(value, &at_s))
+	if (!sn__date_http(value, &at_s))
 		return -1;
 	ms = at_s * 1000 - (int64_t)(wall_ns / SN_NS_PER_MS);
 	return SN_MAX(ms, 0);
