@@ -240,13 +240,15 @@ static int transact_top(struct walk *w, struct sn_json_string key)
 
 static int rewrite(struct walk *w, unsigned flags)
 {
-	value_fn *top = (flags & BATCH) != 0 ? batch_top :
-			(flags & TRANSACT) != 0 ? transact_top :
-						  copy_value;
+	value_fn *top = (flags & BATCH) != 0      ? batch_top
+			: (flags & TRANSACT) != 0 ? transact_top
+						  : copy_value;
 	int r;
 
+	if (sn__json_peek(&w->in) == SN_JSON_ERROR)
+		return sn__json_skip(&w->in, NULL);
 	if (sn__json_peek(&w->in) != SN_JSON_OBJECT)
-		return w->in.error != 0 ? w->in.error : SN_E_INVALID;
+		return SN_E_INVALID;
 	r = walk_object(w, top);
 	return r < 0 ? r : sn__json_finish(&w->in);
 }
@@ -269,7 +271,8 @@ int sn__dynamodb_params(const struct sn_driver_operation *operation, struct sn_s
 		return 0;
 	sn__buf_truncate(out, before);
 	if (w.twice)
-		return sn__error_set(err, r, "RequestItems names the table both as \"$\" and as \"%.*s\"",
+		return sn__error_set(err, r,
+				"RequestItems names the table both as \"$\" and as \"%.*s\"",
 				(int)table.len, table.ptr);
 	if (r == SN_E_INVALID)
 		return sn__error_set(err, r, "the parameters of %s must be one JSON object",
