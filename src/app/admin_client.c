@@ -30,15 +30,15 @@ struct sn_admin_client {
 
 /* ---- where it is ---- */
 
-/* @dir/sinew, private, when @dir is a folder we may write to. */
+/* @dir/sinew, when it is a folder we may write to, or can be made one (private). */
 static char *folder_in(const char *dir)
 {
 	char *path;
 
-	if (dir == NULL || dir[0] != '/' || access(dir, W_OK) != 0)
+	if (dir == NULL || dir[0] != '/')
 		return NULL;
 	path = sn__asprintf("%s/sinew", dir);
-	if (path != NULL && mkdir(path, 0700) != 0 && access(path, W_OK) != 0) {
+	if (path != NULL && access(path, W_OK) != 0 && mkdir(path, 0700) != 0) {
 		sn__free(path);
 		return NULL;
 	}
@@ -104,7 +104,7 @@ int sn__admin_client_open(const struct sn_cli *cli, struct sn_admin_client **ret
 {
 	struct sn_admin_client *c = sn__calloc(1, sizeof(*c));
 	SN_AUTO_FREE char *listen = NULL, *token = NULL;
-	struct sn_error err;
+	struct sn_error err = {.code = 0};
 	int r = c != NULL ? find(cli, &listen, &token) : SN_E_NOMEM;
 
 	if (r < 0) {
@@ -204,31 +204,120 @@ static int exchange(struct sn_admin_client *c, const char *method, const char *t
 			"no sinew answers on %s: %s", c->address, c->req.result.detail);
 }
 
-int sn__admin_client_call(struct sn_admin_client *c, const char *method, const char *target,
-		const char *body, json_t **ret_doc, struct sn_buf *text)
+int sn__admin_client_get(struct sn_admin_client *c, const char *target, unsigned *ret_status,
+		struct sn_buf *text, struct sn_error *err)
 {
-	json_t *doc = NULL;
+	int r = exchange(c, "GET", target, NULL, err);
+
+	if (r == 0)
+		r = sn__buf_append_str(text, sn__buf_str(&c->body));
+	if (r == 0)
+		*ret_status = c->req.result.status;
+	return r;
+}
+
+/* What a script is told of a refusal. */
+static int exit_of_status(unsigned status)
+{
+	switch (status) {
+	case 400:
+	case 405:
+		return SN_EXIT_USAGE;
+	case 401:
+	case 403:
+		return SN_EXIT_REJECTED;
+	case 404:
+		return SN_EXIT_NO_PEER;
+	default:
+		return SN_EXIT_FAILED;
+	}
+}
+
+int sn__admin_client_call(struct sn_admin_client *c, const char *method, const char *target,
+		const char *body, json_t **ret_doc)
+{
+	SN_AUTO_JSON json_t *doc = NULL;
 	struct sn_error err;
 	const char *detail;
 	int r = exchange(c, method, target, body, &err);
 
+	if (r == SN_E_TIMEOUT) {
+		sn__cli_say(c->cli, "%s does not answer", c->address);
+		return SN_EXIT_DEADLINE;
+	}
 	if (r < 0) {
 		sn__cli_say(c->cli, "%s", sn_error_text(&err));
-		return sn__cli_exit_of(r);
+		return SN_EXIT_FAILED;
 	}
-	if (sn__json_parse(sn__buf_str(&c->body), ANSWER_MAX, &doc, NULL) < 0)
-		doc = NULL; /* text */
+	r = sn__json_parse(sn__buf_str(&c->body), ANSWER_MAX, &doc, &err);
 	if (c->req.result.status >= 400) {
-		detail = sn__json_str(sn__json_get(doc, "detail"));
+		detail = r == 0 ? sn__json_str(sn__json_get(doc, "detail")) : NULL;
 		sn__cli_say(c->cli, "%s",
 				detail != NULL ? detail : sn__http_reason(c->req.result.status));
-		r = c->req.result.status == 401 ? SN_EXIT_REJECTED : SN_EXIT_FAILED;
-	} else if (text != NULL && sn__buf_append_str(text, sn__buf_str(&c->body)) < 0) {
-		sn__cli_say(c->cli, "%s", sn_strerror(SN_E_NOMEM));
-		r = SN_EXIT_FAILED;
+		return exit_of_status(c->req.result.status);
 	}
-	if (r == 0 && ret_doc != NULL)
-		*ret_doc = json_incref(doc);
-	json_decref(doc);
+	if (r < 0) {
+		sn__cli_say(c->cli, "%s answers what is no JSON: %s", c->address,
+				sn_error_text(&err));
+		return SN_EXIT_FAILED;
+	}
+	if (ret_doc != NULL)
+		*ret_doc = SN_TAKE(doc);
+	return SN_EXIT_DONE;
+}
+
+/* ---- targets ---- */
+
+/* Everything but the plainest characters as %XX. */
+static int put_part(struct sn_str part, struct sn_buf *out)
+{
+	int r = sn__buf_puts(out, "/");
+
+	for (size_t i = 0; r == 0 && i < part.len; i++) {
+		unsigned char c = (unsigned char)part.ptr[i], l = sn_ascii_lower(c);
+		bool plain = (l >= 'a' && l <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
+				c == '_' || c == '.';
+
+		r = plain ? sn__buf_append(out, &part.ptr[i], 1) : sn__buf_printf(out, "%%%02X", c);
+	}
+	return r;
+}
+
+/* "KIND/NAME[/ENDPOINT]", which stands in one argument. */
+static int put_whole(const char *text, struct sn_buf *out)
+{
+	int r = 0;
+
+	while (r == 0) {
+		size_t n = strcspn(text, "/");
+
+		r = put_part((struct sn_str){text, n}, out);
+		if (text[n] == '\0')
+			break;
+		text += n + 1;
+	}
+	return r;
+}
+
+int sn__admin_target(
+		const struct sn_cli *cli, unsigned first, struct sn_buf *out, const char **ret_peer)
+{
+	const char *const *args = cli->args + first;
+	unsigned n = cli->n_args - first, used = 2;
+	bool whole = n > 0 && strchr(args[0], '/') != NULL, plain;
+	int r = 0;
+
+	if (whole) {
+		used = 1;
+		r = put_whole(args[0], out);
+	} else if (n >= 2) {
+		plain = strcmp(args[0], "database") == 0 || strcmp(args[0], "queue") == 0;
+		used = !plain && n > 2 ? 3 : 2;
+	}
+	if (n < used || n > used + 1)
+		return SN_E_INVALID;
+	for (unsigned i = 0; !whole && r == 0 && i < used; i++)
+		r = put_part(sn_str_from(args[i]), out);
+	*ret_peer = n > used ? args[used] : NULL;
 	return r;
 }

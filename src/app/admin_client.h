@@ -23,11 +23,19 @@ SN_MUST_USE int sn__admin_default(const struct sn_cli *cli, const char *name, ch
 SN_MUST_USE int sn__admin_client_open(
 		const struct sn_cli *cli, struct sn_admin_client **ret_client);
 void sn__admin_client_close(struct sn_admin_client *client /* may be NULL */);
-/** One request, answered within --timeout. *ret_doc: the answer (a new reference; NULL when it is no
- * JSON); @text (may be NULL): its bytes. 0, or an exit status after what is wrong was said (also what
- * a status of 400 and above says). */
+/** One request, answered within --timeout with JSON. *ret_doc: a new reference. 0, or an exit status
+ * after what is wrong was said (also what a status of 400 and above says). */
 SN_MUST_USE int sn__admin_client_call(struct sn_admin_client *client, const char *method,
 		const char *target, const char *body /* may be NULL */,
-		json_t **ret_doc /* may be NULL */, struct sn_buf *text /* may be NULL */);
+		json_t **ret_doc /* may be NULL */);
+/** The same quietly, whatever the answer's status is; its bytes are appended to @text. 0, or why there
+ * is no answer. */
+SN_MUST_USE int sn__admin_client_get(struct sn_admin_client *client, const char *target,
+		unsigned *ret_status, struct sn_buf *text, struct sn_error *err);
+
+/** "/KIND/NAME[/ENDPOINT]", encoded, of the arguments from @first on: KIND/NAME[/ENDPOINT] in one, or
+ * each in its own; one more is the *ret_peer (NULL: none). SN_E_INVALID, SN_E_LIMIT, SN_E_NOMEM. */
+SN_MUST_USE int sn__admin_target(const struct sn_cli *cli, unsigned first, struct sn_buf *out,
+		const char **ret_peer);
 
 #endif

@@ -69,12 +69,15 @@ static const struct sn_opt check_opts[] = {
 
 static const struct sn_opt breaker_opts[] = {
 		{SN_OPT_PEER, 0, "peer", "IDENTITY", "only this peer of the target"},
+		{SN_OPT_JSON, 0, "json", NULL, "the list as JSON"},
 		{0, 0, NULL, NULL, NULL},
 };
 
 static const struct sn_opt top_opts[] = {
-		{SN_OPT_SORT, 0, "sort", "COLUMN", "rate (default), p99, errors, inflight or name"},
+		{SN_OPT_SORT, 0, "sort", "COLUMN",
+				"rate (default), p50, p99, errors, retries, inflight, breaker or name"},
 		{SN_OPT_ONCE, 0, "once", NULL, "one table over one second, then end"},
+		{SN_OPT_JSON, 0, "json", NULL, "a JSON document a second instead of the table"},
 		{0, 0, NULL, NULL, NULL},
 };
 
@@ -160,8 +163,8 @@ const struct sn_cmd sn__commands[] = {
 		{"policies", "[KIND NAME [ENDPOINT]]", 0, 3,
 				"print the policies in force for a target",
 				"One line a policy: its name, its value, and the node of the policy tree it "
-				"comes from (or `default`). Without a target: of the root.\n\n" TARGET_TEXT
-						WAIT_TEXT,
+				"comes from (or `default`). Without a target: of the root. With --admin: those "
+				"of that running sinew.\n\n" TARGET_TEXT WAIT_TEXT,
 				"sinew policies service app client", NULL, sn__cmd_policies},
 		{"agent", "", 0, 0, "serve peers to connectors over WebSocket",
 				"The other end of a connector's socket: serves each task its metadata from the "
@@ -175,21 +178,34 @@ const struct sn_cmd sn__commands[] = {
 				"when there is one.\n",
 				"sinew check sinew.yaml", check_opts, sn__cmd_check},
 		{"why", "[CALL-ID]", 0, 1, "tell the story of a call",
-				"Prints the attempts of a call as a time line, from the flight recorder in the "
-				"state directory. Without an id: the newest story. Every failed, "
-				"retried, refused or slow call is kept, of the others a sample.\n",
-				"sinew why 5f3a9c0011d2e4b7", why_opts, sn__cmd_why},
-		{"breaker", "[open|close|auto KIND NAME [ENDPOINT]]", 0, 4,
+				"Prints the attempts of a call as a time line: when each began, how long it "
+				"took (`#`), what was waited between them (`.`), the peer, the phase it "
+				"ended in, the status and what was decided next. Asks the running sinew "
+				"(--admin), then the flight recorder's files in the state directory, which "
+				"hold the calls of all programs, also of those that have ended or crashed. "
+				"Without an id: the newest story. Every failed, retried, refused or slow call "
+				"is kept, of the others a sample.\n\n"
+				"With --state only the files are read, with --admin only that sinew is asked. "
+				"Exits 1 when the call is not known.\n",
+				"sinew why 5f3a9c0011d2e4b7\nsinew why", why_opts, sn__cmd_why},
+		{"breaker", "[open|close|auto KIND NAME [ENDPOINT [PEER]]]", 0, 5,
 				"show circuit breakers, or force them",
 				"Without arguments: a line for each peer that was ever called. `open` keeps "
 				"calls away from the target (or from one peer), `close` lets all through, "
-				"`auto` gives the decision back. Of a running sinew: --admin.\n",
-				"sinew breaker\nsinew breaker open service basket rest --peer blue",
+				"`auto` gives the decision back. The target may also be one argument, "
+				"KIND/NAME/ENDPOINT. Of a running sinew: --admin.\n\n"
+				"Exits 3 when there is no such target or peer, 5 when the token is missing or "
+				"wrong.\n",
+				"sinew breaker\nsinew breaker open service basket rest blue\n"
+				"sinew breaker auto service/basket/rest",
 				breaker_opts, sn__cmd_breaker},
 		{"top", "", 0, 0, "a live table of a running sinew's targets",
 				"Every second: calls, latency, errors, retries, what is under way, breakers. "
-				"Numbers are of the second before. Of a running sinew: --admin.\n",
-				"sinew top --sort p99", top_opts, sn__cmd_top},
+				"Numbers are of the second before; errors are a share of the calls, quantiles "
+				"are `-` where nothing ended. On a terminal the keys named below the table "
+				"sort it, q ends. Of a running sinew: --admin.\n",
+				"sinew top --sort p99\nsinew top --once --json | jq .targets",
+				top_opts, sn__cmd_top},
 		{"version", "", 0, 0, "print the version", "Prints sinew and its version.\n",
 				"sinew version", NULL, sn__cmd_version},
 		{"generate", "man|completion [COMMAND]", 1, 2,

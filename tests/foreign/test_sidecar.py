@@ -5,7 +5,6 @@ import hashlib
 import http.client
 import json
 import os
-import signal
 import socket
 import subprocess
 import threading
@@ -450,85 +449,7 @@ def test_ready_names_what_is_missing_and_peers_change(sinew, cleanup):
     assert list(json.loads(r.ask("GET", "/peers/service/basket/rest")[1])) == ["1"]
 
 
-# ---- the admin API and its clients ----
-
-def test_metrics_and_targets_count(sinew, cleanup):
-    s = Service()
-    r = run_with(sinew, cleanup, s)
-    for _ in range(3):
-        r.ask("GET", "/call/service/basket/rest/")
-    text = r.admin("/metrics")[1].decode()
-    assert 'sinew_calls_total{target="service basket/rest",outcome="ok"} 3' in text
-    assert "# TYPE sinew_call_seconds histogram" in text
-    target = json.loads(r.admin("/targets")[1])["targets"][0]
-    assert (target["target"], target["calls"], target["failed"]) == ("service basket/rest", 3, 0)
-    assert sum(target["buckets"]) <= 3
-    assert "timeout" in json.loads(r.admin("/policies/service/basket/rest")[1])
-
-
-def test_breakers_can_be_forced(sinew, cleanup):
-    s = Service()
-    r = run_with(sinew, cleanup, s)
-    r.ask("GET", "/call/service/basket/rest/")
-    assert r.cli("breaker", "open", "service", "basket", "rest").returncode == 0
-    answer, body = r.ask("GET", "/call/service/basket/rest/")
-    assert answer.status == 503 and json.loads(body)["code"] == "BREAKER"
-    assert "forced open" in r.cli("breaker").stdout
-    assert r.cli("breaker", "auto", "service", "basket", "rest").returncode == 0
-    assert r.ask("GET", "/call/service/basket/rest/")[0].status == 200
-    wrong = r.cli("breaker", "opne", "service", "basket", "rest")
-    assert wrong.returncode == 1 and "open, close or auto" in wrong.stderr
-    nobody = r.cli("breaker", "open", "service", "basket", "rest", "--peer", "77")
-    assert nobody.returncode == 1 and "no peer 77" in nobody.stderr
-
-
-def test_top_shows_one_table(sinew, cleanup):
-    s = Service()
-    r = run_with(sinew, cleanup, s)
-    r.ask("GET", "/call/service/basket/rest/")
-    top = r.cli("top", "--once", "--sort", "name")
-    assert top.returncode == 0 and top.stdout.splitlines()[0] == "t: 1 targets"
-    assert top.stdout.splitlines()[2].startswith("service basket/rest ")
-    assert r.cli("top", "--sort", "size").returncode == 2
-
-
-def test_config_is_shown_without_secrets(sinew, cleanup):
-    f = sinew.tmp / "s.yaml"
-    port = free_port()
-    f.write_text("name: t\nlisten: {admin: {address: '127.0.0.1:%d', token: geheim}}\n"
-                 "peers: {database: {d: {'1': {tableName: d, config: {secretAccessKey: geheim}}}}}\n" % port)
-    p = sinew.start("run", f)
-    assert any("admin API on" in line for line in p.stderr)
-    for path in ("/config", "/peers", "/peers/database/d"):
-        c = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-        c.request("GET", path)
-        body = c.getresponse().read().decode()
-        assert "geheim" not in body and "***" in body, path
-
-
-def test_nobody_there_is_one_sentence(sinew):
-    r = sinew.run("top", "--once", "--admin", "127.0.0.1:%d" % free_port())
-    assert r.returncode == 1 and "no sinew answers on" in r.stderr
-
-
 # ---- beginning and end ----
-
-def test_service_manager_is_told(sinew, cleanup):
-    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    path = str(sinew.tmp / "notify")
-    s.bind(path)
-    s.settimeout(PATIENCE)
-    r = Running(sinew, "peers: %s\n" % basket(1), env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "200000"})
-    assert s.recv(100) == b"READY=1"
-    assert [s.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
-    r.process.send_signal(signal.SIGTERM)
-    while True:
-        told = s.recv(100)
-        if told != b"WATCHDOG=1":
-            break
-    assert told == b"STOPPING=1"
-    assert r.process.wait(PATIENCE) == 0
-
 
 def test_a_wrong_file_is_told_with_its_place(sinew):
     f = sinew.tmp / "s.yaml"
