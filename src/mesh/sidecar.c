@@ -1,22 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mesh/sidecar.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-
 #include "base/mem.h"
 #include "io/grpc.h"
-#include "mesh/api.h"
-#include "mesh/proxy.h"
 #include "mesh/request.h"
-#include "proto/url.h"
-
-struct sidecar {
-	struct sn_hosted hosted;
-	struct sn_proxy_pool pool;
-	struct sn_runtime *rt;
-	char *token;
-};
+#include "mesh/sidecar_impl.h"
 
 /* One request of a client and the call made for it. */
 struct call {
@@ -25,9 +13,9 @@ struct call {
 	struct sn_context context;
 };
 
-static struct sidecar *side_of(const struct call *c)
+static struct sn_sidecar *side_of(const struct call *c)
 {
-	return SN_CONTAINER_OF(c->proxy.pool, struct sidecar, pool);
+	return SN_CONTAINER_OF(c->proxy.pool, struct sn_sidecar, pool);
 }
 
 static struct call *call_of(struct sn_proxy *p)
@@ -176,38 +164,14 @@ static const struct sn_proxy_ops proxy_ops = {
 
 /* ---- routes ---- */
 
-struct place {
-	char text[SN_NAME_MAX + 1];
-	const char *part[3];
-	unsigned n;
-	const char *rest; /* of the path, as it came */
-};
-
-/* The first three parts behind @path, decoded; what follows is left as it is. False: too long, badly
- * encoded, or an encoded slash, which would be another place for others. */
-static bool read_place(const char *path, struct place *p)
+int sn__sidecar_target(
+		const struct sn_place *p, struct sn_api_target *ret_target, struct sn_error *err)
 {
-	size_t at = 0, n;
-
-	p->n = 0;
-	while (p->n < 3 && *path == '/' && path[1] != '\0') {
-		size_t len = strcspn(path + 1, "/");
-
-		if (at + len + 1 > sizeof(p->text))
-			return false;
-		if (sn__percent_decode((struct sn_str){path + 1, len}, p->text + at, len, &n) < 0 ||
-				memchr(p->text + at, '/', n) != NULL)
-			return false;
-		p->part[p->n++] = p->text + at;
-		p->text[at + n] = '\0';
-		at += n + 1;
-		path += 1 + len;
-	}
-	p->rest = *path != '\0' ? path : "/";
-	return true;
+	return sn__api_target(
+			p->part[0], p->part[1], p->n > 2 ? p->part[2] : NULL, ret_target, err);
 }
 
-static int start_call(struct call *c, const struct place *p, struct sn_error *err)
+static int start_call(struct call *c, const struct sn_place *p, struct sn_error *err)
 {
 	const char *query = sn_exchange_query(c->proxy.x);
 	SN_AUTO_FREE char *url = query[0] != '\0' ? sn__asprintf("%s?%s", p->rest, query)
@@ -215,7 +179,7 @@ static int start_call(struct call *c, const struct place *p, struct sn_error *er
 	struct sn_runtime *rt = side_of(c)->rt;
 	struct sn_fetch *f = &c->fetch;
 	struct sn_api_target t;
-	int r = url != NULL ? sn__api_target(p->part[0], p->part[1], p->part[2], &t, err)
+	int r = url != NULL ? sn__sidecar_target(p, &t, err)
 			    : sn__error_set(err, SN_E_NOMEM, "out of memory");
 
 	if (r == 0 && t.endpoint.len == 0)
@@ -246,7 +210,7 @@ static int start_call(struct call *c, const struct place *p, struct sn_error *er
 	return r;
 }
 
-static void handle_call(struct sidecar *side, struct sn_exchange *x, const struct place *p)
+static void handle_call(struct sn_sidecar *side, struct sn_exchange *x, const struct sn_place *p)
 {
 	struct sn_proxy *proxy = sn__proxy_get(&side->pool, x);
 	struct sn_error err;
@@ -257,73 +221,17 @@ static void handle_call(struct sidecar *side, struct sn_exchange *x, const struc
 		sn__proxy_refuse(x, sn__proxy_status_of(err.code), err.text, NULL);
 }
 
-static void handle_peers(struct sidecar *side, struct sn_exchange *x, const char *path)
-{
-	static const struct sn_header headers[] = {{"Content-Type", "application/json"}};
-	const struct sn_peers *peers = NULL;
-	struct sn_target *target = NULL;
-	const char *json = "null";
-	struct sn_api_target t;
-	struct sn_error err;
-	struct place p;
-	int r;
-
-	if (!read_place(path, &p) || p.n < 2) {
-		sn__proxy_refuse(x, 400, "peers are at /peers/KIND/NAME[/ENDPOINT]", NULL);
-		return;
-	}
-	r = sn__api_target(p.part[0], p.part[1], p.n > 2 ? p.part[2] : NULL, &t, &err);
-	if (r == 0)
-		r = sn__catalog_look_up(side->rt->catalog, t.kind, t.name, t.endpoint, &target);
-	if (r == 0 && target != NULL)
-		peers = sn__target_peers(target);
-	if (peers != NULL)
-		json = sn__peers_json(peers);
-	if (r < 0 || json == NULL)
-		sn__proxy_refuse(x, r < 0 ? sn__proxy_status_of(r) : 500,
-				r < 0 ? err.text : "out of memory", NULL);
-	else if (sn_exchange_respond(x, 200, headers, SN_COUNT(headers), json, strlen(json)) < 0)
-		sn_exchange_abort(x);
-}
-
-/* Two of them would be one place for us and another for who checked before us. */
-static bool one_target(const struct sn_http_head *head)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < head->n_headers; i++)
-		n += sn__str_ieq(head->headers[i].name, SN_STR("sinew-target"));
-	return n == 1;
-}
-
-/* Where a call goes: the header sinew-target, for clients whose paths are their own (gRPC), or the
- * path. */
-static bool call_place(struct sn_exchange *x, struct place *p)
-{
-	const char *path = sn_exchange_path(x), *target = sn_exchange_header(x, "sinew-target");
-	char slash[SN_NAME_MAX + 2];
-
-	if (target == NULL)
-		return read_place(path + strlen("/call"), p) && p->n == 3;
-	if (!one_target(sn__exchange_head(x)) ||
-			snprintf(slash, sizeof(slash), "/%s", target) >= (int)sizeof(slash) ||
-			!read_place(slash, p) || p->n < 3 || strcmp(p->rest, "/") != 0)
-		return false;
-	p->rest = path;
-	return true;
-}
-
 static void handle(struct sn_exchange *x, void *arg)
 {
-	struct sidecar *side = arg;
+	struct sn_sidecar *side = arg;
 	const char *path = sn_exchange_path(x);
 	bool is_call = strncmp(path, "/call/", 6) == 0 ||
 			sn_exchange_header(x, "sinew-target") != NULL;
-	struct place p;
+	struct sn_place p;
 
 	if (side->token != NULL && !sn__bearer_fits(x, side->token))
 		sn__proxy_refuse(x, 401, "this needs \"Authorization: Bearer TOKEN\"", NULL);
-	else if (is_call && call_place(x, &p))
+	else if (is_call && sn__place_of_call(path, sn__exchange_head(x), &p))
 		handle_call(side, x, &p);
 	else if (is_call)
 		sn__proxy_refuse(x, 400,
@@ -331,7 +239,7 @@ static void handle(struct sn_exchange *x, void *arg)
 				"encoded slashes, or any path with sinew-target: KIND/NAME/ENDPOINT",
 				NULL);
 	else if (strncmp(path, "/peers/", 7) == 0)
-		handle_peers(side, x, path + 6);
+		sn__sidecar_peers(side, x, path + 6);
 	else
 		sn__proxy_refuse(x, 404,
 				"the sidecar serves /call/KIND/NAME/ENDPOINT/... and "
@@ -343,7 +251,7 @@ static void handle(struct sn_exchange *x, void *arg)
 
 static void side_gone(struct sn_proxy_pool *pool)
 {
-	struct sidecar *side = SN_CONTAINER_OF(pool, struct sidecar, pool);
+	struct sn_sidecar *side = SN_CONTAINER_OF(pool, struct sn_sidecar, pool);
 
 	sn__drain_release(side->rt);
 	if (side->token != NULL)
@@ -352,9 +260,14 @@ static void side_gone(struct sn_proxy_pool *pool)
 	sn__free(side);
 }
 
+static void sidecar_closing(struct sn_hosted *hosted)
+{
+	sn__sidecar_unwatch(SN_CONTAINER_OF(hosted, struct sn_sidecar, hosted));
+}
+
 static void sidecar_free(struct sn_hosted *hosted)
 {
-	struct sidecar *side = SN_CONTAINER_OF(hosted, struct sidecar, hosted);
+	struct sn_sidecar *side = SN_CONTAINER_OF(hosted, struct sn_sidecar, hosted);
 
 	sn__proxy_pool_close(&side->pool);
 }
@@ -367,7 +280,7 @@ struct listening {
 static int sidecar_make(struct sn_hosting *how, struct sn_hosted **ret_hosted, struct sn_error *err)
 {
 	struct listening *l = SN_CONTAINER_OF(how, struct listening, how);
-	struct sidecar *side = sn__calloc(1, sizeof(*side));
+	struct sn_sidecar *side = sn__calloc(1, sizeof(*side));
 
 	if (side != NULL && l->opts->token != NULL)
 		side->token = sn__strdup(l->opts->token);
@@ -384,6 +297,8 @@ static int sidecar_make(struct sn_hosting *how, struct sn_hosted **ret_hosted, s
 	};
 	sn__proxy_pool_init(&side->pool);
 	sn__drain_hold(side->rt); /* calls and tunnels outlive the server */
+	sn_list_init(&side->watches);
+	side->hosted.closing = sidecar_closing;
 	side->hosted.free = sidecar_free;
 	how->arg = side;
 	*ret_hosted = &side->hosted;
