@@ -185,7 +185,7 @@ static int ask_for(struct sn_grpc_index *index, uint32_t field, struct sn_str te
 /* Names of files that are imported but not there yet. */
 struct wanted {
 	char **names;
-	size_t n, i;
+	size_t n, i, room;
 };
 
 static int want_imports(struct sn_grpc_index *index, struct sn_str file, struct wanted *w)
@@ -193,17 +193,20 @@ static int want_imports(struct sn_grpc_index *index, struct sn_str file, struct 
 	struct sn_protobuf_field f;
 
 	while (sn__protobuf_next(&file, &f) > 0) {
-		char **names;
-
 		if (f.number != 3 || f.wire != SN_PROTOBUF_LEN ||
 				sn__schema_file(index->schema, f.bytes).ptr != NULL)
 			continue;
-		names = sn__realloc(w->names, (w->n + 1) * sizeof *names);
-		if (names == NULL)
-			return no_memory(index);
-		w->names = names;
-		names[w->n] = sn__strndup(f.bytes.ptr, f.bytes.len);
-		if (names[w->n] == NULL)
+		if (w->n == w->room) {
+			size_t room = SN_MAX(2 * w->room, 16);
+			char **names = sn__realloc(w->names, room * sizeof *names);
+
+			if (names == NULL)
+				return no_memory(index);
+			w->names = names;
+			w->room = room;
+		}
+		w->names[w->n] = sn__strndup(f.bytes.ptr, f.bytes.len);
+		if (w->names[w->n] == NULL)
 			return no_memory(index);
 		w->n++;
 	}

@@ -41,13 +41,15 @@
 #define SN_H2_HEAD_FLOOD (16u * SN_HTTP_HEAD_SIZE_MAX)
 /* Frames that cost the peer nothing and mean nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty
  * DATA and CONTINUATION): so many at once, so many a second, and some more for each frame of ours
- * that may cause them. Beyond: ENHANCE_YOUR_CALM. */
-#define SN_H2_FLOOD_BURST 2000
-#define SN_H2_FLOOD_PER_S 500
-#define SN_H2_FLOOD_EARNED 3
+ * that may cause them and for what it carries: gRPC peers open the window anew for each small
+ * message of a large frame. Beyond: ENHANCE_YOUR_CALM. */
+#define SN_H2_FLOOD_BURST 8000
+#define SN_H2_FLOOD_PER_S 2000
+#define SN_H2_FLOOD_EARNED 12
+#define SN_H2_FLOOD_EARNED_BYTES 16 /* one more for so many */
 /* Servers: so much each costs a stream that is broken off, by RST_STREAM (rapid reset) or by ours for
  * the peer's fault. Streams that are answered pay for others. */
-#define SN_H2_FLOOD_RESET 4
+#define SN_H2_FLOOD_RESET 16
 
 struct sn_h2;
 struct sn_h2_block;

@@ -54,9 +54,11 @@ static bool flooded(struct sn_h2 *h2, int cost)
 	return true;
 }
 
-static void earn(struct sn_h2 *h2)
+static void earn(struct sn_h2 *h2, size_t length)
 {
-	h2->credit = SN_MIN(h2->credit + SN_H2_FLOOD_EARNED, SN_H2_FLOOD_BURST);
+	int64_t earned = SN_H2_FLOOD_EARNED + (int64_t)(length / SN_H2_FLOOD_EARNED_BYTES);
+
+	h2->credit = SN_MIN(h2->credit + earned, SN_H2_FLOOD_BURST);
 }
 
 /* ---- what nghttp2 tells while reading ---- */
@@ -277,7 +279,7 @@ static void reset_sent(struct sn_h2 *h2, uint32_t error)
 		return;
 	switch (error) {
 	case NGHTTP2_REFUSED_STREAM:
-		cost = 1; /* it may not have heard of the limit yet */
+		cost = SN_H2_FLOOD_RESET / 4; /* it may not have heard of the limit yet */
 		break;
 	case NGHTTP2_PROTOCOL_ERROR:
 	case NGHTTP2_FLOW_CONTROL_ERROR:
@@ -306,7 +308,7 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
 		return 0;
 	case NGHTTP2_HEADERS:
 	case NGHTTP2_DATA:
-		earn(h2);
+		earn(h2, frame->hd.length);
 		if (!(frame->hd.flags & NGHTTP2_FLAG_END_STREAM) || h2->ops->on_sent == NULL ||
 				!sn_h2_listens(h2))
 			return 0;
