@@ -72,6 +72,9 @@ static struct sn_place place_of(struct reader *rd, struct fy_event *event)
 		if (style == FYSS_SINGLE_QUOTED || style == FYSS_DOUBLE_QUOTED)
 			p.column--;
 	}
+	/* Events come in the order of the text; libfyaml's marks sometimes lead back. */
+	if (p.line < rd->last.line)
+		return rd->last;
 	rd->last = p;
 	return p;
 }

@@ -201,7 +201,7 @@ static void h2s_play(struct h2s_conn *c, struct h2s_stream *st)
 		c->raw = true;
 		break;
 	case H2S_PINGS:
-		for (int i = 0; i < 4000; i++)
+		for (int i = 0; i < 20000; i++)
 			assert_int_equal(nghttp2_submit_ping(c->session, 0, NULL), 0);
 		break;
 	case H2S_GOAWAY_AWAY:
