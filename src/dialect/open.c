@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/json.h"
+#include "connect/connect.h"
 #include "base/mem.h"
 #include "dialect/berlioz/berlioz.h"
 #include "mesh/admin_api.h"
@@ -244,6 +245,8 @@ static int parts_open(struct sn_runtime *rt, struct sn_berlioz *berlioz, const s
 		r = berlioz_open(rt, berlioz, o, config, err);
 	if (r < 0)
 		sn__berlioz_destroy(berlioz);
+	if (r == 0)
+		r = sn__connect_attach(rt, err);
 	if (r == 0 && config != NULL)
 		r = trace_open(rt, config, err);
 	if (r == 0 && config != NULL && !o->no_listen)

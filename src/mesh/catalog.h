@@ -67,7 +67,8 @@ struct sn_peer {
 	uint16_t weight;                       /* 1 unless the entry says more */
 	_Atomic(struct sn_peer_state *) state; /* made at the first call; carried to the next
 	                                        * version while identity, address, port and protocol
-	                                        * stay. The version holds a reference */
+	                                        * stay (without an address: the whole entry). The
+	                                        * version holds a reference */
 };
 
 struct sn_peers {

@@ -60,6 +60,10 @@ void sn__peer_state_text(const struct sn_peer_state *ps, char *out, size_t size)
 {
 	bool v6 = strchr(ps->address, ':') != NULL;
 
+	if (ps->address[0] == '\0') {
+		(void)snprintf(out, size, "%s", ps->identity);
+		return;
+	}
 	(void)snprintf(out, size, "%s %s%s%s:%u", ps->identity, v6 ? "[" : "", ps->address,
 			v6 ? "]" : "", ps->port);
 }

@@ -4,8 +4,9 @@
 
 /*
  * Internal. What the mesh knows about one peer: cost, calls in flight, breaker; made at the first
- * call to it. It stands for (target, identity, address, port, protocol): the catalog hands it on
- * from version to version while those stay (sn__peer_state_ref, sn__peer_state_unref, any thread).
+ * call to it. It stands for (target, identity, address, port, protocol), and without an address for
+ * the whole entry: the catalog hands it on from version to version while those stay
+ * (sn__peer_state_ref, sn__peer_state_unref, any thread).
  *
  * The mesh holds one reference of its own and frees a state on the loop when nobody else holds one
  * and nothing is in flight. Everything but ref and unref belongs to the loop thread; the figures are
@@ -52,7 +53,7 @@ struct sn_peer_state *sn__peer_state_ref(struct sn_peer_state *ps);
 /** Any thread; never runs slot_destroy. */
 void sn__peer_state_unref(struct sn_peer_state *ps /* may be NULL */);
 
-/** "identity address:port". */
+/** "identity address:port", or "identity" when the entry has no address. */
 void sn__peer_state_text(const struct sn_peer_state *ps, char *out, size_t size);
 
 #define SN_COST_TAU_NS 1e10

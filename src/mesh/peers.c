@@ -518,6 +518,16 @@ int sn__peers_build_text(struct sn_str json, uint64_t hash, bool empty, const st
 	return 0;
 }
 
+/* Where an entry says nothing of a place, the whole of it says where the peer is: a database that
+ * moves to another region or endpoint is another peer. */
+static bool is_same_peer(const struct sn_peer *was, const struct sn_peer *is)
+{
+	return was->port == is->port && sn_str_eq(was->identity, is->identity) &&
+			sn_str_eq(was->address, is->address) &&
+			sn_str_eq(was->protocol, is->protocol) &&
+			((is->port != 0 && is->address.len > 0) || sn_str_eq(was->json, is->json));
+}
+
 void sn__peers_carry(struct sn_peers *to, const struct sn_peers *from, const uint32_t *carry)
 {
 	uint32_t n = carry != NULL ? to->n : SN_MIN(to->n, from->n);
@@ -532,10 +542,7 @@ void sn__peers_carry(struct sn_peers *to, const struct sn_peers *from, const uin
 			continue;
 		was = &from->peers[j];
 		ps = atomic_load_explicit(&was->state, memory_order_acquire);
-		if (ps == NULL || was->port != is->port ||
-				!sn_str_eq(was->identity, is->identity) ||
-				!sn_str_eq(was->address, is->address) ||
-				!sn_str_eq(was->protocol, is->protocol))
+		if (ps == NULL || !is_same_peer(was, is))
 			continue;
 		atomic_store_explicit(&is->state, sn__peer_state_ref(ps), memory_order_release);
 	}

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "base/test.h"
+#include "connect/entry.h"
 #include "dialect/berlioz/metadata.h"
 #include "io/sim.h"
 
@@ -268,18 +269,31 @@ static json_t *query_peers(struct run *run, const char *call, json_t *args)
 	return result;
 }
 
-static json_t *query_info(struct run *run, const char *kind, json_t *args)
+static json_t *query_info(struct run *run, const struct sn_resource_kind *kind, json_t *args)
 {
-	char full[128], *json = NULL;
+	const struct sn_peers *p = NULL;
+	struct sn_target *t;
 	json_t *result;
+	struct sn_buf b;
+	char full[128];
 
 	if (json_array_size(args) == 2)
 		(void)snprintf(full, sizeof(full), "%s.%s", text_at(args, 1), text_at(args, 0));
 	else
 		(void)snprintf(full, sizeof(full), "%s", text_at(args, 0));
-	assert_int_equal(sn__metadata_info(run->md, kind, full, &json), 0);
-	result = parse(json);
-	sn__free(json);
+	assert_int_equal(sn__metadata_target(run->md, kind->name, full, NULL, false, &t), 0);
+	if (t != NULL)
+		p = sn__target_peers_get(t);
+	if (p == NULL || p->n == 0) {
+		sn__peers_unref(p);
+		return json_null();
+	}
+	sn__buf_init(&b, 4096);
+	assert_int_equal(sn__entry_info(kind, p->peers[p->first].json, &b), 0);
+	assert_int_equal(sn__buf_append(&b, "", 1), 0);
+	result = parse(sn__buf_data(&b));
+	sn__buf_finish(&b);
+	sn__peers_unref(p);
 	return result;
 }
 
@@ -307,9 +321,9 @@ static void check_query(struct run *run, json_t *query)
 	size_t i;
 
 	if (strcmp(call, "getDatabaseInfo") == 0)
-		got = query_info(run, "database", args);
+		got = query_info(run, &sn__database_kind, args);
 	else if (strcmp(call, "getQueueInfo") == 0)
-		got = query_info(run, "queue", args);
+		got = query_info(run, &sn__queue_kind, args);
 	else if (strcmp(call, "getEndpoint") == 0 || strcmp(call, "getConsumes") == 0)
 		got = query_own(run, call, args);
 	else

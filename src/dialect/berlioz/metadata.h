@@ -51,10 +51,6 @@ SN_MUST_USE int sn__metadata_target(struct sn_metadata *md, const char *kind, co
 SN_MUST_USE int sn__metadata_endpoint(struct sn_metadata *md, const char *name, char **ret_json);
 /** "[]" when unknown. */
 SN_MUST_USE int sn__metadata_consumes(struct sn_metadata *md, char **ret_json);
-/** {"tableName" | "streamName": ..., "config": {...}} of the first entry, or "null". @kind:
- * "database" or "queue". SN_E_INVALID. */
-SN_MUST_USE int sn__metadata_info(
-		struct sn_metadata *md, const char *kind, const char *name, char **ret_json);
 /** {"section": {"path as JSON text": value}}. Secrets are not masked. */
 SN_MUST_USE int sn__metadata_dump(struct sn_metadata *md, char **ret_json);
 

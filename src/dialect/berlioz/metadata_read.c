@@ -49,66 +49,6 @@ int sn__metadata_consumes(struct sn_metadata *md, char **ret_json)
 	return path_json(md, SN_SECTION_CONSUMES, &(struct sn_path){.n = 0}, "[]", ret_json);
 }
 
-/* {"tableName": ..., "config": ...} of an entry; nothing is appended when it has no name. */
-static int write_info(const struct sn_json_members *m, struct sn_str name_key, struct sn_buf *out)
-{
-	const struct sn_json_member *name = sn__json_members_get(m, name_key);
-	const struct sn_json_member *config = sn__json_members_get(m, SN_STR("config"));
-	static const struct sn_str inner[] = {{"region", 6}, {"credentials", 11}};
-	const char *comma = "";
-	int rc;
-
-	if (name == NULL)
-		name = sn__json_members_get(m, SN_STR("name"));
-	rc = sn__buf_puts(out, "{");
-	if (rc == 0)
-		rc = sn__json_quote(name_key, out);
-	if (rc == 0)
-		rc = sn__buf_puts(out, ":");
-	if (rc == 0)
-		rc = sn__buf_append_str(out, name != NULL ? name->raw : SN_STR("null"));
-	if (rc == 0)
-		rc = sn__buf_puts(out, ",\"config\":");
-	if (config != NULL) {
-		if (rc == 0)
-			rc = sn__buf_append_str(out, config->raw);
-		return rc < 0 ? rc : sn__buf_puts(out, "}");
-	}
-	if (rc == 0)
-		rc = sn__buf_puts(out, "{");
-	for (size_t i = 0; i < SN_COUNT(inner) && rc == 0; i++) {
-		const struct sn_json_member *v = sn__json_members_get(m, inner[i]);
-
-		if (v == NULL)
-			continue;
-		rc = sn__buf_puts(out, comma);
-		if (rc == 0)
-			rc = sn__json_quote(inner[i], out);
-		if (rc == 0)
-			rc = sn__buf_puts(out, ":");
-		if (rc == 0)
-			rc = sn__buf_append_str(out, v->raw);
-		comma = ",";
-	}
-	return rc < 0 ? rc : sn__buf_puts(out, "}}");
-}
-
-static int info_of(const struct sn_peer *peer, struct sn_str name_key, struct sn_buf *out)
-{
-	struct sn_json_members m;
-	struct sn_arena arena;
-	int rc;
-
-	sn__arena_init(&arena, 1024, (size_t)64 << 20);
-	rc = sn__json_members(peer->json, &arena, &m);
-	if (rc == 0)
-		rc = write_info(&m, name_key, out);
-	else if (rc == SN_E_PARSE) /* the entry is no object */
-		rc = sn__buf_puts(out, "null");
-	sn__arena_finish(&arena);
-	return rc;
-}
-
 static int take_text(struct sn_buf *b, char **ret)
 {
 	char *text = sn__strndup(b->len > 0 ? sn__buf_data(b) : "", b->len);
@@ -117,34 +57,6 @@ static int take_text(struct sn_buf *b, char **ret)
 		return SN_E_NOMEM;
 	*ret = text;
 	return 0;
-}
-
-int sn__metadata_info(struct sn_metadata *md, const char *kind, const char *name, char **ret_json)
-{
-	bool database = strcmp(kind, "database") == 0;
-	const struct sn_peers *p = NULL;
-	struct sn_target *t;
-	struct sn_buf b;
-	int rc;
-
-	if (!database && strcmp(kind, "queue") != 0)
-		return SN_E_INVALID;
-	rc = sn__metadata_target(md, kind, name, NULL, false, &t);
-	if (rc < 0)
-		return rc;
-	if (t != NULL)
-		p = sn__target_peers_get(t);
-	sn__buf_init(&b, SN_UPDATE_MAX);
-	if (p != NULL && p->n > 0)
-		rc = info_of(&p->peers[p->first],
-				database ? SN_STR("tableName") : SN_STR("streamName"), &b);
-	else
-		rc = sn__buf_puts(&b, "null");
-	sn__peers_unref(p);
-	if (rc == 0)
-		rc = take_text(&b, ret_json);
-	sn__buf_finish(&b);
-	return rc;
 }
 
 struct dump {

@@ -179,20 +179,12 @@ static void look_ups(void **state)
 	open_metadata(w, "");
 	assert_int_equal(sn__metadata_target(w->md, "gateway", "x", NULL, true, &t), SN_E_INVALID);
 	assert_int_equal(sn__metadata_target(w->md, "service", "", NULL, true, &t), SN_E_INVALID);
-	assert_int_equal(sn__metadata_info(w->md, "service", "x", &json), SN_E_INVALID);
-	assert_null(json);
 	assert_int_equal(sn__metadata_endpoint(w->md, NULL, &json), 0);
 	assert_string_equal(json, "{}");
 	sn__free(json);
 	say(w,
 			"{\"peers\":{\"queue\":{\"q\":{\"0\":\"odd\"},\"e\":{}},\"service\":null,\"cluster\":"
 			"{\"c\":{\"default\":{\"1\":{}}}}}}");
-	assert_int_equal(sn__metadata_info(w->md, "queue", "q", &json), 0);
-	assert_string_equal(json, "null");
-	sn__free(json);
-	assert_int_equal(sn__metadata_info(w->md, "queue", "e", &json), 0);
-	assert_string_equal(json, "null");
-	sn__free(json);
 	assert_int_equal(sn__metadata_target(w->md, "cluster", "c", NULL, false, &t), 0);
 	assert_int_equal(sn__target_peers(t)->n, 1);
 }

@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* sn_database_call(), sn_queue_call(): resource calls of the public API; as mesh/api_request.c does
+ * it for requests. */
+
+#include "base/mem.h"
+#include "connect/connect.h"
+#include "connect/resource.h"
+#include "mesh/api.h"
+#include "mesh/operation.h"
+
+struct resource_wait {
+	struct sn_wait wait;
+	struct sn_result *result; /* made beforehand: the answer moves into it */
+	struct sn_error *error;
+	bool answered;
+	bool called; /* it went out: `error` is all there is to say */
+	int code;
+};
+
+/* Who is told of the end: a function, or a waiting thread. */
+struct listener {
+	sn_result_fn *fn;
+	void *arg;
+	struct resource_wait *waiter; /* of a _wait call, else NULL */
+};
+
+struct resource {
+	struct sn_operation op;
+	struct sn_resource_call rc;
+	struct sn_connect *connect;
+	struct sn_runtime *rt;
+	struct sn_task start_task;
+	struct sn_buf text; /* operation and params, each with a NUL behind it */
+	struct sn_result result;
+	struct sn_context context;
+	struct listener listener;
+};
+
+/* What a call is made of. */
+struct asked {
+	const struct sn_resource_kind *kind;
+	const char *name, *operation, *params;
+	struct sn_resource_options options;
+};
+
+/* ---- operations ---- */
+
+static struct resource *resource_of(struct sn_operation *op)
+{
+	return SN_CONTAINER_OF(op, struct resource, op);
+}
+
+static void resource_init(struct sn_operation *op)
+{
+	sn__buf_init(&resource_of(op)->text, SIZE_MAX);
+	sn__result_init(&resource_of(op)->result);
+}
+
+static void resource_reset(struct sn_operation *op)
+{
+	struct resource *res = resource_of(op);
+
+	if (res->text.cap > SN_RESOURCE_KEEP_MAX)
+		sn__buf_finish(&res->text);
+	sn__buf_clear(&res->text);
+	sn__result_reset(&res->result);
+}
+
+static void resource_finish(struct sn_operation *op)
+{
+	struct resource *res = resource_of(op);
+
+	sn__buf_finish(&res->text);
+	sn__result_finish(&res->result);
+	sn__free(res->rc.keep.state);
+}
+
+static void resource_cancel(struct sn_operation *op)
+{
+	sn__resource_stop(&resource_of(op)->rc);
+}
+
+int sn__resource_calls_create(struct sn_runtime *rt, struct sn_operations **ret_calls)
+{
+	static const struct sn_operation_type type = {
+			.size = sizeof(struct resource),
+			.init = resource_init,
+			.reset = resource_reset,
+			.finish = resource_finish,
+			.cancel = resource_cancel,
+	};
+
+	return sn__operations_create(rt, &type, ret_calls);
+}
+
+/* ---- the end ---- */
+
+/* A waiting thread takes the answer along; its own empty one stays here for the next call. */
+static void waiter_wake(struct resource_wait *w, struct sn_result *res, const struct sn_error *err)
+{
+	w->code = err != NULL ? sn_error_code(err) : 0;
+	w->answered = res != NULL;
+	if (res != NULL) {
+		struct sn_result empty = *w->result;
+
+		*w->result = *res;
+		w->result->lone = true;
+		*res = empty;
+		res->lone = false;
+	}
+	if (err != NULL && sn_error_copy(err, &w->error) < 0)
+		w->error = NULL;
+	sn__wait_wake(&w->wait);
+}
+
+static void resource_end(struct resource *res, const struct sn_error *err)
+{
+	struct listener listener = res->listener;
+	int code = err != NULL ? sn_error_code(err) : 0;
+	bool told = code == 0 ||
+			((code == SN_E_STATUS || code == SN_E_REJECTED) &&
+					res->result.type[0] != '\0');
+	struct sn_result *result = told ? &res->result : NULL;
+
+	if (listener.waiter != NULL)
+		waiter_wake(listener.waiter, result, err);
+	else
+		listener.fn(result, err, listener.arg);
+	sn__operation_give(&res->op);
+}
+
+static void on_done(struct sn_resource_call *rc, const struct sn_error *err)
+{
+	resource_end(SN_CONTAINER_OF(rc, struct resource, rc), err);
+}
+
+/* ---- submission ---- */
+
+static void start_run(struct sn_task *task)
+{
+	struct resource *res = SN_CONTAINER_OF(task, struct resource, start_task);
+	struct sn_error err;
+
+	if (sn__resource_start(&res->connect->pool, res->rt->mesh, &res->rc, &err) < 0)
+		resource_end(res, &err);
+	else
+		sn__operation_started(&res->op);
+}
+
+static int text_fill(struct resource *res, const struct asked *a)
+{
+	size_t n = strlen(a->operation) + 1, m = strlen(a->params) + 1;
+	int r = sn__buf_append(&res->text, a->operation, n);
+
+	if (r == 0)
+		r = sn__buf_append(&res->text, a->params, m);
+	if (r < 0)
+		return r;
+	res->rc.operation = (struct sn_str){sn__buf_data(&res->text), n - 1};
+	res->rc.params = (struct sn_str){sn__buf_data(&res->text) + n, m - 1};
+	return 0;
+}
+
+static int call_fill(struct resource *res, struct sn_target *target, const struct asked *a)
+{
+	const struct sn_resource_options *o = &a->options;
+	struct sn_resource_call fresh = {
+			.kind = a->kind,
+			.target = target,
+			.retry = o->retry,
+			.timeout_ms = o->timeout_ms,
+			.deadline_ms = o->deadline_ms,
+			.result = &res->result,
+			.done = on_done,
+			.keep = {res->rc.keep.state, res->rc.keep.size},
+	};
+
+	res->rc = fresh;
+	if (o->context != NULL) {
+		res->context = *o->context;
+		res->rc.context = &res->context;
+	}
+	return text_fill(res, a);
+}
+
+/* Between enter and leave. On success the call is under way or posted. */
+static int submit(struct sn_runtime *rt, struct sn_target *target, const struct asked *a,
+		const struct listener *listener, struct sn_call_id *ret_id, struct sn_error *err)
+{
+	struct sn_connect *c = sn__connect_of(rt);
+	struct sn_operation *op;
+	struct resource *res;
+	uint64_t id;
+	int r = c != NULL ? sn__operation_take(c->calls, &op) : SN_E_NOTSUP;
+
+	if (r < 0)
+		return sn__error_set(err, r, "%s", sn_strerror(r));
+	res = resource_of(op);
+	res->rt = rt;
+	res->connect = c;
+	res->listener = *listener;
+	r = call_fill(res, target, a);
+	if (r < 0) {
+		sn__operation_give(op);
+		return sn__error_set(err, r, "%s", sn_strerror(r));
+	}
+	id = sn__operation_id(op);
+	if (!sn__loop_is_here(rt->loop)) {
+		sn__loop_post(rt->loop, &res->start_task, start_run);
+	} else {
+		r = sn__resource_start(&c->pool, rt->mesh, &res->rc, err);
+		if (r < 0) {
+			sn__operation_give(op);
+			return r;
+		}
+		sn__operation_started(op);
+	}
+	if (ret_id != NULL)
+		ret_id->value = id;
+	return 0;
+}
+
+static int options_copy(const struct sn_resource_options *opts, struct sn_resource_options *ret_o,
+		struct sn_error *err)
+{
+	*ret_o = (struct sn_resource_options)SN_RESOURCE_OPTIONS_INIT;
+	if (opts == NULL)
+		return 0;
+	if (opts->size < offsetof(struct sn_resource_options, timeout_ms) ||
+			opts->size > sizeof(*opts))
+		return sn__error_set(err, SN_E_INVALID,
+				"options.size is %zu: use SN_RESOURCE_OPTIONS_INIT", opts->size);
+	memcpy(ret_o, opts, opts->size);
+	return 0;
+}
+
+static int asked_check(struct asked *a, struct sn_error *err)
+{
+	size_t n = strlen(a->operation);
+
+	for (size_t i = 0; i < n; i++) {
+		if ((unsigned char)a->operation[i] <= ' ' || (unsigned char)a->operation[i] >= 0x7f)
+			return sn__error_set(err, SN_E_INVALID,
+					"an operation's name has printable characters only");
+	}
+	if (n == 0 || n > SN_OPERATION_MAX)
+		return sn__error_set(err, SN_E_INVALID,
+				"an operation's name has 1 to %d characters", SN_OPERATION_MAX);
+	if (a->params == NULL)
+		a->params = "{}";
+	return sn__params_check(sn_str_from(a->params), err);
+}
+
+static int target_find(struct sn_runtime *rt, const struct asked *a, struct sn_target **ret_target,
+		struct sn_error *err)
+{
+	struct sn_api_target t;
+	int r = sn__api_target(a->kind->name, a->name, NULL, &t, err);
+
+	if (r < 0)
+		return r;
+	r = sn__catalog_target(rt->catalog, t.kind, t.name, t.endpoint, ret_target);
+	if (r < 0)
+		return sn__error_set(err, r, "%s %s: %s", a->kind->name, a->name, sn_strerror(r));
+	return 0;
+}
+
+static int resource_enter(struct sn_runtime *rt, struct asked *a,
+		const struct sn_resource_options *opts, const struct listener *listener,
+		struct sn_call_id *ret_id, struct sn_error *err)
+{
+	struct sn_target *target;
+	int r = options_copy(opts, &a->options, err);
+
+	if (r == 0)
+		r = asked_check(a, err);
+	if (r < 0)
+		return r;
+	r = sn__enter(rt);
+	if (r < 0)
+		return sn__error_set(err, r, "%s", sn_strerror(r));
+	r = target_find(rt, a, &target, err);
+	if (r == 0)
+		r = submit(rt, target, a, listener, ret_id, err);
+	sn__leave(rt);
+	return r;
+}
+
+static void error_give(const struct sn_error *err, struct sn_error **ret_error)
+{
+	if (ret_error != NULL && sn_error_copy(err, ret_error) < 0)
+		*ret_error = NULL;
+}
+
+static int call(struct sn_runtime *rt, struct asked *a, const struct sn_resource_options *opts,
+		sn_result_fn *fn, void *arg, struct sn_call_id *ret_id, struct sn_error **ret_error)
+{
+	struct sn_error err;
+	int r = resource_enter(rt, a, opts, &(struct listener){.fn = fn, .arg = arg}, ret_id, &err);
+
+	if (r < 0)
+		error_give(&err, ret_error);
+	return r;
+}
+
+int sn_database_call(struct sn_runtime *rt, const char *name, const char *operation,
+		const char *params, const struct sn_resource_options *opts, sn_result_fn *fn,
+		void *arg, struct sn_call_id *ret_id, struct sn_error **ret_error)
+{
+	struct asked a = {&sn__database_kind, name, operation, params, {0}};
+
+	return call(rt, &a, opts, fn, arg, ret_id, ret_error);
+}
+
+int sn_queue_call(struct sn_runtime *rt, const char *name, const char *operation,
+		const char *params, const struct sn_resource_options *opts, sn_result_fn *fn,
+		void *arg, struct sn_call_id *ret_id, struct sn_error **ret_error)
+{
+	struct asked a = {&sn__queue_kind, name, operation, params, {0}};
+
+	return call(rt, &a, opts, fn, arg, ret_id, ret_error);
+}
+
+void sn_resource_cancel(struct sn_runtime *rt, struct sn_call_id id)
+{
+	struct sn_connect *c;
+
+	if (sn__enter(rt) < 0)
+		return;
+	c = sn__connect_of(rt);
+	if (c != NULL)
+		sn__operations_cancel(c->calls, id.value);
+	sn__leave(rt);
+}
+
+/* ---- the blocking twins ---- */
+
+static int wait_result(struct resource_wait *w)
+{
+	w->result = sn__malloc(sizeof(*w->result));
+	if (w->result == NULL)
+		return SN_E_NOMEM;
+	sn__result_init(w->result);
+	w->result->lone = true;
+	return 0;
+}
+
+static int wait_call(struct sn_runtime *rt, struct asked *a, const struct sn_resource_options *opts,
+		struct resource_wait *w, struct sn_error *err)
+{
+	int r = resource_enter(rt, a, opts, &(struct listener){.waiter = w}, NULL, err);
+
+	if (r < 0)
+		return r;
+	w->called = true;
+	sn__wait_for(&w->wait, UINT64_MAX);
+	return w->code;
+}
+
+/* The results are set whole or not at all. */
+static int wait_end(struct resource_wait *w, int r, const struct sn_error *err,
+		struct sn_result **ret_result, struct sn_error **ret_error)
+{
+	if (w->answered)
+		*ret_result = w->result;
+	else
+		sn_result_destroy(w->result);
+	if (r < 0 && ret_error != NULL && w->error != NULL)
+		*ret_error = SN_TAKE(w->error);
+	else if (r < 0 && !w->called)
+		error_give(err, ret_error);
+	sn_error_destroy(w->error);
+	return r;
+}
+
+static int call_wait(struct sn_runtime *rt, struct asked *a, const struct sn_resource_options *opts,
+		struct sn_result **ret_result, struct sn_error **ret_error)
+{
+	struct resource_wait w = {.answered = false};
+	struct sn_error err;
+	int r = sn__enter(rt);
+
+	if (r < 0)
+		return r;
+	r = sn__wait_init(&w.wait, rt);
+	if (r == 0) {
+		r = wait_result(&w);
+		if (r < 0)
+			sn__error_set(&err, r, "out of memory");
+		else
+			r = wait_call(rt, a, opts, &w, &err);
+		sn__wait_finish(&w.wait);
+		r = wait_end(&w, r, &err, ret_result, ret_error);
+	}
+	sn__leave(rt);
+	return r;
+}
+
+int sn_database_call_wait(struct sn_runtime *rt, const char *name, const char *operation,
+		const char *params, const struct sn_resource_options *opts,
+		struct sn_result **ret_result, struct sn_error **ret_error)
+{
+	struct asked a = {&sn__database_kind, name, operation, params, {0}};
+
+	return call_wait(rt, &a, opts, ret_result, ret_error);
+}
+
+int sn_queue_call_wait(struct sn_runtime *rt, const char *name, const char *operation,
+		const char *params, const struct sn_resource_options *opts,
+		struct sn_result **ret_result, struct sn_error **ret_error)
+{
+	struct asked a = {&sn__queue_kind, name, operation, params, {0}};
+
+	return call_wait(rt, &a, opts, ret_result, ret_error);
+}
+
+/* ---- results ---- */
+
+const char *sn_result_json(const struct sn_result *res, size_t *ret_size)
+{
+	bool is_set = res->json.len > 0;
+
+	if (ret_size != NULL)
+		*ret_size = is_set ? res->json.len : 2;
+	return is_set ? sn__buf_data(&res->json) : "{}";
+}
+
+const char *sn_result_error_type(const struct sn_result *res)
+{
+	return res->type[0] != '\0' ? res->type : NULL;
+}
+
+const char *sn_result_request_id(const struct sn_result *res)
+{
+	return res->request_id;
+}
+
+const char *sn_result_identity(const struct sn_result *res)
+{
+	return res->identity.len > 0 ? sn__buf_data(&res->identity) : "";
+}
+
+const char *sn_result_call_id(const struct sn_result *res)
+{
+	return res->call_id;
+}
+
+unsigned sn_result_attempts(const struct sn_result *res)
+{
+	return res->attempts;
+}
+
+void sn_result_destroy(struct sn_result *res)
+{
+	if (res == NULL || !res->lone)
+		return;
+	sn__result_finish(res);
+	sn__free(res);
+}

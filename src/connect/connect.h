@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SN_SRC_CONNECT_CONNECT_H
+#define SN_SRC_CONNECT_CONNECT_H
+
+/* Internal. What src/connect adds to a runtime: the pool of driver instances and the resource calls
+ * made with it. */
+
+#include "connect/pool.h"
+#include "mesh/runtime.h"
+
+struct sn_operations;
+
+struct sn_connect {
+	struct sn_dialect_part part;
+	struct sn_driver_pool pool;
+	struct sn_operations *calls; /* of sn_database_call() and sn_queue_call() */
+};
+
+/** Before the runtime starts; it owns what was attached. SN_E_NOMEM. */
+SN_MUST_USE int sn__connect_attach(struct sn_runtime *rt, struct sn_error *err);
+/** That of @rt, or NULL. Any thread. */
+struct sn_connect *sn__connect_of(const struct sn_runtime *rt);
+
+#endif
