@@ -66,6 +66,8 @@ void sn__http_dest_unref(struct sn_http_dest *dest /* may be NULL */);
 unsigned sn__http_dest_connections(const struct sn_http_dest *dest);
 struct sn_loop *sn__http_dest_loop(const struct sn_http_dest *dest); /* NULL: closed */
 
+#define SN_H2_REFUSED_STREAM 7 /* RFC 9113, 7 */
+
 /** How much of the request may have reached the peer. */
 enum sn_sent { SN_SENT_NO, SN_SENT_MAYBE, SN_SENT_YES };
 

@@ -463,7 +463,9 @@ static struct verdict decide(struct sn_call *call, const struct sn_outcome *o, b
 		call->counted++;
 		v.wait_ns = backoff_ns(call);
 		/* The hint binds whom it came from; others may be asked sooner. */
-		if (o->retry_after_ms > 0 && !others)
+		if (o->retry_after_ms == 0)
+			v.wait_ns = 0;
+		else if (o->retry_after_ms > 0 && !others)
 			v.wait_ns = SN_MAX(v.wait_ns, sn_ms_to_ns((uint64_t)o->retry_after_ms));
 	}
 	if (!v.at_once && !attempts_left(call))

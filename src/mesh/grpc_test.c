@@ -146,10 +146,10 @@ static void test_pushback(void **state)
 		int code;
 		const char *pushback;
 		unsigned attempts;
-		uint64_t at_least_ms;
+		uint64_t at_least_ms, at_most_ms;
 	} cases[] = {
 			{SN_GRPC_UNAVAILABLE, "2500", 2, 2500},
-			{SN_GRPC_UNAVAILABLE, "0", 2, 0},
+			{SN_GRPC_UNAVAILABLE, "0", 2, 0, 20},
 			{SN_GRPC_UNAVAILABLE, "-1", 1, 0},
 			{SN_GRPC_UNAVAILABLE, "soon", 1, 0},
 			{SN_GRPC_RESOURCE_EXHAUSTED, "1500", 2, 1500},
@@ -169,6 +169,8 @@ static void test_pushback(void **state)
 		assert_int_equal(c.code, cases[i].attempts > 1 ? 0 : SN_E_STATUS);
 		assert_int_equal(c.attempts, cases[i].attempts);
 		assert_true(c.done_ns - begin >= cases[i].at_least_ms * SN_NS_PER_MS);
+		if (cases[i].at_most_ms > 0)
+			assert_true(c.done_ns - begin <= cases[i].at_most_ms * SN_NS_PER_MS);
 		site_close(&s);
 	}
 }

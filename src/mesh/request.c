@@ -69,7 +69,9 @@ static void outcome_of_failure(const struct sn_http_result *res, struct sn_outco
 
 	out->class = SN_OUTCOME_FAILED;
 	out->sent = res->sent;
-	out->along = res->along;
+	/* A peer that goes away in good order says nothing bad of itself. */
+	out->along = res->along ||
+			(res->sent == SN_SENT_NO && res->h2_error == SN_H2_REFUSED_STREAM);
 	out->phase = res->phase;
 	out->code = res->code;
 	out->foreign = res->foreign;

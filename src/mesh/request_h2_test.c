@@ -143,6 +143,21 @@ static void test_refused_is_sent_again(void **state)
 	site_close(&s);
 }
 
+/* A peer that drains is no broken one. */
+static void test_refusals_trip_no_breaker(void **state)
+{
+	static const struct h2s_step refuse = {H2S_RESET, .error = NGHTTP2_REFUSED_STREAM};
+	struct owner o;
+	struct site s;
+
+	site_open(&s, "h2", &refuse, 1);
+	for (int i = 0; i < 20; i++) {
+		owner_run(&o, &s, "GET");
+		assert_int_equal(o.code, SN_E_RESET);
+	}
+	site_close(&s);
+}
+
 /* What it may have looked at, only if that does no harm. */
 static void test_reset_is_sent_again_if_safe(void **state)
 {
@@ -297,6 +312,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 			cmocka_unit_test(test_shared_connection),
 			cmocka_unit_test(test_refused_is_sent_again),
+			cmocka_unit_test(test_refusals_trip_no_breaker),
 			cmocka_unit_test(test_reset_is_sent_again_if_safe),
 			cmocka_unit_test(test_goaway_is_not_noticed),
 			cmocka_unit_test(test_ways),
