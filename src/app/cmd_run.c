@@ -231,6 +231,8 @@ static int serve(struct sn_cli *cli, const struct sn_config *config, int signals
 	r = admin_listen(cli, config, rt);
 	if (r == 0 && config->sidecar.address != NULL)
 		sn__cli_say(cli, "sidecar on %s", config->sidecar.address);
+	if (r == 0 && config->inbound.addr != NULL)
+		sn__cli_say(cli, "inbound on %s, to %s", config->inbound.addr, config->inbound.to);
 	course.rt = rt;
 	if (r == 0) {
 		r = run_to_end(&course);

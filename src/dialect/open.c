@@ -13,6 +13,7 @@
 #include "mesh/admin_api.h"
 #include "mesh/config.h"
 #include "mesh/policy.h"
+#include "mesh/relay.h"
 #include "mesh/runtime.h"
 #include "mesh/sidecar.h"
 #include "mesh/tracer.h"
@@ -139,6 +140,7 @@ static int berlioz_open(struct sn_runtime *rt, struct sn_berlioz *berlioz,
 	if (config != NULL) {
 		b.name = config->name;
 		b.config_agent = config->agent.url;
+		b.agent_optional = config->inbound.addr != NULL;
 		b.agent_ping_ms = (uint32_t)config->agent.ping_ms;
 		b.prune_absent = config->agent.prune_absent;
 		if (b.state_dir == NULL)
@@ -167,6 +169,27 @@ static int sidecar_open(struct sn_runtime *rt, const struct sn_config *config, s
 	};
 
 	return sn__sidecar_listen(rt, &opts, err);
+}
+
+static int inbound_open(struct sn_runtime *rt, const struct sn_config *config, struct sn_error *err)
+{
+	const struct sn_config_inbound *in = &config->inbound;
+	const struct sn_relay_options opts = {
+			.listen = in->addr,
+			.to = in->to,
+			.http2 = in->http2,
+			.trust_forwarded = in->trust_forwarded,
+			.max_body = in->max_body,
+			.max_inflight = (unsigned)in->max_inflight,
+			.max_connections = (unsigned)config->limits.connections,
+			.idle_ms = (uint32_t)config->limits.idle_ms,
+			.timeout_ms = (uint32_t)in->timeout_ms,
+			.tls_cert = in->tls.cert,
+			.tls_key = in->tls.key,
+			.tls_ca = in->tls.ca,
+	};
+
+	return sn__relay_listen(rt, &opts, err);
 }
 
 /* The agent's URL when something else than the file names it. */
@@ -215,6 +238,8 @@ static int listen_all(struct sn_runtime *rt, const struct sn_options *o,
 		r = sn__open_admin(rt, config, NULL, o->agent, err);
 	if (r == 0 && config->sidecar.address != NULL)
 		r = sidecar_open(rt, config, err);
+	if (r == 0 && config->inbound.addr != NULL)
+		r = inbound_open(rt, config, err);
 	return r;
 }
 

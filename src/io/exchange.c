@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "io/h2.h"
 #include "io/http_server_impl.h"
 
 const char *sn_exchange_method(const struct sn_exchange *x)
@@ -160,7 +161,8 @@ int sn__exchange_copy_head(struct sn_exchange *x, const struct sn_http_head *hea
 	return 0;
 }
 
-unsigned sn__exchange_check(const struct sn_exchange *x, const char **ret_reason)
+/* A status to refuse the request with, and *ret_reason; 0: the handler may have it. */
+static unsigned check(const struct sn_exchange *x, const char **ret_reason)
 {
 	const struct sn_http_server *server = x->conn->server;
 	const struct sn_http_head *head = &x->parser.head;
@@ -180,6 +182,71 @@ unsigned sn__exchange_check(const struct sn_exchange *x, const char **ret_reason
 		*ret_reason = "the body is too large";
 	}
 	return refused;
+}
+
+void sn__exchange_handle(struct sn_exchange *x)
+{
+	struct sn_http_server *server = x->conn->server;
+
+	const char *reason;
+	unsigned refused;
+
+	x->handed = true;
+	if (server->watch != NULL && !server->watch->begin(server->watch, x))
+		return;
+	refused = check(x, &reason);
+	if (refused != 0)
+		sn__exchange_refuse(x, refused, reason);
+	else
+		server->handler(x, server->arg);
+}
+
+/* ---- the watch ---- */
+
+struct sn_http_server *sn__exchange_server(const struct sn_exchange *x)
+{
+	return x->conn->server;
+}
+
+void **sn__exchange_watched(struct sn_exchange *x)
+{
+	return &x->watched;
+}
+
+const struct sn_context *sn__exchange_traced(const struct sn_exchange *x)
+{
+	return x->traced;
+}
+
+void sn__exchange_set_traced(struct sn_exchange *x, const struct sn_context *ctx)
+{
+	x->traced = ctx;
+}
+
+unsigned sn__exchange_answer(const struct sn_exchange *x, int *ret_grpc)
+{
+	*ret_grpc = x->grpc_status;
+	return x->status;
+}
+
+const struct sn_addr *sn__exchange_peer(const struct sn_exchange *x)
+{
+	const struct http_conn *c = x->conn;
+
+	if (c->h2 != NULL)
+		return sn__h2_peer(c->h2->h2);
+	return c->stream != NULL ? &c->stream->peer : NULL;
+}
+
+/* gRPC says how it went in a header or trailer. */
+static void look_for_grpc(struct sn_exchange *x, const struct sn_header *headers, size_t n)
+{
+	uint64_t code;
+
+	for (size_t i = 0; x->watched != NULL && i < n; i++)
+		if (sn__str_ieq(sn_str_from(headers[i].name), SN_STR("grpc-status")) &&
+				sn__parse_u64(sn_str_from(headers[i].value), 99, &code) == 0)
+			x->grpc_status = (int16_t)code;
 }
 
 /* ---- the request's body ---- */
@@ -218,7 +285,11 @@ int sn__exchange_collect(struct sn_exchange *x, struct sn_str piece)
 
 void sn__exchange_over(struct sn_exchange *x, int status)
 {
+	struct sn_http_watch *watch = x->conn->server->watch;
+
 	sn__exchange_tell(x, status != 0 ? status : SN_E_CLOSED);
+	if (x->watched != NULL)
+		watch->end(watch, x, status);
 	if (x->on_close != NULL)
 		x->on_close(x, status, x->on_close_arg);
 	x->on_close = NULL;
@@ -339,8 +410,11 @@ int sn_exchange_respond(struct sn_exchange *x, unsigned status, const struct sn_
 	if (r < 0)
 		return r;
 	r = x->ops->respond(x, &a, body, x->no_body ? 0 : size);
-	if (r == 0)
+	if (r == 0) {
 		x->answer = HTTP_ANSWERED;
+		x->status = (uint16_t)status;
+		look_for_grpc(x, headers, n_headers);
+	}
 	x->ops->kick(x);
 	return r;
 }
@@ -366,6 +440,7 @@ int sn_exchange_start(struct sn_exchange *x, unsigned status, const struct sn_he
 	x->sized = length >= 0;
 	x->left = length > 0 ? (uint64_t)length : 0;
 	x->answer = HTTP_STREAMING;
+	x->status = (uint16_t)status;
 	if (status == 101)
 		x->upgraded = true;
 	else
@@ -434,6 +509,7 @@ int sn_exchange_end(struct sn_exchange *x, const struct sn_header *trailers, siz
 	if (r < 0)
 		return r;
 	x->answer = HTTP_ANSWERED;
+	look_for_grpc(x, trailers, n_trailers);
 	x->ops->kick(x);
 	return 0;
 }

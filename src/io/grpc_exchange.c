@@ -81,7 +81,10 @@ void sn_grpc_exchange_context(const struct sn_grpc_exchange *gx, struct sn_conte
 	struct sn_context ctx = SN_CONTEXT_INIT;
 	uint64_t now_ns = sn__loop_now_ns(gx->services->loop);
 
-	if (gx->x != NULL) {
+	if (gx->x != NULL && sn__exchange_traced(gx->x) != NULL) {
+		ctx = *sn__exchange_traced(gx->x);
+		ctx.deadline_ms = 0;
+	} else if (gx->x != NULL) {
 		const struct sn_http_head *head = sn__exchange_head(gx->x);
 
 		(void)sn__trace_read(head->headers, head->n_headers, &ctx);

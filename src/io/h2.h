@@ -16,6 +16,7 @@
 #include <nghttp2/nghttp2.h>
 
 #include "base/buf.h"
+#include "io/addr.h"
 #include "io/stream.h"
 #include "proto/http.h"
 
@@ -176,6 +177,8 @@ SN_MUST_USE int sn__h2_open(
 		const struct sn_h2_config *config, struct sn_stream *stream, struct sn_h2 **ret_h2);
 /** Servers that have read some bytes already: as if they came now. Pumps. */
 void sn__h2_feed(struct sn_h2 *h2, struct sn_str first);
+/** The address of the other end. */
+const struct sn_addr *sn__h2_peer(const struct sn_h2 *h2);
 /** Closes the stream and frees the session (when its pump returns); no ops follow. @error: GOAWAY
  * with this code is sent first, as far as the socket takes it; negative: none. */
 void sn__h2_close(struct sn_h2 *h2, int error);

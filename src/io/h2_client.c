@@ -78,6 +78,8 @@ int sn__http2_check(const struct sn_http_req *req, struct sn_error *err)
 		return sn__error_set(err, SN_E_INVALID, "the request's method is not valid");
 	if (!sn__http_target_valid(req->target))
 		return sn__error_set(err, SN_E_INVALID, "the request's target is not valid");
+	if (req->host.len > 0 && !sn__http_header_valid(SN_STR("host"), req->host))
+		return sn__error_set(err, SN_E_INVALID, "the request's host is not valid");
 	r = check_headers(req->headers, req->n_headers, &size, err);
 	if (r == 0)
 		r = check_headers(req->headers2, req->n_headers2, &size, err);
@@ -117,7 +119,7 @@ static size_t build_head(const struct sn_http_dest *dest, const struct sn_http_r
 	nva[n++] = sn_h2_nv(SN_STR(":method"), req->method);
 	nva[n++] = sn_h2_nv(
 			SN_STR(":scheme"), dest->tls != NULL ? SN_STR("https") : SN_STR("http"));
-	nva[n++] = sn_h2_nv(SN_STR(":authority"), dest->authority);
+	nva[n++] = sn_h2_nv(SN_STR(":authority"), req->host.len > 0 ? req->host : dest->authority);
 	nva[n++] = sn_h2_nv(SN_STR(":path"), req->target);
 	if (!(req->source != NULL && req->source->length < 0) &&
 			(length > 0 || req->source != NULL ||

@@ -176,22 +176,13 @@ static void body_failed(struct sn_exchange *x, int code, unsigned status, const 
 
 static void begin(struct sn_exchange *x)
 {
-	const struct sn_http_server *server = x->conn->server;
-	const char *reason = "";
-	unsigned refused = x->refused;
-
-	if (refused == 431)
-		reason = "the head is too large";
-	else if (refused == 400)
-		reason = "the request contradicts itself or has no path";
-	else if (refused == 0)
-		refused = sn__exchange_check(x, &reason);
-	if (refused != 0) {
-		sn__exchange_refuse(x, refused, reason);
-		return;
-	}
-	x->handed = true;
-	server->handler(x, server->arg);
+	if (x->refused == 0)
+		sn__exchange_handle(x);
+	else
+		sn__exchange_refuse(x, x->refused,
+				x->refused == 431
+						? "the head is too large"
+						: "the request contradicts itself or has no path");
 }
 
 /* The window is opened again for what was held. */

@@ -110,6 +110,7 @@ struct sn_http_req {
 	/* filled by the caller; slices must stay valid until on_done */
 	const struct sn_http_req_ops *ops;
 	struct sn_str method, target;
+	struct sn_str host; /* instead of the destination's Host; empty: that one */
 	const struct sn_http_header *headers; /* Host, Content-Length, Connection and
 	                                       * Transfer-Encoding are ours: refused here. HTTP/2:
 	                                       * any case, sent in lower case */

@@ -93,6 +93,14 @@ static int put_body_header(struct sn_buf *b, const struct sn_http_req *req)
 	return sn__buf_append(b, p, (size_t)(line + sizeof line - p));
 }
 
+static int put_host(
+		struct sn_buf *b, const struct sn_http_dest *dest, const struct sn_http_req *req)
+{
+	if (req->host.len == 0)
+		return sn__buf_append_str(b, dest->host_line);
+	return sn__http1_put_header(b, SN_STR("Host"), req->host);
+}
+
 /* The whole head into pool->head, from scratch. */
 static int build_head(const struct sn_http_dest *dest, const struct sn_http_req *req,
 		struct sn_error *err)
@@ -109,7 +117,7 @@ static int build_head(const struct sn_http_dest *dest, const struct sn_http_req 
 						? "the request's target is not valid"
 						: "the request's method is not valid");
 	if (r == 0)
-		r = sn__buf_append_str(b, dest->host_line);
+		r = put_host(b, dest, req);
 	if (r == 0 && req->upgrade)
 		r = sn__buf_append_str(b, SN_STR("Connection: Upgrade\r\n"));
 	if (r == 0)

@@ -135,6 +135,8 @@ static void server_free(struct sn_http_server *server)
 	hosts_free(server->config.hosts);
 	sn__free(server->scratch);
 	sn__h2_scratch_destroy(server->h2_scratch);
+	if (server->watch != NULL && server->watch->gone != NULL)
+		server->watch->gone(server->watch);
 	sn__free(server);
 }
 
@@ -207,6 +209,24 @@ int sn__http_server_open(struct sn_loop *loop, const struct sn_http_server_confi
 void **sn__http_server_slot(struct sn_http_server *server)
 {
 	return &server->slot;
+}
+
+bool sn__http_server_is_secure(const struct sn_http_server *server)
+{
+	return server->config.tls != NULL;
+}
+
+int sn__http_server_watch(struct sn_http_server *server, struct sn_http_watch *watch)
+{
+	if (server->watch != NULL)
+		return SN_E_EXISTS;
+	server->watch = watch;
+	return 0;
+}
+
+struct sn_http_watch *sn__http_server_watcher(const struct sn_http_server *server)
+{
+	return server->watch;
 }
 
 const struct sn_addr *sn__http_server_addr(const struct sn_http_server *server)

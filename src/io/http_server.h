@@ -10,6 +10,7 @@
  * when a plain connection begins with its preface (prior knowledge; no Upgrade: h2c).
  */
 
+#include <sinew/context.h>
 #include <sinew/http.h>
 #include "base/error.h"
 #include "io/stream.h"
@@ -36,6 +37,8 @@ SN_MUST_USE int sn__http_server_open(struct sn_loop *loop,
 		const struct sn_http_server_config *config, sn_http_handler_fn *handler, void *arg,
 		struct sn_http_server **ret_server, struct sn_error *err);
 const struct sn_addr *sn__http_server_addr(const struct sn_http_server *server);
+/** Whether it speaks TLS. */
+bool sn__http_server_is_secure(const struct sn_http_server *server);
 /** A pointer of the owner's that lives as long as the server; NULL at first. */
 void **sn__http_server_slot(struct sn_http_server *server);
 /** Stop accepting, finish open exchanges (`Connection: close`) for up to @grace_ms, break the rest;
@@ -44,6 +47,20 @@ void sn__http_server_close(struct sn_http_server *server, uint32_t grace_ms,
 		void (*done)(void *arg), void *arg);
 /** What sn__http_server_close() still waits for is broken in a later turn. */
 void sn__http_server_hurry(struct sn_http_server *server);
+/* Told of every request that comes as far as the handler. */
+struct sn_http_watch {
+	/** Before the handler, which is not called when this returns false: it has answered. Sets
+	 * *sn__exchange_watched(), if it wants to hear of the end. */
+	bool (*begin)(struct sn_http_watch *w, struct sn_exchange *x);
+	/** The exchange is over (@status as sn_exchange_close_fn), its head is still there. Only when
+	 * *sn__exchange_watched() is not NULL. */
+	void (*end)(struct sn_http_watch *w, struct sn_exchange *x, int status);
+	/** The server is gone. May be NULL. */
+	void (*gone)(struct sn_http_watch *w);
+};
+/** One a server, from the next request on. SN_E_EXISTS. */
+SN_MUST_USE int sn__http_server_watch(struct sn_http_server *server, struct sn_http_watch *watch);
+struct sn_http_watch *sn__http_server_watcher(const struct sn_http_server *server);
 /** At once; only when its loop has not turned since it was opened. */
 void sn__http_server_discard(struct sn_http_server *server);
 /** After sn_exchange_start() with 101 (which then sends nothing itself): the connection, what came
@@ -56,6 +73,16 @@ const struct sn_http_head *sn__exchange_head(const struct sn_exchange *x);
 /** Whether a body is still to come; in the handler: whether the request has one. */
 bool sn__exchange_has_body(const struct sn_exchange *x);
 struct sn_loop *sn__exchange_loop(const struct sn_exchange *x);
+struct sn_http_server *sn__exchange_server(const struct sn_exchange *x);
+/** A pointer of the watch's that lives as long as the exchange; NULL at first. */
+void **sn__exchange_watched(struct sn_exchange *x);
+/** The deadline and trace a watch has given it, for calls made while it is handled. NULL: none. */
+const struct sn_context *sn__exchange_traced(const struct sn_exchange *x);
+void sn__exchange_set_traced(struct sn_exchange *x, const struct sn_context *ctx);
+/** Status of the answer, 0 before; *ret_grpc: its grpc-status (watched exchanges only), -1: none. */
+unsigned sn__exchange_answer(const struct sn_exchange *x, int *ret_grpc);
+/** The client's address; NULL: the connection is gone. */
+const struct sn_addr *sn__exchange_peer(const struct sn_exchange *x);
 /** Before reading: a stream of messages. Its body has no limit of size, and may be silent, or not be
  * taken, for as long as the peer answers PINGs. */
 void sn__exchange_endless(struct sn_exchange *x);

@@ -50,6 +50,10 @@ static void exchange_reset(struct sn_http_server *server, struct sn_exchange *x)
 	x->left = 0;
 	x->on_drain = NULL;
 	x->on_close = NULL;
+	x->watched = NULL;
+	x->traced = NULL;
+	x->status = 0;
+	x->grpc_status = -1;
 }
 
 int sn__exchange_get(struct sn_http_server *server, struct sn_exchange **ret_x)
@@ -300,11 +304,8 @@ static void refuse_head(struct http_conn *c, unsigned status, const char *reason
 
 static enum step begin_request(struct http_conn *c)
 {
-	struct sn_http_server *server = c->server;
 	struct sn_exchange *x = c->x;
 	const struct sn_http_head *head = &x->parser.head;
-	const char *reason;
-	unsigned refused;
 	size_t used;
 
 	c->phase = HTTP_EXCHANGE;
@@ -316,13 +317,7 @@ static enum step begin_request(struct http_conn *c)
 		x->body_done = true;
 	}
 	x->continue_due = head->expect_continue && !x->body_done;
-	refused = sn__exchange_check(x, &reason);
-	if (refused != 0) {
-		sn__exchange_refuse(x, refused, reason);
-	} else {
-		x->handed = true;
-		server->handler(x, server->arg);
-	}
+	sn__exchange_handle(x);
 	return STEP_AGAIN;
 }
 

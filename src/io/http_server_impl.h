@@ -131,6 +131,11 @@ struct sn_exchange {
 	void *on_drain_arg;
 	sn_exchange_close_fn *on_close;
 	void *on_close_arg;
+	/* of the watch */
+	void *watched;
+	const struct sn_context *traced;
+	uint16_t status;     /* answered; 0: not yet */
+	int16_t grpc_status; /* -1: none, or nobody watches */
 	/* HTTP/2 */
 	int32_t id;           /* of the stream; 0: it is closed */
 	struct sn_list dirty; /* h2_conn.dirty or .touched */
@@ -173,7 +178,8 @@ struct sn_http_server {
 	struct sn_listener *listener;
 	sn_http_handler_fn *handler;
 	void *arg;
-	void *slot; /* sn__http_server_slot() */
+	void *slot;                  /* sn__http_server_slot() */
+	struct sn_http_watch *watch; /* may be NULL */
 	struct sn_addr addr;
 	struct sn_list conns; /* http_conn.link */
 	unsigned n_conns;
@@ -215,8 +221,8 @@ unsigned sn__http_server_check(
 /** An exchange without a request, from the pool or new; SN_E_NOMEM. And back. */
 SN_MUST_USE int sn__exchange_get(struct sn_http_server *server, struct sn_exchange **ret_x);
 void sn__exchange_put(struct sn_http_server *server, struct sn_exchange *x);
-/** A status to refuse the request with, and *ret_reason; 0: the handler may have it. */
-unsigned sn__exchange_check(const struct sn_exchange *x, const char **ret_reason);
+/** The request is whole as far as its head: the watch, then the handler, unless it is refused. */
+void sn__exchange_handle(struct sn_exchange *x);
 /** The reader hears the last of it: @status, or the body. */
 void sn__exchange_tell(struct sn_exchange *x, int status);
 /** A piece behind what x->body holds, and a NUL behind it. SN_E_NOMEM. */

@@ -71,6 +71,7 @@ struct sn_hosting {
 	void *arg;
 	/** Loop thread. Make the object, with `free`; may still change what is above. */
 	int (*make)(struct sn_hosting *how, struct sn_hosted **ret_hosted, struct sn_error *err);
+	bool inbound;          /* its requests are traced and counted (sinew/inbound.h) */
 	struct sn_runtime *rt; /* filled in before make() */
 };
 /** As sn_http_server_open(), between enter and leave. */
@@ -80,6 +81,11 @@ SN_MUST_USE int sn__hosted_open(struct sn_runtime *rt, struct sn_hosting *how,
 bool sn__bearer_fits(const struct sn_exchange *x, const char *token);
 /** As sn_http_server_close(). */
 void sn__hosted_close(struct sn_hosted *h, uint32_t grace_ms);
+
+struct sn_grpc_server;
+struct sn_http_server *sn__grpc_server_http(struct sn_grpc_server *server);
+/** A generator of random numbers: the loop's on its thread, else one of the calling thread's. */
+struct sn_rng *sn__api_rng(struct sn_runtime *rt);
 
 /** The public view of a catalog entry; texts live as long as its version. */
 void sn__peer_info(const struct sn_peer *peer, struct sn_peer_info *ret_info);

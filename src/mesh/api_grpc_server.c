@@ -27,6 +27,11 @@ static struct sn_grpc_server *server_of(struct sn_hosted *h)
 	return SN_CONTAINER_OF(h, struct sn_grpc_server, hosted);
 }
 
+struct sn_http_server *sn__grpc_server_http(struct sn_grpc_server *server)
+{
+	return server->hosted.server;
+}
+
 static void server_closing(struct sn_hosted *h)
 {
 	struct sn_grpc_server *server = server_of(h);

@@ -97,7 +97,7 @@ int sn_get_peers(struct sn_runtime *rt, const char *kind, const char *name, cons
 }
 
 /* One generator a thread, so that look-ups of many threads share nothing. */
-static uint64_t random_below(struct sn_runtime *rt, uint64_t n)
+struct sn_rng *sn__api_rng(struct sn_runtime *rt)
 {
 	static _Thread_local struct {
 		struct sn_rng rng;
@@ -105,14 +105,14 @@ static uint64_t random_below(struct sn_runtime *rt, uint64_t n)
 	} own;
 
 	if (sn__loop_is_here(rt->loop))
-		return sn__rng_below(sn__loop_rng(rt->loop), n);
+		return sn__loop_rng(rt->loop);
 	if (!own.seeded) {
 		uint64_t seed = rt->seed;
 
 		sn__rng_seed(&own.rng, seed ^ (uint64_t)(uintptr_t)&own);
 		own.seeded = true;
 	}
-	return sn__rng_below(&own.rng, n);
+	return &own.rng;
 }
 
 static int one_peer(struct sn_runtime *rt, const char *kind, const char *name, const char *endpoint,
@@ -127,7 +127,9 @@ static int one_peer(struct sn_runtime *rt, const char *kind, const char *name, c
 		sn__peers_unref(peers);
 		return SN_E_NO_PEER;
 	}
-	sn__peer_info(&peers->peers[random ? random_below(rt, peers->n) : peers->first], ret_info);
+	sn__peer_info(&peers->peers[random ? sn__rng_below(sn__api_rng(rt), peers->n)
+					   : peers->first],
+			ret_info);
 	*ret_peers = peers_public(peers);
 	return 0;
 }

@@ -5,6 +5,7 @@
 #include "mesh/api.h"
 
 #include "base/mem.h"
+#include "mesh/inbound.h"
 
 /* ---- opening ---- */
 
@@ -59,6 +60,10 @@ static int server_open(struct opening *o)
 		r = sn__http_server_open(how->rt->loop, &how->config, how->handler, how->arg,
 				&h->server, o->err);
 	sn__tls_unref(how->config.tls); /* the server has its own reference */
+	if (r == 0 && how->inbound && sn__inbound_watch(how->rt, h->server) < 0) {
+		sn__http_server_discard(h->server);
+		r = sn__error_set(o->err, SN_E_NOMEM, "out of memory");
+	}
 	if (r < 0) {
 		h->free(h);
 		return r;

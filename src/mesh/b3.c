@@ -63,3 +63,17 @@ void sn__b3_write(const struct sn_context *parent, uint64_t span_id, struct sn_b
 	}
 	add(h, SN_STR("X-B3-Sampled"), parent == NULL || parent->sampled ? "1" : "0");
 }
+
+void sn__b3_pass(const struct sn_context *ctx, struct sn_b3_headers *h)
+{
+	struct sn_context parent = *ctx;
+
+	parent.span_id = ctx->parent_span_id;
+	sn__b3_write(&parent, ctx->span_id, h);
+	if (ctx->parent_span_id == 0) { /* a root: what says so is not said */
+		h->headers[2] = h->headers[3];
+		h->n--;
+	}
+	if (ctx->debug)
+		add(h, SN_STR("X-B3-Flags"), "1");
+}

@@ -15,7 +15,7 @@ void sn__b3_read(const struct sn_http_header *headers, unsigned n, struct sn_rng
 /** A new root: sampled, trace id and span id equal. */
 void sn__b3_root(struct sn_rng *rng, struct sn_context *ret_ctx);
 
-#define SN_B3_HEADERS 4
+#define SN_B3_HEADERS 5
 /* The headers of one span and their texts. */
 struct sn_b3_headers {
 	unsigned n;
@@ -25,5 +25,7 @@ struct sn_b3_headers {
 /** Headers of the span @span_id that is a child of @parent; @parent NULL: a root of its own. */
 void sn__b3_write(const struct sn_context *parent /* may be NULL */, uint64_t span_id,
 		struct sn_b3_headers *ret_headers);
+/** Headers of the span that @ctx stands for, passed on as it is. */
+void sn__b3_pass(const struct sn_context *ctx, struct sn_b3_headers *ret_headers);
 
 #endif

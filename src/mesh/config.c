@@ -13,7 +13,7 @@ struct raw {
 	const char *name, *state;
 	const struct sn_yaml_node *agent, *peers, *endpoints, *consumes, *policies;
 	struct raw_listen {
-		const struct sn_yaml_node *admin, *sidecar;
+		const struct sn_yaml_node *admin, *sidecar, *inbound;
 	} listen;
 	struct sn_config_trace trace;
 	struct sn_config_log log;
@@ -184,6 +184,10 @@ static const struct sn_option listen_options[] = {
 				.kind = SN_OPTION_ANY,
 				.offset = offsetof(struct raw_listen, sidecar),
 				.help = "The sidecar, for programs in any language: the same."},
+		{.name = "inbound",
+				.kind = SN_OPTION_ANY,
+				.offset = offsetof(struct raw_listen, inbound),
+				.help = "The public face of a service beside us: a map, see below."},
 		{0}};
 
 #define RAW(field) offsetof(struct raw, field)
@@ -267,6 +271,9 @@ int sn__config_doc(struct sn_buf *out)
 			"\n**`listen.admin`** (docs/admin.md) and **`listen.sidecar`** (docs/sidecar.md) are each an address, or a\n"
 			"map:\n\n"
 			"| key | kind | default | meaning |\n| --- | --- | --- | --- |\n";
+	static const char inbound[] =
+			"\n**`listen.inbound`** (docs/inbound.md):\n\n"
+			"| key | kind | default | meaning |\n| --- | --- | --- | --- |\n";
 	static const char peers[] =
 			"\n**`peers`** takes what an agent would send, in any of its three forms (docs/berlioz.md), or a\n"
 			"whole message with `peers`, `policies`, `endpoints`, `consumes` inside. So the JSON of the connector\n"
@@ -287,6 +294,10 @@ int sn__config_doc(struct sn_buf *out)
 		r = sn__buf_puts(out, tail);
 	if (r == 0)
 		r = sn__options_doc(listener_options, "listen.X.", out);
+	if (r == 0)
+		r = sn__buf_puts(out, inbound);
+	if (r == 0)
+		r = sn__options_doc(sn__config_inbound_options, "listen.inbound.", out);
 	if (r == 0)
 		r = sn__buf_puts(out, peers);
 	for (size_t i = 0; r == 0 && later[i] != NULL; i++)
@@ -498,6 +509,10 @@ static int read_sections(struct reader *rd, const struct raw *raw)
 	r = worse(read_agent(rd, raw->agent),
 			read_listener(rd, "listen.admin", raw->listen.admin, &c->admin));
 	r = worse(r, read_listener(rd, "listen.sidecar", raw->listen.sidecar, &c->sidecar));
+	if (raw->listen.inbound != NULL && !sn__yaml_is_null(raw->listen.inbound))
+		r = worse(r,
+				sn__config_inbound(raw->listen.inbound, &c->inbound, &c->arena,
+						rd->problems));
 	if (raw->policies != NULL)
 		r = worse(r, read_policies(rd, raw->policies));
 	if (raw->peers != NULL)

@@ -54,6 +54,20 @@ struct sn_config_listener {
 	const char *token;   /* NULL: none */
 };
 
+struct sn_config_inbound_tls {
+	const char *cert, *key, *ca;
+};
+
+/* listen.inbound: the proxy in front of a service (mesh/relay.h). */
+struct sn_config_inbound {
+	const char *addr, *to; /* NULL: not in the file */
+	bool http2, trust_forwarded;
+	uint64_t timeout_ms, max_body;
+	int64_t max_inflight;
+	const struct sn_yaml_node *tls_node; /* NULL: plain */
+	struct sn_config_inbound_tls tls;    /* read from it */
+};
+
 struct sn_config {
 	const char *file; /* as in messages */
 	const char *name;
@@ -62,6 +76,7 @@ struct sn_config {
 	struct sn_config_log log;
 	struct sn_config_limits limits;
 	struct sn_config_listener admin, sidecar;
+	struct sn_config_inbound inbound;
 	struct sn_config_tls tls; /* of connections to peers */
 	const char *state;        /* directory; NULL: none */
 	json_t *message;  /* static metadata as one message of an agent: peers, and what stands
@@ -99,6 +114,11 @@ SN_MUST_USE int sn__config_origins(const struct sn_config *config, json_t **ret_
 /** The top-level options, for reference pages and JSON Schema; those of the map `agent`. */
 extern const struct sn_option sn__config_options[];
 extern const struct sn_option sn__config_agent_options[];
+/** Those of `listen.inbound`, and reading them. SN_E_INVALID (see @problems), SN_E_NOMEM. */
+extern const struct sn_option sn__config_inbound_options[];
+SN_MUST_USE int sn__config_inbound(const struct sn_yaml_node *node,
+		struct sn_config_inbound *ret_inbound, struct sn_arena *arena,
+		struct sn_problems *problems);
 /** docs/config.md, whole. */
 SN_MUST_USE int sn__config_doc(struct sn_buf *out);
 

@@ -23,6 +23,7 @@ struct tunnel {
 void sn__proxy_pool_init(struct sn_proxy_pool *pool)
 {
 	sn_list_init(&pool->free);
+	sn_list_init(&pool->open);
 	pool->n_free = pool->n_open = 0;
 	pool->closed = false;
 }
@@ -65,6 +66,7 @@ static void put_back(struct sn_proxy *p)
 	if (pool->ops->gone != NULL)
 		pool->ops->gone(p);
 	pool->n_open--;
+	sn_list_remove(&p->link);
 	if (pool->closed || pool->n_free >= POOL_MAX) {
 		proxy_free(p);
 		pool_settle(pool);
@@ -124,7 +126,7 @@ struct sn_proxy *sn__proxy_get(struct sn_proxy_pool *pool, struct sn_exchange *x
 	}
 	memset(p + 1, 0, pool->size - sizeof(*p));
 	pool->n_open++;
-	sn_list_init(&p->link);
+	sn_list_push_back(&pool->open, &p->link);
 	p->pool = pool;
 	p->x = x;
 	p->running = p->grpc = p->upgrade = p->keyed = false;
@@ -204,6 +206,8 @@ static void refuse_grpc(struct sn_exchange *x, unsigned status, const char *deta
 			: status == 400 ? SN_GRPC_INVALID_ARGUMENT
 			: status == 401 ? SN_GRPC_UNAUTHENTICATED
 			: status == 404 ? SN_GRPC_UNIMPLEMENTED
+			: status == 503 ? SN_GRPC_UNAVAILABLE
+			: status == 504 ? SN_GRPC_DEADLINE_EXCEEDED
 					: SN_GRPC_INTERNAL;
 	char code[12];
 	struct sn_header headers[] = {{"Content-Type", "application/grpc"}, {"grpc-status", code},
@@ -334,7 +338,8 @@ static void take_body(struct sn_proxy *p)
 int sn__proxy_request(struct sn_proxy *p, struct sn_str url, sn_proxy_skip_fn *skip)
 {
 	const struct sn_http_head *head = sn__exchange_head(p->x);
-	size_t need = head->method.len + url.len + 2;
+	const struct sn_str *host = sn__http_find(head, "host");
+	size_t need = head->method.len + url.len + 3 + (host != NULL ? host->len : 0);
 	char *space;
 	int r;
 
@@ -347,6 +352,7 @@ int sn__proxy_request(struct sn_proxy *p, struct sn_str url, sn_proxy_skip_fn *s
 	p->upgrade = head->upgrade && !sn__exchange_has_body(p->x);
 	p->method = keep(&p->texts, head->method);
 	p->url = keep(&p->texts, url);
+	p->host = host != NULL ? keep(&p->texts, *host) : (struct sn_str){"", 0};
 	for (unsigned i = 0; i < head->n_headers; i++) {
 		const struct sn_http_header *h = &head->headers[i];
 
@@ -384,6 +390,11 @@ static void on_body(struct sn_exchange *x, int status, const void *data, size_t 
 		p->body_waits = false;
 		p->pool->ops->body_ready(p);
 	}
+}
+
+bool sn__proxy_has_body(const struct sn_proxy *p)
+{
+	return p->source == NULL || p->body_over;
 }
 
 void sn__proxy_started(struct sn_proxy *p)

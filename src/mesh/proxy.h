@@ -41,8 +41,8 @@ struct sn_proxy_ops {
 struct sn_proxy_pool {
 	const struct sn_proxy_ops *ops;
 	struct sn_loop *loop;
-	size_t size;         /* of the owner's object */
-	struct sn_list free; /* sn_proxy.link */
+	size_t size;               /* of the owner's object */
+	struct sn_list free, open; /* sn_proxy.link */
 	unsigned n_free, n_open;
 	bool closed;
 	/** Closed, and the last one has ended. */
@@ -56,7 +56,7 @@ struct sn_proxy {
 	bool running;          /* the other side, until sn__proxy_done() */
 	/* What the other side needs of the request, for the exchange may end first; texts have a NUL
 	 * behind them. */
-	struct sn_str method, url;
+	struct sn_str method, url, host; /* host: as it came; may be empty */
 	struct sn_http_header headers[SN_HTTP_HEADERS_MAX];
 	unsigned n_headers;
 	bool grpc;         /* over HTTP/2 with a content-type of gRPC */
@@ -91,6 +91,8 @@ typedef bool sn_proxy_skip_fn(struct sn_proxy *p, struct sn_str name);
 /** Copy the request: everything above. @url: its target there. SN_E_NOMEM, SN_E_LIMIT. */
 SN_MUST_USE int sn__proxy_request(
 		struct sn_proxy *p, struct sn_str url, sn_proxy_skip_fn *skip /* may be NULL */);
+/** Whether the whole body of the request has come (or there is none). */
+bool sn__proxy_has_body(const struct sn_proxy *p);
 /** The other side has begun: the body is read from now on. */
 void sn__proxy_started(struct sn_proxy *p);
 

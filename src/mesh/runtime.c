@@ -26,6 +26,7 @@
 #include "mesh/catalog.h"
 #include "mesh/dest.h"
 #include "mesh/grpc_call.h"
+#include "mesh/inbound.h"
 #include "mesh/mesh.h"
 #include "mesh/metrics.h"
 #include "mesh/operation.h"
@@ -146,6 +147,8 @@ static int mesh_open(
 	mesh.tracer = rt->tracer;
 	if (r == 0)
 		r = sn__mesh_create(&mesh, &rt->mesh);
+	if (r == 0)
+		r = sn__inbounds_create(rt, &rt->inbounds);
 	return r;
 }
 
@@ -222,6 +225,7 @@ static void core_free(struct sn_runtime *rt)
 	sn__api_free(rt);
 	sn__operations_destroy(rt->requests);
 	sn__operations_destroy(rt->grpc_calls);
+	sn__inbounds_destroy(rt->inbounds);
 	sn__mesh_destroy(rt->mesh);
 	sn__tracer_destroy(rt->tracer);
 	sn__tls_cache_destroy(rt->tls_cache);
@@ -309,6 +313,7 @@ int sn__runtime_start(struct sn_runtime *rt, struct sn_error *err)
 	r = sn__tracer_start(rt->tracer, rt->pool);
 	if (r < 0)
 		(void)sn__error_set(err, r, "cannot open the runtime: %s", sn_strerror(r));
+	sn__inbounds_start(rt->inbounds);
 	atomic_store(&rt->state, SN_RUNTIME_OPEN);
 	if (rt->unready == 0)
 		rt->ready = true;

@@ -31,6 +31,7 @@ struct sn_policies;
 struct sn_recorder;
 struct sn_tls_cache;
 struct sn_tracer;
+struct sn_inbounds;
 
 #define SN_PART_MISSING_MAX 256
 
@@ -70,6 +71,7 @@ struct sn_runtime {
 	struct sn_recorder *recorder;
 	struct sn_metrics *metrics;
 	struct sn_tracer *tracer;
+	struct sn_inbounds *inbounds; /* requests that come in */
 	struct sn_mesh *mesh;
 	struct sn_http_pool *pool;
 	struct sn_operations *requests;   /* of sn_request() */

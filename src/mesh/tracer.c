@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mesh/tracer.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 
 #include "base/mem.h"
 #include "mesh/call.h"
+#include "proto/trace.h"
 #include "proto/url.h"
 
 #define NAME_MAX_BYTES 2048
@@ -189,7 +189,13 @@ void sn__tracer_destroy(struct sn_tracer *t)
 	sn__free(t);
 }
 
-static void record(struct sn_tracer *t, struct sn_span *span, bool zipkin, bool all)
+bool sn__tracer_samples(const struct sn_tracer *t, double *ret_share)
+{
+	*ret_share = t->sample;
+	return t->n_urls > 0; /* n_exporters is the loop thread's */
+}
+
+void sn__tracer_record(struct sn_tracer *t, struct sn_span *span, bool zipkin, bool all)
 {
 	span->local = sn__buf_str(&t->service);
 	if (zipkin && t->zipkin != NULL)
@@ -259,10 +265,7 @@ void sn__trace_headers(const struct sn_call *call, struct sn_trace_headers *h)
 	}
 	if (!t->w3c)
 		return;
-	(void)snprintf(h->traceparent, sizeof(h->traceparent),
-			"00-%016" PRIx64 "%016" PRIx64 "-%016" PRIx64 "-%02x",
-			t->parent.trace_id[0], t->parent.trace_id[1], t->span_id,
-			t->parent.sampled ? 1u : 0u);
+	sn__traceparent_write(&t->parent, t->span_id, h->traceparent);
 	h->headers[h->n++] = (struct sn_http_header){
 			SN_STR("traceparent"), sn_str_from(h->traceparent)};
 }
@@ -325,7 +328,7 @@ void sn__trace_attempt_over(struct sn_call *call, const struct sn_outcome *o)
 		span.error = sn_str_from(status);
 	else if (o->class != SN_OUTCOME_OK)
 		span.error = sn_str_from(o->detail);
-	record(t->tracer, &span, t->b3, t->w3c);
+	sn__tracer_record(t->tracer, &span, t->b3, t->w3c);
 }
 
 void sn__trace_slept(struct sn_call *call, uint64_t start_ns)
@@ -357,7 +360,7 @@ void sn__trace_slept(struct sn_call *call, uint64_t start_ns)
 				.n_tags = SN_COUNT(tags),
 		};
 
-		record(t->tracer, &span, true, false);
+		sn__tracer_record(t->tracer, &span, true, false);
 	}
 }
 
@@ -391,5 +394,5 @@ void sn__trace_end(struct sn_call *call, const char *error)
 	sn__call_id_text(call->id, id);
 	span.duration_ns = sn__loop_now_ns(t->tracer->loop) - call->start_ns;
 	span.remote = remote_name(t->tracer, call->target);
-	record(t->tracer, &span, false, true);
+	sn__tracer_record(t->tracer, &span, false, true);
 }

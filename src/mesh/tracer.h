@@ -45,6 +45,13 @@ void sn__tracer_close(struct sn_tracer *tracer, void (*done)(void *arg), void *a
 /** After close is done, or when nothing was ever sent. */
 void sn__tracer_destroy(struct sn_tracer *tracer /* may be NULL */);
 
+/** Whether all calls and requests are traced (`trace`), and the share of new traces that is recorded.
+ * Any thread. */
+bool sn__tracer_samples(const struct sn_tracer *tracer, double *ret_share);
+/** A span that has ended, but for its `local`: to the collector of `enable-zipkin` (@b3), to those of
+ * `trace` (@w3c). */
+void sn__tracer_record(struct sn_tracer *tracer, struct sn_span *span, bool b3, bool w3c);
+
 /* ---- of a call: embedded in struct sn_call, zero at first ---- */
 
 struct sn_trace {

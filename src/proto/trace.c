@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/trace.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 static struct sn_str find(const struct sn_http_header *headers, unsigned n, struct sn_str name)
 {
 	for (unsigned i = 0; i < n; i++)
@@ -46,7 +49,8 @@ bool sn__trace_read_b3(const struct sn_http_header *headers, unsigned n, struct 
 }
 
 /* "00-<trace id>-<span id>-<flags>"; a later version may say more behind another "-". */
-static bool read_w3c(const struct sn_http_header *headers, unsigned n, struct sn_context *ret_ctx)
+bool sn__trace_read_w3c(
+		const struct sn_http_header *headers, unsigned n, struct sn_context *ret_ctx)
 {
 	struct sn_str text = find(headers, n, SN_STR("traceparent"));
 	struct sn_context ctx = SN_CONTEXT_INIT;
@@ -70,5 +74,11 @@ static bool read_w3c(const struct sn_http_header *headers, unsigned n, struct sn
 
 bool sn__trace_read(const struct sn_http_header *headers, unsigned n, struct sn_context *ret_ctx)
 {
-	return read_w3c(headers, n, ret_ctx) || sn__trace_read_b3(headers, n, ret_ctx);
+	return sn__trace_read_w3c(headers, n, ret_ctx) || sn__trace_read_b3(headers, n, ret_ctx);
+}
+
+void sn__traceparent_write(const struct sn_context *ctx, uint64_t span_id, char out[56])
+{
+	(void)snprintf(out, 56, "00-%016" PRIx64 "%016" PRIx64 "-%016" PRIx64 "-%02x",
+			ctx->trace_id[0], ctx->trace_id[1], span_id, ctx->sampled ? 1u : 0u);
 }

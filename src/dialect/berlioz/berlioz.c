@@ -155,7 +155,7 @@ static int agent_url(const struct sn_berlioz *b, const struct sn_berlioz_options
 	if (url == NULL)
 		url = b->place.agent_path;
 	if (url == NULL || url[0] == '\0') {
-		if (opts->agent == NULL && opts->peers == NULL)
+		if (opts->agent == NULL && opts->peers == NULL && !opts->agent_optional)
 			return sn__error_set(err, SN_E_INVALID,
 					"no agent: environment variable "
 					"BERLIOZ_AGENT_PATH not set, and no peers configured");

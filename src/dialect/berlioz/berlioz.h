@@ -28,6 +28,7 @@ struct sn_berlioz_options {
 	const char *name;         /* in traces, when the place has no service; NULL: "sinew" */
 	const char *agent;        /* as in struct sn_options */
 	const char *config_agent; /* of the file; NULL: none */
+	bool agent_optional;      /* without one and without peers there is still something to do */
 	const char *peers;        /* static: one message as JSON text; NULL: none */
 	const char *state_dir;    /* may be NULL */
 	struct sn_tls *agent_tls; /* may be NULL */
