@@ -83,7 +83,7 @@ struct sn_aws_req {
 	char header_type[96];
 	char target[SN_AWS_TARGET_MAX];
 	char authorization[SN_AWS_AUTHORIZATION_MAX];
-	struct sn_http_header headers[6];
+	struct sn_http_header headers[5];
 };
 /** SN_E_INVALID (a name no operation has), SN_E_NOMEM, SN_E_CLOSED: nothing follows. Credentials that
  * cannot be had end the request with SN_E_REJECTED, and its message says where was looked. */

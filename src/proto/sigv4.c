@@ -41,9 +41,10 @@ void sn__sigv4_finish(struct sn_sigv4 *s)
 {
 	EVP_MD_CTX_free(s->ctx); /* cleanses */
 	EVP_MD_free(s->md);
-	if (s->text.block != NULL)
+	if (s->text.block != NULL) {
 		OPENSSL_cleanse(s->text.block, s->text.cap); /* may hold a session token */
-	sn__buf_finish(&s->text);
+		sn__buf_finish(&s->text);
+	}
 	s->ctx = NULL;
 	s->md = NULL;
 }
