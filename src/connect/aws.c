@@ -383,11 +383,20 @@ static bool move_clock(struct sn_aws *aws, struct sn_aws_req *req)
 /* Whether other credentials than those refused are there or may come. */
 static bool renew(struct sn_aws *aws, struct sn_aws_req *req)
 {
-	if (req->flags & REQ_RENEWED || aws->chain.configured != NULL)
+	struct sn_aws_creds *new;
+	bool same;
+	int r;
+
+	if (req->flags & REQ_RENEWED)
 		return false;
 	req->flags |= REQ_RENEWED;
 	sn__aws_chain_expired(&aws->chain, req->creds);
-	return true;
+	r = sn__aws_chain_get(&aws->chain, now_s(aws), &new);
+	if (r < 0)
+		return r == SN_E_AGAIN;
+	same = sn__aws_creds_equal(req->creds, new);
+	sn__aws_creds_unref(new);
+	return !same;
 }
 
 static bool again(struct sn_aws *aws, struct sn_aws_req *req, enum sn_aws_kind kind)
