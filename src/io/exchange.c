@@ -34,8 +34,16 @@ const struct sn_http_head *sn__exchange_head(const struct sn_exchange *x)
 	return &x->parser.head;
 }
 
+/* What follows an extended CONNECT is none. */
+static bool is_extended(const struct sn_exchange *x)
+{
+	return x->parser.head.major == 2 && x->parser.head.upgrade;
+}
+
 bool sn__exchange_has_body(const struct sn_exchange *x)
 {
+	if (is_extended(x))
+		return false;
 	return !x->body_done || x->held > 0; /* HTTP/2: all of it may have come already */
 }
 
@@ -432,7 +440,7 @@ int sn_exchange_start(struct sn_exchange *x, unsigned status, const struct sn_he
 		return r;
 	if (length < -1 || (status == 101 && !x->parser.head.upgrade))
 		return SN_E_INVALID;
-	if (status == 101 && (!x->body_done || x->out.len > 0))
+	if (status == 101 && !is_extended(x) && (!x->body_done || x->out.len > 0))
 		return SN_E_STATE; /* the rest of the body would be taken for the new protocol */
 	r = x->ops->start(x, &a);
 	if (r < 0)

@@ -124,7 +124,11 @@ static int respond(struct sn_exchange *x, const struct exchange_answer *a, const
 
 static int start(struct sn_exchange *x, const struct exchange_answer *a)
 {
-	return submit(x, a, a->length, true);
+	struct exchange_answer agreed = *a;
+
+	if (a->status == 101) /* RFC 8441, 5 */
+		agreed.status = 200;
+	return submit(x, &agreed, a->length, true);
 }
 
 static int write_piece(struct sn_exchange *x, const void *data, size_t size)

@@ -470,7 +470,7 @@ static int session_create(struct sn_h2 *h2)
 
 static int settings_submit(struct sn_h2 *h2, const struct sn_h2_config *config)
 {
-	nghttp2_settings_entry iv[4];
+	nghttp2_settings_entry iv[5];
 	size_t n = 0;
 	uint32_t stream_window = config->stream_window, conn_window = config->conn_window;
 
@@ -486,6 +486,8 @@ static int settings_submit(struct sn_h2 *h2, const struct sn_h2_config *config)
 	iv[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, stream_window};
 	iv[n++] = (nghttp2_settings_entry){
 			NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, SN_HTTP_HEAD_SIZE_MAX};
+	if (config->extended_connect)
+		iv[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1};
 	if (nghttp2_submit_settings(h2->session, NGHTTP2_FLAG_NONE, iv, n) != 0 ||
 			nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, 0,
 					(int32_t)SN_MIN(conn_window, INT32_MAX)) != 0)

@@ -125,6 +125,7 @@ struct sn_h2_config {
 	uint32_t ping_ms;         /* PING after so long without a byte from the peer; 0: never */
 	uint32_t ping_timeout_ms; /* and SN_E_TIMEOUT after so long without one; 0: 20000 */
 	bool ping_idle;           /* also without streams */
+	bool extended_connect;    /* servers: SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441) */
 };
 
 struct sn_h2 {

@@ -35,6 +35,7 @@ void sn__h2_block_reset(struct sn_h2_block *block)
 		sn__buf_clear(&block->bytes);
 	/* Not the table of headers, which is most of it. */
 	head->method = head->target = head->reason = block->authority = (struct sn_str){NULL, 0};
+	block->protocol = (struct sn_str){NULL, 0};
 	head->status = head->n_headers = head->minor = 0;
 	head->major = 2;
 	head->keep_alive = true;
@@ -83,6 +84,10 @@ static int add_pseudo(struct sn_h2_block *block, struct sn_str name, struct sn_s
 		block->authority = value;
 		return keep(block, value, &block->authority_at);
 	}
+	if (sn_str_eq(name, SN_STR(":protocol"))) { /* only where we have allowed it */
+		block->protocol = value;
+		return keep(block, value, &block->protocol_at);
+	}
 	return 0; /* :scheme */
 }
 
@@ -129,8 +134,8 @@ int sn__h2_block_add(struct sn_h2_block *block, struct sn_str name, struct sn_st
 		block->too_large = true;
 	if (name.ptr[0] == ':')
 		return block->too_large ? 0 : add_pseudo(block, name, value);
-	/* One place stays for "host". */
-	if (i >= SN_HTTP_HEADERS_MAX - 1)
+	/* Places stay for "host" and "upgrade". */
+	if (i >= SN_HTTP_HEADERS_MAX - 2)
 		block->too_large = true;
 	if (block->too_large)
 		return 0;
@@ -197,23 +202,45 @@ static int join_cookies(struct sn_h2_block *block)
 	return keep(block, (struct sn_str){NULL, 0}, &at); /* the NUL */
 }
 
+/* A pseudo header as the header that says the same in HTTP/1.1. */
+static int add_kept(struct sn_h2_block *block, struct sn_str name, uint32_t value_at, size_t len)
+{
+	unsigned i = block->head.n_headers;
+
+	if (keep(block, name, &block->name_at[i]) < 0)
+		return SN_E_NOMEM;
+	block->value_at[i] = value_at;
+	block->head.headers[i].name.len = name.len;
+	block->head.headers[i].value.len = len;
+	block->head.n_headers++;
+	return 0;
+}
+
+/* The method of an extended CONNECT is what stands for it in HTTP/1.1 (RFC 8441, 5). */
+static bool is_extended(const struct sn_h2_block *block)
+{
+	const struct sn_str connect = SN_STR("CONNECT");
+
+	return block->protocol.len > 0 && block->head.method.len == connect.len &&
+			memcmp(sn__buf_data(&block->bytes) + block->method_at, connect.ptr,
+					connect.len) == 0;
+}
+
 int sn__h2_block_finish(struct sn_h2_block *block)
 {
 	struct sn_http_head *head = &block->head;
-	uint32_t host_at = 0;
-	bool host = block->authority.len > 0 && !block->has_host;
 	const char *bytes;
+	int r = 0;
 
-	if (host && keep(block, SN_STR("host"), &host_at) < 0)
-		return SN_E_NOMEM;
-	if (block->has_cookies && join_cookies(block) < 0)
-		return SN_E_NOMEM;
-	if (host) {
-		block->name_at[head->n_headers] = host_at;
-		block->value_at[head->n_headers] = block->authority_at;
-		head->headers[head->n_headers].name.len = 4;
-		head->headers[head->n_headers++].value.len = block->authority.len;
-	}
+	if (block->has_cookies)
+		r = join_cookies(block);
+	if (r == 0 && block->authority.len > 0 && !block->has_host)
+		r = add_kept(block, SN_STR("host"), block->authority_at, block->authority.len);
+	head->upgrade = is_extended(block);
+	if (r == 0 && head->upgrade)
+		r = add_kept(block, SN_STR("upgrade"), block->protocol_at, block->protocol.len);
+	if (r < 0)
+		return r;
 	if (block->bytes.len == 0)
 		return 0;
 	bytes = sn__buf_data(&block->bytes);
@@ -226,7 +253,9 @@ int sn__h2_block_finish(struct sn_h2_block *block)
 					(struct sn_str){bytes + block->authority_at,
 							block->authority.len});
 	}
-	if (head->method.len > 0)
+	if (head->upgrade)
+		head->method = SN_STR("GET");
+	else if (head->method.len > 0)
 		head->method.ptr = bytes + block->method_at;
 	if (head->target.len > 0) {
 		head->target.ptr = bytes + block->path_at;

@@ -10,8 +10,8 @@
 struct sn_h2_block {
 	struct sn_http_head head; /* slices: valid after finish() */
 	uint32_t name_at[SN_HTTP_HEADERS_MAX], value_at[SN_HTTP_HEADERS_MAX];
-	uint32_t method_at, path_at, authority_at;
-	struct sn_str authority;
+	uint32_t method_at, path_at, authority_at, protocol_at;
+	struct sn_str authority, protocol;
 	bool has_host, has_cookies;
 	bool too_large;  /* what came later is lost */
 	bool two_hosts;  /* and they contradict each other */

@@ -49,6 +49,8 @@ static unsigned unfit(const struct sn_http_server *server, const struct sn_http_
 			(!sn_str_eq(head->method, SN_STR("CONNECT")) &&
 					!sn__http_target_valid(head->target)))
 		return 400;
+	if (head->upgrade && !sn__http_header_valid(*sn__http_find(head, "upgrade"), SN_STR("")))
+		return 400;
 	return 0;
 }
 
@@ -601,7 +603,8 @@ static int session_open(struct h2_conn *s)
 			.stream_window = HTTP_H2_WINDOW,
 			.ping_ms = server->config.ping_ms,
 			.ping_timeout_ms = server->config.ping_timeout_ms,
-			.ping_idle = true};
+			.ping_idle = true,
+			.extended_connect = server->config.extended_connect};
 	int r = 0;
 
 	if (server->h2_scratch == NULL)

@@ -30,6 +30,8 @@ struct sn_http_server_config {
 	unsigned max_streams;     /* HTTP/2: at once on a connection; 0: 100 */
 	uint32_t ping_ms; /* HTTP/2: PING a connection that is silent for so long; 0: never */
 	uint32_t ping_timeout_ms; /* 0: 20000 */
+	bool extended_connect; /* HTTP/2: RFC 8441. Such a request looks like one of HTTP/1.1 that asks for an
+	                        * upgrade: GET with a header "upgrade"; 101 is sent as 200 */
 	bool check_origin;        /* 403 and 421 as docs/architecture.md says */
 	const char *const *hosts; /* further allowed Host names, NULL-terminated; may be NULL */
 };

@@ -722,8 +722,11 @@ struct sn_stream *sn__exchange_take_stream(
 {
 	struct http_conn *c = x->conn;
 	struct sn_stream *stream = c->stream;
-	struct sn_str ahead = input(c);
+	struct sn_str ahead;
 
+	if (c->h2 != NULL)
+		return sn__exchange_h2_stream(x);
+	ahead = input(c);
 	if (!x->upgraded || stream == NULL || c->failed != 0)
 		return NULL;
 	if (sn__buf_append_str(unsent, sn__buf_str(&x->out)) < 0 ||

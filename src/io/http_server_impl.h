@@ -245,6 +245,8 @@ void sn__exchange_refuse(struct sn_exchange *x, unsigned status, const char *rea
 /** What the session asks for: sn_h2_ops.read. */
 ssize_t sn__exchange_h2_read(struct sn_exchange *x, void *out, size_t n, unsigned *ret_flags);
 
+/** sn__exchange_take_stream() of an extended CONNECT (exchange_stream.c). */
+struct sn_stream *sn__exchange_h2_stream(struct sn_exchange *x);
 /** Take the connection over; it was read as far as @first. SN_E_NOMEM: nothing has changed. */
 SN_MUST_USE int sn__h2_server_start(struct http_conn *c, struct sn_str first);
 /** The server is closing, or c->failed was set. */

@@ -139,6 +139,7 @@ struct sn_proxy *sn__proxy_get(struct sn_proxy_pool *pool, struct sn_exchange *x
 	p->n_trailers = 0;
 	p->source = NULL;
 	p->tunnel = NULL;
+	p->ws_key[0] = '\0';
 	sn_exchange_on_close(x, on_close, p);
 	sn_exchange_on_drain(x, on_drain, p);
 	return p;
@@ -335,6 +336,40 @@ static void take_body(struct sn_proxy *p)
 	p->source = &p->in;
 }
 
+/* Whether it asks for a protocol that we join the two connections for. HTTP/2 is no such: it would lead
+ * past all that we do with requests. */
+static bool wants_upgrade(struct sn_proxy *p)
+{
+	const struct sn_http_head *head = sn__exchange_head(p->x);
+	const struct sn_str *to = sn__http_find(head, "upgrade");
+
+	if (!head->upgrade || sn__exchange_has_body(p->x) || to == NULL)
+		return false;
+	for (size_t at = 0; at + 3 <= to->len; at++) {
+		if (sn__str_ieq((struct sn_str){to->ptr + at, 3}, SN_STR("h2c")))
+			return false;
+	}
+	return true;
+}
+
+/* A WebSocket over HTTP/2 comes without a key, which HTTP/1.1 needs. */
+static void make_key(struct sn_proxy *p)
+{
+	const struct sn_http_head *head = sn__exchange_head(p->x);
+	uint64_t nonce[2];
+	uint8_t bytes[sizeof(nonce)];
+
+	if (!p->upgrade || head->major != 2 ||
+			!sn__str_ieq(*sn__http_find(head, "upgrade"), SN_STR("websocket")))
+		return;
+	for (unsigned i = 0; i < 2; i++)
+		nonce[i] = sn__rng_u64(sn__loop_rng(p->pool->loop));
+	memcpy(bytes, nonce, sizeof(bytes));
+	sn__ws_key(bytes, p->ws_key);
+	p->headers[p->n_headers++] = (struct sn_http_header){
+			SN_STR("Sec-WebSocket-Key"), {p->ws_key, SN_WS_KEY_LEN}};
+}
+
 int sn__proxy_request(struct sn_proxy *p, struct sn_str url, sn_proxy_skip_fn *skip)
 {
 	const struct sn_http_head *head = sn__exchange_head(p->x);
@@ -349,7 +384,8 @@ int sn__proxy_request(struct sn_proxy *p, struct sn_str url, sn_proxy_skip_fn *s
 	if (r < 0)
 		return r;
 	p->grpc = is_grpc(p->x);
-	p->upgrade = head->upgrade && !sn__exchange_has_body(p->x);
+	p->upgrade = wants_upgrade(p);
+	make_key(p);
 	p->method = keep(&p->texts, head->method);
 	p->url = keep(&p->texts, url);
 	p->host = host != NULL ? keep(&p->texts, *host) : (struct sn_str){"", 0};
@@ -359,6 +395,8 @@ int sn__proxy_request(struct sn_proxy *p, struct sn_str url, sn_proxy_skip_fn *s
 		if (p->upgrade && sn__str_ieq(h->name, SN_STR("upgrade")))
 			; /* what it asks for */
 		else if (is_hop_by_hop(h->name, head) || (skip != NULL && skip(p, h->name)))
+			continue;
+		else if (p->ws_key[0] != '\0' && sn__str_ieq(h->name, SN_STR("sec-websocket-key")))
 			continue;
 		if (sn__str_ieq(h->name, SN_STR("idempotency-key")))
 			p->keyed = true;
@@ -406,6 +444,21 @@ void sn__proxy_started(struct sn_proxy *p)
 
 /* ---- the answer ---- */
 
+/* Whether the peer's answer to our own key is right; that is not for the client. */
+static int check_accept(const struct sn_proxy *p, const struct sn_http_head *head)
+{
+	const struct sn_str *accept = sn__http_find(head, "sec-websocket-accept");
+	char wanted[SN_WS_ACCEPT_LEN + 1];
+	int r;
+
+	if (head->status != 101 || p->ws_key[0] == '\0')
+		return 0;
+	r = sn__ws_accept_for((struct sn_str){p->ws_key, SN_WS_KEY_LEN}, wanted);
+	if (r < 0)
+		return r;
+	return accept != NULL && sn_str_eq(*accept, sn_str_from(wanted)) ? 0 : SN_E_PROTOCOL;
+}
+
 static int copy_answer(struct sn_proxy *p, const struct sn_http_head *head,
 		const struct sn_header *more, size_t n_more, size_t *ret_n)
 {
@@ -426,6 +479,8 @@ static int copy_answer(struct sn_proxy *p, const struct sn_http_head *head,
 
 		if (is_hop_by_hop(h->name, head) && !switches)
 			continue;
+		if (p->ws_key[0] != '\0' && sn__str_ieq(h->name, SN_STR("sec-websocket-accept")))
+			continue;
 		p->out[n].name = keep(&p->out_texts, h->name).ptr;
 		p->out[n++].value = keep(&p->out_texts, h->value).ptr;
 	}
@@ -443,7 +498,9 @@ int sn__proxy_head(struct sn_proxy *p, const struct sn_http_head *head,
 
 	if (p->x == NULL)
 		return 0; /* it is being cancelled */
-	r = copy_answer(p, head, more, n_more, &n);
+	r = check_accept(p, head);
+	if (r == 0)
+		r = copy_answer(p, head, more, n_more, &n);
 	if (r < 0)
 		return r;
 	/* A status without anything else must stay one HEADERS frame. */

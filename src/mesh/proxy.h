@@ -15,6 +15,7 @@
 #include "io/http.h"
 #include "io/http_server.h"
 #include "mesh/runtime.h"
+#include "proto/ws_handshake.h"
 
 #define SN_PROXY_AHEAD (128u << 10) /* bytes of a request's body that may wait for the other side */
 
@@ -60,7 +61,7 @@ struct sn_proxy {
 	struct sn_http_header headers[SN_HTTP_HEADERS_MAX];
 	unsigned n_headers;
 	bool grpc;         /* over HTTP/2 with a content-type of gRPC */
-	bool upgrade;      /* it asks for another protocol */
+	bool upgrade;      /* it asks for another protocol, but not for HTTP/2 */
 	bool keyed;        /* it carries an idempotency key */
 	uint64_t keep_max; /* set before sn__proxy_request(): a body not longer than this (and announced)
 			    * stays until the end, and the source can rewind */
@@ -76,7 +77,8 @@ struct sn_proxy {
 	bool answered, held_back, ended;
 	size_t n_trailers;
 	struct sn_header out[SN_HTTP_HEADERS_MAX + 2];
-	struct sn_tunnel *tunnel; /* of an upgraded connection */
+	struct sn_tunnel *tunnel;       /* of an upgraded connection */
+	char ws_key[SN_WS_KEY_LEN + 1]; /* WebSocket over HTTP/2 (RFC 8441), where there is none */
 };
 
 /** @ops, @loop, @size and @gone are filled. */

@@ -315,6 +315,7 @@ int sn__sidecar_listen(
 	struct sn_hosted *hosted;
 
 	l.how.config.check_origin = true;
+	l.how.config.extended_connect = true;
 	l.how.config.max_body = opts->max_body != 0 ? opts->max_body : UINT64_MAX;
 	l.how.config.max_connections = opts->max_connections;
 	l.how.config.idle_timeout_ms = opts->idle_ms;
