@@ -34,22 +34,22 @@ extern "C" {
  */
 
 struct sn_item_options {
-	size_t size; /* sizeof(struct sn_item_options) */
+	size_t size;                            /* sizeof(struct sn_item_options) */
 	const struct sn_resource_options *call; /* of each request; may be NULL */
-	bool consistent;           /* get, query, scan: a strongly consistent read */
-	bool descending;           /* query: from the greatest sort key down */
-	const char *projection;    /* get, query, scan: ProjectionExpression */
-	const char *condition;     /* put, update, delete: ConditionExpression */
-	const char *update;        /* update: UpdateExpression */
-	const char *return_values; /* put, update, delete: "ALL_OLD", "ALL_NEW", ... */
-	const char *index;         /* query, scan: name of a secondary index */
-	const char *key_condition; /* query: KeyConditionExpression */
-	const char *filter;        /* query, scan: FilterExpression */
-	const char *names;         /* of "#x" in expressions: {"#x": "name"} */
-	const char *values;        /* of ":x" in expressions, plain JSON: {":x": 1} */
-	const char *start;         /* query, scan: what sn_items_position() gave */
-	uint64_t limit;            /* query, scan: of items in all; 0: none */
-	uint32_t page_size;        /* query, scan: items looked at for a page; 0: the service's 1 MB */
+	bool consistent;                        /* get, query, scan: a strongly consistent read */
+	bool descending;                        /* query: from the greatest sort key down */
+	const char *projection;                 /* get, query, scan: ProjectionExpression */
+	const char *condition;                  /* put, update, delete: ConditionExpression */
+	const char *update;                     /* update: UpdateExpression */
+	const char *return_values;              /* put, update, delete: "ALL_OLD", "ALL_NEW", ... */
+	const char *index;                      /* query, scan: name of a secondary index */
+	const char *key_condition;              /* query: KeyConditionExpression */
+	const char *filter;                     /* query, scan: FilterExpression */
+	const char *names;                      /* of "#x" in expressions: {"#x": "name"} */
+	const char *values;                     /* of ":x" in expressions, plain JSON: {":x": 1} */
+	const char *start;                      /* query, scan: what sn_items_position() gave */
+	uint64_t limit;                         /* query, scan: of items in all; 0: none */
+	uint32_t page_size; /* query, scan: items looked at for a page; 0: the service's 1 MB */
 };
 #define SN_ITEM_OPTIONS_INIT \
 	{ \

@@ -111,7 +111,8 @@ static int fake_start(void *instance, struct sn_driver_call *call)
 	c->call = call;
 	c->task.fn = answer;
 	c->step = s;
-	if (script.wrong[0] == '\0' && (s == NULL || strcmp(s->params, call->params) != 0 ||
+	if (script.wrong[0] == '\0' &&
+			(s == NULL || strcmp(s->params, call->params) != 0 ||
 					strcmp(s->operation, call->operation->name) != 0))
 		snprintf(script.wrong, sizeof(script.wrong), "%s %s instead of %s %s",
 				call->operation->name, call->params, s ? s->operation : "nothing",
@@ -176,10 +177,12 @@ static struct sn_runtime *open_runtime(enum sn_mode mode)
 static void wait_calls(void **state)
 {
 	static const struct step steps[] = {
-			{"PutItem", "{\"Item\":{\"id\":{\"S\":\"a\"},\"n\":{\"N\":\"1.50\"}}}", "{}", NULL},
-			{"GetItem", "{\"Key\":{\"id\":{\"S\":\"a\"}},\"ProjectionExpression\":\"id, #n\","
-				    "\"ConsistentRead\":true,"
-				    "\"ExpressionAttributeNames\":{\"#n\":\"n\"}}",
+			{"PutItem", "{\"Item\":{\"id\":{\"S\":\"a\"},\"n\":{\"N\":\"1.50\"}}}",
+					"{}", NULL},
+			{"GetItem",
+					"{\"Key\":{\"id\":{\"S\":\"a\"}},\"ProjectionExpression\":\"id, #n\","
+					"\"ConsistentRead\":true,"
+					"\"ExpressionAttributeNames\":{\"#n\":\"n\"}}",
 					"{\"ConsumedCapacity\":{},\"Item\":{\"id\":{\"S\":\"a\"},"
 					"\"n\":{\"N\":\"1.50\"}}}",
 					NULL},
@@ -192,7 +195,8 @@ static void wait_calls(void **state)
 					"{\"Attributes\":{\"n\":{\"N\":\"2\"}}}", NULL},
 			{"DeleteItem", "{\"Key\":{\"id\":{\"S\":\"a\"}}}", NULL,
 					"ConditionalCheckFailedException"},
-			{"GetItem", "{\"Key\":{\"id\":{\"S\":\"c\"}}}", "{\"Item\":{\"id\":1}}", NULL},
+			{"GetItem", "{\"Key\":{\"id\":{\"S\":\"c\"}}}", "{\"Item\":{\"id\":1}}",
+					NULL},
 	};
 	struct sn_runtime *rt = open_runtime(SN_MODE_THREAD);
 	struct sn_item_options o = SN_ITEM_OPTIONS_INIT;
@@ -201,13 +205,14 @@ static void wait_calls(void **state)
 
 	(void)state;
 	script_begin(steps, SN_COUNT(steps));
-	assert_int_equal(sn_database_put_wait(rt, "contacts", "{\"id\":\"a\",\"n\":1.50}", NULL, NULL,
-					 NULL),
+	assert_int_equal(sn_database_put_wait(rt, "contacts", "{\"id\":\"a\",\"n\":1.50}", NULL,
+					 NULL, NULL),
 			0);
 	o.consistent = true;
 	o.projection = "id, #n";
 	o.names = "{\"#n\":\"n\"}";
-	assert_int_equal(sn_database_get_wait(rt, "contacts", "{\"id\":\"a\"}", &o, &json, NULL), 0);
+	assert_int_equal(
+			sn_database_get_wait(rt, "contacts", "{\"id\":\"a\"}", &o, &json, NULL), 0);
 	assert_string_equal(json, "{\"id\":\"a\",\"n\":1.50}");
 	sn_free(json);
 	assert_int_equal(sn_database_get_wait(rt, "contacts", "{\"id\":\"b\"}", NULL, &json, NULL),
@@ -224,7 +229,8 @@ static void wait_calls(void **state)
 	assert_string_equal(json, "{\"n\":2}");
 	sn_free(json);
 	json = NULL;
-	assert_int_equal(sn_database_delete_wait(rt, "contacts", "{\"id\":\"a\"}", NULL, &json, &err),
+	assert_int_equal(sn_database_delete_wait(
+					 rt, "contacts", "{\"id\":\"a\"}", NULL, &json, &err),
 			SN_E_REJECTED);
 	assert_non_null(strstr(sn_error_text(err), "ConditionalCheckFailedException"));
 	assert_null(json);
@@ -240,23 +246,26 @@ static void wait_calls(void **state)
 static void pages_waited_for(void **state)
 {
 	static const struct step steps[] = {
-			{"Query", "{\"IndexName\":\"by-n\",\"KeyConditionExpression\":\"id = :i\","
-				  "\"FilterExpression\":\"n > :n\",\"ScanIndexForward\":false,"
-				  "\"ExpressionAttributeValues\":{\":i\":{\"S\":\"a\"},\":n\":{\"N\":\"0\"}},"
-				  "\"Limit\":2}",
+			{"Query",
+					"{\"IndexName\":\"by-n\",\"KeyConditionExpression\":\"id = :i\","
+					"\"FilterExpression\":\"n > :n\",\"ScanIndexForward\":false,"
+					"\"ExpressionAttributeValues\":{\":i\":{\"S\":\"a\"},\":n\":{\"N\":\"0\"}},"
+					"\"Limit\":2}",
 					"{\"Count\":0,\"Items\":[],\"LastEvaluatedKey\":{\"id\":{\"S\":\"k1\"}}}",
 					NULL},
-			{"Query", "{\"IndexName\":\"by-n\",\"KeyConditionExpression\":\"id = :i\","
-				  "\"FilterExpression\":\"n > :n\",\"ScanIndexForward\":false,"
-				  "\"ExpressionAttributeValues\":{\":i\":{\"S\":\"a\"},\":n\":{\"N\":\"0\"}},"
-				  "\"Limit\":2,\"ExclusiveStartKey\":{\"id\":{\"S\":\"k1\"}}}",
+			{"Query",
+					"{\"IndexName\":\"by-n\",\"KeyConditionExpression\":\"id = :i\","
+					"\"FilterExpression\":\"n > :n\",\"ScanIndexForward\":false,"
+					"\"ExpressionAttributeValues\":{\":i\":{\"S\":\"a\"},\":n\":{\"N\":\"0\"}},"
+					"\"Limit\":2,\"ExclusiveStartKey\":{\"id\":{\"S\":\"k1\"}}}",
 					"{\"LastEvaluatedKey\":{\"id\":{\"S\":\"k2\"}},"
 					"\"Items\":[{\"id\":{\"S\":\"a\"}},{\"id\":{\"S\":\"b\"}}]}",
 					NULL},
-			{"Query", "{\"IndexName\":\"by-n\",\"KeyConditionExpression\":\"id = :i\","
-				  "\"FilterExpression\":\"n > :n\",\"ScanIndexForward\":false,"
-				  "\"ExpressionAttributeValues\":{\":i\":{\"S\":\"a\"},\":n\":{\"N\":\"0\"}},"
-				  "\"Limit\":2,\"ExclusiveStartKey\":{\"id\":{\"S\":\"k2\"}}}",
+			{"Query",
+					"{\"IndexName\":\"by-n\",\"KeyConditionExpression\":\"id = :i\","
+					"\"FilterExpression\":\"n > :n\",\"ScanIndexForward\":false,"
+					"\"ExpressionAttributeValues\":{\":i\":{\"S\":\"a\"},\":n\":{\"N\":\"0\"}},"
+					"\"Limit\":2,\"ExclusiveStartKey\":{\"id\":{\"S\":\"k2\"}}}",
 					"{\"Items\":[{\"id\":{\"S\":\"c\"}},{\"id\":{\"S\":\"d\"}}],"
 					"\"LastEvaluatedKey\":{\"id\":{\"S\":\"k3\"}}}",
 					NULL},
@@ -268,7 +277,8 @@ static void pages_waited_for(void **state)
 					"{\"Items\":[{\"id\":{\"S\":\"b\"}},{\"id\":{\"S\":\"c\"}}],"
 					"\"LastEvaluatedKey\":{\"id\":{\"S\":\"c\"}}}",
 					NULL},
-			{"Scan", "{\"ExclusiveStartKey\":{\"id\":{\"S\":\"c\"}}}", "{\"Count\":0}", NULL},
+			{"Scan", "{\"ExclusiveStartKey\":{\"id\":{\"S\":\"c\"}}}", "{\"Count\":0}",
+					NULL},
 	};
 	struct sn_runtime *rt = open_runtime(SN_MODE_THREAD);
 	struct sn_item_options o = SN_ITEM_OPTIONS_INIT;
@@ -342,7 +352,9 @@ static void step_until(struct sn_runtime *rt, const unsigned *what, unsigned n)
 
 		if (turns > 100000)
 			fail_msg("nothing comes");
-		(void)poll(&p, 1, sn_runtime_timeout(rt) < 0 ? 100 : SN_MIN(sn_runtime_timeout(rt), 100));
+		(void)poll(&p, 1,
+				sn_runtime_timeout(rt) < 0 ? 100
+							   : SN_MIN(sn_runtime_timeout(rt), 100));
 		(void)sn_runtime_step(rt);
 	}
 }
@@ -424,8 +436,8 @@ static void items_on_a_loop(void **state)
 	assert_int_equal(t.code, SN_E_REJECTED);
 	assert_string_equal(t.type, "ValidationException");
 	assert_string_equal(t.json, "none");
-	assert_int_equal(sn_database_delete(rt, "contacts", "{\"id\":\"a\"}", NULL, on_item, &t, NULL,
-					 NULL),
+	assert_int_equal(sn_database_delete(rt, "contacts", "{\"id\":\"a\"}", NULL, on_item, &t,
+					 NULL, NULL),
 			0);
 	step_until(rt, &t.n, 4);
 	assert_int_equal(t.code, SN_E_PROTOCOL);
@@ -535,9 +547,9 @@ static void pages_on_a_loop(void **state)
 
 static void refused(void **state)
 {
-	struct sn_item_options small = SN_ITEM_OPTIONS_INIT, get = small, put = small, query = small,
-			       names = small, start = small, values = small, bytes = small,
-			       paged = small, call = small, sorted = small;
+	struct sn_item_options small = SN_ITEM_OPTIONS_INIT, get = small, put = small,
+			       query = small, names = small, start = small, values = small,
+			       bytes = small, paged = small, call = small, sorted = small;
 	struct sn_resource_options large = SN_RESOURCE_OPTIONS_INIT;
 	const struct {
 		const char *json;
@@ -547,7 +559,8 @@ static void refused(void **state)
 	} v[] = {
 			{"[]", NULL, false, "Key must be a JSON object"},
 			{"{\"id\":", NULL, false, "Key is no JSON: byte 6"},
-			{"{\"id\":{\"$B\":1}}", NULL, true, "Item, byte 12: not what a \"$\" member"},
+			{"{\"id\":{\"$B\":1}}", NULL, true,
+					"Item, byte 12: not what a \"$\" member"},
 			{"{}", &small, false, "SN_ITEM_OPTIONS_INIT"},
 			{"{}", &get, false, "GetItem takes no condition"},
 			{"{}", &put, true, "PutItem takes no consistent"},
@@ -574,10 +587,10 @@ static void refused(void **state)
 	values.values = "1";
 	bytes.projection = "\xff";
 	for (size_t i = 0; i < SN_COUNT(v); i++) {
-		int r = v[i].put ? sn_database_put(rt, "contacts", v[i].json, v[i].opts, on_item, NULL,
-						   NULL, &err)
-				 : sn_database_get(rt, "contacts", v[i].json, v[i].opts, on_item, NULL,
-						   NULL, &err);
+		int r = v[i].put ? sn_database_put(rt, "contacts", v[i].json, v[i].opts, on_item,
+						   NULL, NULL, &err)
+				 : sn_database_get(rt, "contacts", v[i].json, v[i].opts, on_item,
+						   NULL, NULL, &err);
 
 		assert_int_equal(r, SN_E_INVALID);
 		if (strstr(sn_error_text(err), v[i].says) == NULL)
@@ -626,8 +639,8 @@ static void no_memory(void **state)
 			t = (struct told){.then = STOP};
 			sn__mem_fail_nth(nth);
 			if (kind == 0) {
-				r = sn_database_put(rt, "contacts", "{\"id\":\"a\"}", NULL, on_item, &t,
-						NULL, NULL);
+				r = sn_database_put(rt, "contacts", "{\"id\":\"a\"}", NULL, on_item,
+						&t, NULL, NULL);
 				r = r == 0 ? 1 : r;
 			} else {
 				r = sn_database_scan(rt, "contacts", &o, &items, NULL);
@@ -657,7 +670,8 @@ static void no_memory(void **state)
 
 static void no_memory_in_parts(void **state)
 {
-	static const char answer_json[] = "{\"Items\":[{\"id\":{\"S\":\"x\"}}],\"LastEvaluatedKey\":{}}";
+	static const char answer_json[] =
+			"{\"Items\":[{\"id\":{\"S\":\"x\"}}],\"LastEvaluatedKey\":{}}";
 	struct sn_item_options o = SN_ITEM_OPTIONS_INIT;
 	int64_t live = sn__mem_live();
 
@@ -675,8 +689,9 @@ static void no_memory_in_parts(void **state)
 		sn__buf_init(&params, 4096);
 		sn__buf_init(&page.json, 4096);
 		sn__mem_fail_nth(nth);
-		r = sn__item_params(SN_ITEM_PUT, "{\"id\":\"0123456789012345678901234567890123456789\"}",
-				&o, &params, &err);
+		r = sn__item_params(SN_ITEM_PUT,
+				"{\"id\":\"0123456789012345678901234567890123456789\"}", &o,
+				&params, &err);
 		s = sn__item_page(sn_str_from(answer_json), UINT64_MAX, &page);
 		failed = sn__mem_failed();
 		sn__mem_fail_nth(0);

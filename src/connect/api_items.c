@@ -29,7 +29,7 @@ struct sn_items {
 	bool busy;
 	bool called; /* `id` is of the page under way */
 	struct sn_call_id id;
-	unsigned refs; /* the caller, and the page under way */
+	unsigned refs;   /* the caller, and the page under way */
 	sn_items_fn *fn; /* of the page under way */
 	void *arg;
 };
@@ -56,8 +56,8 @@ static void items_unref(struct sn_items *items)
 
 /* ---- begin ---- */
 
-static int options_keep(struct sn_items *items, const struct sn_item_options *o,
-		struct sn_error *err)
+static int options_keep(
+		struct sn_items *items, const struct sn_item_options *o, struct sn_error *err)
 {
 	items->left = o->limit > 0 ? o->limit : UINT64_MAX;
 	items->page_size = o->page_size;
@@ -65,8 +65,10 @@ static int options_keep(struct sn_items *items, const struct sn_item_options *o,
 	items->call = (struct sn_resource_options)SN_RESOURCE_OPTIONS_INIT;
 	if (o->call != NULL) {
 		if (o->call->size > sizeof(items->call))
-			return sn__error_set(err, SN_E_INVALID, "options.call.size is %zu: use "
-					"SN_RESOURCE_OPTIONS_INIT", o->call->size);
+			return sn__error_set(err, SN_E_INVALID,
+					"options.call.size is %zu: use "
+					"SN_RESOURCE_OPTIONS_INIT",
+					o->call->size);
 		memcpy(&items->call, o->call, o->call->size);
 	}
 	if (items->call.context != NULL) {
@@ -76,8 +78,8 @@ static int options_keep(struct sn_items *items, const struct sn_item_options *o,
 	return 0;
 }
 
-static int items_fill(struct sn_items *items, const struct sn_item_options *opts,
-		struct sn_error *err)
+static int items_fill(
+		struct sn_items *items, const struct sn_item_options *opts, struct sn_error *err)
 {
 	struct sn_item_options o;
 	size_t at;
@@ -172,8 +174,8 @@ static int page_params(const struct sn_items *items, struct sn_buf *text, struct
 }
 
 /* Read the page and go on behind it; on failure it may be asked for again. */
-static int page_read(struct sn_items *items, const struct sn_result *res,
-		struct sn_item_page *page, struct sn_error *err)
+static int page_read(struct sn_items *items, const struct sn_result *res, struct sn_item_page *page,
+		struct sn_error *err)
 {
 	struct sn_buf start;
 	struct sn_str json;
@@ -281,8 +283,8 @@ int sn_items_next(struct sn_items *items, sn_items_fn *fn, void *arg, struct sn_
 	return r;
 }
 
-int sn_items_next_wait(struct sn_items *items, char **ret_json, size_t *ret_n,
-		struct sn_error **ret_error)
+int sn_items_next_wait(
+		struct sn_items *items, char **ret_json, size_t *ret_n, struct sn_error **ret_error)
 {
 	int r = page_begin(items, ret_error);
 	struct sn_result *res = NULL;

@@ -52,8 +52,7 @@ int sn__item_options(const struct sn_item_options *opts, struct sn_item_options 
 	*ret_opts = (struct sn_item_options)SN_ITEM_OPTIONS_INIT;
 	if (opts == NULL)
 		return 0;
-	if (opts->size < offsetof(struct sn_item_options, projection) ||
-			opts->size > sizeof(*opts))
+	if (opts->size < offsetof(struct sn_item_options, projection) || opts->size > sizeof(*opts))
 		return sn__error_set(err, SN_E_INVALID,
 				"options.size is %zu: use SN_ITEM_OPTIONS_INIT", opts->size);
 	memcpy(ret_opts, opts, opts->size);
@@ -90,7 +89,7 @@ static int put_text(struct sn_buf *out, const char *name, const char *text, stru
 	return explain(r, name, err);
 }
 
-int sn__item_param(const char *name, const char *json, struct sn_buf *out, struct sn_error *err)
+static int put_item(const char *name, const char *json, struct sn_buf *out, struct sn_error *err)
 {
 	size_t at = 0;
 	int r = put_name(out, name);
@@ -100,8 +99,10 @@ int sn__item_param(const char *name, const char *json, struct sn_buf *out, struc
 	if (r == SN_E_PARSE)
 		return sn__error_set(err, SN_E_INVALID, "%s is no JSON: byte %zu", name, at);
 	if (r == SN_E_INVALID)
-		return sn__error_set(err, r, at == 0 ? "%s must be a JSON object" :
-				"%s, byte %zu: not what a \"$\" member may hold", name, at);
+		return sn__error_set(err, r,
+				at == 0 ? "%s must be a JSON object"
+					: "%s, byte %zu: not what a \"$\" member may hold",
+				name, at);
 	return explain(r, name, err);
 }
 
@@ -149,11 +150,11 @@ static int put_flags(enum sn_item_verb verb, const struct sn_item_options *o, st
 	int r = 0;
 
 	if (o->consistent && (READ & BIT(verb)) == 0)
-		return sn__error_set(err, SN_E_INVALID, "%s takes no consistent",
-				verbs[verb].operation);
+		return sn__error_set(
+				err, SN_E_INVALID, "%s takes no consistent", verbs[verb].operation);
 	if (o->descending && verb != SN_ITEM_QUERY)
-		return sn__error_set(err, SN_E_INVALID, "%s takes no descending",
-				verbs[verb].operation);
+		return sn__error_set(
+				err, SN_E_INVALID, "%s takes no descending", verbs[verb].operation);
 	if ((o->start != NULL || o->limit > 0 || o->page_size > 0) && (MANY & BIT(verb)) == 0)
 		return sn__error_set(err, SN_E_INVALID, "%s takes no start, limit or page_size",
 				verbs[verb].operation);
@@ -175,7 +176,7 @@ int sn__item_params(enum sn_item_verb verb, const char *json, const struct sn_it
 		return sn__error_set(err, SN_E_INVALID, "a query needs opts.key_condition");
 	r = explain(sn__buf_append(out, "{", 1), verbs[verb].operation, err);
 	if (r == 0 && verbs[verb].json != NULL)
-		r = sn__item_param(verbs[verb].json, json, out, err);
+		r = put_item(verbs[verb].json, json, out, err);
 	if (r == 0)
 		r = put_texts(verb, o, out, err);
 	if (r == 0)
@@ -183,7 +184,7 @@ int sn__item_params(enum sn_item_verb verb, const char *json, const struct sn_it
 	if (r == 0 && o->names != NULL)
 		r = put_names(out, o->names, err);
 	if (r == 0 && o->values != NULL)
-		r = sn__item_param("ExpressionAttributeValues", o->values, out, err);
+		r = put_item("ExpressionAttributeValues", o->values, out, err);
 	return r;
 }
 

@@ -30,9 +30,6 @@ SN_MUST_USE int sn__item_options(const struct sn_item_options *opts /* may be NU
  */
 SN_MUST_USE int sn__item_params(enum sn_item_verb verb, const char *json /* may be NULL */,
 		const struct sn_item_options *opts, struct sn_buf *out, struct sn_error *err);
-/** Append "NAME":ITEM to parameters begun above, from plain JSON. As above. */
-SN_MUST_USE int sn__item_param(
-		const char *name, const char *json, struct sn_buf *out, struct sn_error *err);
 /** Append the plain JSON of the item or attributes that the answer @json to @verb holds, "null" for
  * none. SN_E_PROTOCOL, SN_E_LIMIT, SN_E_NOMEM. */
 SN_MUST_USE int sn__item_answer(enum sn_item_verb verb, struct sn_str json, struct sn_buf *out);
