@@ -100,6 +100,7 @@ struct sn_http_result {
 	unsigned status; /* once the head is there, else 0 */
 	bool reused;     /* went over a kept connection */
 	bool along;      /* HTTP/2: one connection broke, and another request tells of it */
+	bool starved;    /* it waited for the source of its body */
 	int h2_error;    /* HTTP/2: code of the RST_STREAM or GOAWAY that ended it; -1: none */
 	uint64_t start_ns, connected_ns, sent_ns, head_ns, done_ns; /* 0: not reached */
 	const struct sn_http_header *trailers;

@@ -169,6 +169,7 @@ void sn__http_req_fail(struct sn_http_req *req, int code, enum sn_phase phase, i
 	req->flags |= HTTP_REQ_ENDING;
 	sn__timer_stop(req->dest->pool->loop, &req->timer);
 	res->code = code;
+	res->starved = res->starved || (req->flags & HTTP_REQ_WAITS) != 0;
 	res->phase = phase;
 	res->foreign = foreign;
 	(void)snprintf(res->detail, sizeof res->detail, "%s", detail);
@@ -188,6 +189,7 @@ static void conn_fail(struct sn_http_conn *conn, int code, enum sn_phase phase, 
 {
 	struct sn_http_req *req = conn->req;
 
+	req->result.starved = conn->source_waits;
 	conn->req = NULL;
 	req->conn = NULL;
 	sn__http_req_fail(req, code, phase, foreign, detail);

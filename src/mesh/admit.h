@@ -50,7 +50,8 @@ struct sn_outcome {
 	int64_t retry_after_ms; /* hint; -1: none. Zero-initialise means "at once": set it! */
 	uint64_t first_byte_ns; /* loop time of the response head; 0: none (latency ends there) */
 	bool not_replayable;    /* a part of the body has left and cannot be sent again */
-	bool not_again;         /* the peer asks that this call be not tried again */
+	bool starved;    /* what ran out of time waited for the caller's body, not for the peer */
+	bool not_again;  /* the peer asks that this call be not tried again */
 	bool along;      /* one connection broke, and another attempt tells of it: not counted
 	                         * by the breaker again */
 	char detail[96]; /* one clause: "connection refused", "status 503" */

@@ -488,10 +488,12 @@ static void correct(const struct sn_call *call, struct sn_outcome *o)
 	o->code = call->abort_code;
 	o->foreign = 0;
 	if (call->abort_code == SN_E_TIMEOUT || call->abort_code == SN_E_DEADLINE) {
-		o->class = SN_OUTCOME_FAILED;
-		o->retry_on = SN_RETRY_TIMEOUT;
+		o->class = o->starved ? SN_OUTCOME_REJECTED : SN_OUTCOME_FAILED;
+		o->retry_on = o->starved ? 0 : SN_RETRY_TIMEOUT;
 		(void)snprintf(o->detail, sizeof o->detail, "no %s within %llu ms",
-				call->answered ? "end" : "answer",
+				o->starved                       ? "end of the request's body"
+						: call->answered ? "end"
+								 : "answer",
 				(unsigned long long)((SN_MIN(call->attempt_deadline_ns,
 								      call->deadline_ns) -
 								     call->attempt_start_ns) /

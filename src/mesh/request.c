@@ -427,6 +427,8 @@ static void on_done(struct sn_http_req *req)
 				"the answer is larger than max-response (%llu bytes)",
 				(unsigned long long)f->call.policy->max_response);
 	sn__fetch_outcome(&req->result, f->retry_after_ms, &outcome);
+	/* A slow client must not open breakers. (In a session both ends may wait for each other.) */
+	outcome.starved = req->result.starved && !f->call.session;
 	if (f->given && !f->whole && outcome.code != 0)
 		outcome.class = SN_OUTCOME_REJECTED; /* the owner has seen the head: this is final */
 	report(f, &outcome);

@@ -581,6 +581,34 @@ static void test_body_that_comes_late(void **state)
 	site_close(&s);
 }
 
+/* A caller whose body does not come is not the peer's failure: its breaker stays closed. */
+static void test_body_that_never_comes(void **state)
+{
+	static const struct step steps[] = {{OK_5, THEN_KEEP}};
+	struct owner last = {.f = {.method = SN_STR("GET")}};
+	struct site s;
+
+	site_open(&s, steps, 1, NULL, 0);
+	for (int i = 0; i < 12; i++) {
+		struct text_source t = {.source = {.read = late_read, .length = 4},
+				.text = "late",
+				.piece = 4};
+		struct owner o = {.f = {.method = SN_STR("PUT"),
+						  .source = &t.source,
+						  .timeout_ms = 100}};
+
+		owner_run(&o, &s);
+		assert_int_equal(o.code, SN_E_TIMEOUT);
+		assert_int_equal(o.attempts, 1);
+		owner_finish(&o);
+	}
+	owner_run(&last, &s);
+	assert_int_equal(last.code, 0);
+	assert_int_equal(last.status, 200);
+	owner_finish(&last);
+	site_close(&s);
+}
+
 static void test_body_larger_than_the_buffer_is_final(void **state)
 {
 	static const struct step steps[] = {{BAD_4, THEN_KEEP}, {OK_5, THEN_KEEP}};
@@ -758,6 +786,7 @@ int main(void)
 			cmocka_unit_test(test_unfit_peers_are_passed_over),
 			cmocka_unit_test(test_body_is_sent_again),
 			cmocka_unit_test(test_body_that_comes_late),
+			cmocka_unit_test(test_body_that_never_comes),
 			cmocka_unit_test(test_body_larger_than_the_buffer_is_final),
 			cmocka_unit_test(test_no_trace_headers_unless_asked),
 			cmocka_unit_test(test_trace_headers),
