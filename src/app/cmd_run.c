@@ -78,6 +78,8 @@ static void feed_watchdog(struct sn_runtime *rt)
 
 #define SPARE_BYTES (4 << 20)
 #define MAP_FROM_BYTES (1 << 20)
+#define LOOK_MS 3000 /* how often memory is looked at */
+#define QUIET_US 30000
 
 /* Bodies come and go in blocks of 64 KiB. By default glibc gives memory back to the kernel, page by
  * page to be zeroed again, as soon as two of them are free. */
@@ -87,6 +89,29 @@ static void keep_spare_memory(void)
 	(void)mallopt(M_TRIM_THRESHOLD, SPARE_BYTES);
 	(void)mallopt(M_MMAP_THRESHOLD, MAP_FROM_BYTES);
 #endif
+}
+
+/* Once after each busy time. Not while it lasts: what is given back would be fetched again. */
+static void give_spare_memory_back(void)
+{
+	static uint64_t last_us;
+	static bool was_busy;
+	struct rusage ru;
+	uint64_t now_us;
+
+	if (getrusage(RUSAGE_SELF, &ru) < 0)
+		return;
+	now_us = (uint64_t)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) * 1000000 +
+			(uint64_t)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec);
+	if (now_us - last_us > QUIET_US) {
+		was_busy = true;
+	} else if (was_busy) {
+		was_busy = false;
+#ifdef __GLIBC__
+		(void)malloc_trim(SPARE_BYTES / 2);
+#endif
+	}
+	last_us = now_us;
 }
 
 static void harden(const struct sn_config *config)
@@ -190,7 +215,7 @@ static void wait_for_end(struct course *c)
 {
 	struct pollfd fds[] = {
 			{.fd = c->signals, .events = POLLIN}, {.fd = c->told, .events = POLLIN}};
-	int ms = watchdog_ms();
+	int watchdog = watchdog_ms(), ms = watchdog >= 0 ? SN_MIN(watchdog, LOOK_MS) : LOOK_MS;
 	bool asked = false;
 
 	while (!atomic_load(&c->over)) {
@@ -200,8 +225,10 @@ static void wait_for_end(struct course *c)
 			return;
 		if (n > 0 && fds[1].revents != 0)
 			on_told(c);
-		if (n == 0)
+		if (n == 0 && watchdog >= 0)
 			feed_watchdog(c->rt);
+		if (n == 0)
+			give_spare_memory_back();
 	}
 	on_told(c); /* it may have been quick */
 }

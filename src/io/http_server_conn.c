@@ -169,7 +169,7 @@ void sn__http_conn_kick(struct http_conn *c)
 		sn__loop_defer(c->server->loop, &c->task, on_task);
 }
 
-void sn__http_conn_flush(struct http_conn *c)
+static void flush(struct http_conn *c)
 {
 	struct sn_buf *out = &c->x->out;
 
@@ -531,7 +531,7 @@ static enum step step_linger(struct http_conn *c)
 static enum step step(struct http_conn *c)
 {
 	if (c->x != NULL && c->x->out.len > 0 && !c->x->upgraded)
-		sn__http_conn_flush(c);
+		flush(c);
 	if (c->failed != 0) {
 		if (c->x != NULL && c->x->handed)
 			sn__exchange_over(c->x, c->failed);

@@ -208,8 +208,6 @@ void sn__http_conn_kick(struct http_conn *c);
 void sn__http_conn_free(struct http_conn *c);
 /** HTTP/2 is over: wait a little for the client to close, so that it can read the last we said. */
 void sn__http_conn_linger(struct http_conn *c, struct sn_stream *stream);
-/** Write what is in x->out; conn->failed is set when that fails. */
-void sn__http_conn_flush(struct http_conn *c);
 /** "Sat, 21 Nov 2026 02:34:32 GMT" of now. */
 struct sn_str sn__http_server_date(struct sn_http_server *server);
 /** A connection is gone. */

@@ -4,7 +4,7 @@ import pytest
 
 from fault import LONG, Floor, Load, Peer, Sinew
 
-SECONDS = 20 if LONG else 1.2
+SECONDS = 20 if LONG else 1
 BAD = {
     "delay": {"delay_ms": 40, "jitter_ms": 20},
     "loss": {"delay_ms": 5, "loss": 0.05},
@@ -24,7 +24,7 @@ def running(tmp_path, net, cleanup):
 
 def warm(sinew):
     """The floor is what is left after a first round."""
-    Load(sinew).run(0.5).end()
+    Load(sinew).run(0.3).end()
     return Floor(sinew)
 
 
@@ -54,6 +54,6 @@ def test_a_cut_of_five_seconds(running, net):
         print("answers again %.2f s after the cut" % again_s, flush=True)
         load.run(1)
     load.end()
-    calm = Load(running).run(0.5).end()
+    calm = Load(running).run(0.3).end()
     assert calm.answered > 0
     floor.after(descriptors_more=16)

@@ -57,6 +57,7 @@ class Slow:
         except OSError:
             said = b""
         self.ended[s] = (time.monotonic() - self.start, said)
+        s.close()
 
     def stop(self):
         self.stopping.set()
