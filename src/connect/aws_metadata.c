@@ -170,7 +170,12 @@ static void on_done(struct sn_http_req *http)
 	int r;
 
 	sn__timer_stop(m->loop, &m->timer);
-	r = m->stopped ? SN_E_CLOSED : take_answer(m, &creds);
+	/* A kept connection that the server had closed; whatever is asked may be asked twice. */
+	if (http->result.code < 0 && http->result.reused && http->result.status == 0 &&
+			http->result.code != SN_E_TIMEOUT && !m->stopped)
+		r = 0;
+	else
+		r = m->stopped ? SN_E_CLOSED : take_answer(m, &creds);
 	if (r == 0)
 		r = send_step(m);
 	if (r < 0)
