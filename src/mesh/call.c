@@ -292,6 +292,7 @@ static void no_peer(struct sn_call *call)
 	sn__trace_attempt_over(call, &nobody);
 	call->attempt++;
 	call->counted++;
+	call->code = SN_E_NO_PEER; /* how it ends if a refusal follows */
 	call->foreign = 0;
 	a = story_line(call, SN_E_NO_PEER, SN_PHASE_RESOLVE, "No peer found.");
 	wait = backoff_ns(call);

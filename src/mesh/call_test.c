@@ -449,6 +449,26 @@ static void close_ends_everything(void **state)
 	mw_close(&w);
 }
 
+/* No peer at first, then one whose breaker is open: the refusal is no good end. */
+static void no_peer_then_refused(void **state)
+{
+	static const struct mw_step ok = MW_OK;
+	struct mw_call c = {.call.dialect = SN_DIALECT_BERLIOZ};
+	struct mesh_world w;
+
+	mw_open(&w, 1);
+	assert_int_equal(mw_start(&w, &c, &ok, 1), 0);
+	mw_run(&w, 20);
+	mw_peers(&w, 1);
+	assert_int_equal(sn__mesh_breaker_force(w.mesh, mw_target(&w), NULL, SN_BREAKER_FORCE_OPEN),
+			0);
+	mw_run(&w, 5000);
+	assert_int_equal(c.done, 1);
+	assert_int_equal(c.code, SN_E_NO_PEER);
+	assert_int_equal(c.attempts, 0);
+	mw_close(&w);
+}
+
 static void forced_breakers(void **state)
 {
 	struct mw_call c = {0}, again = {0};
@@ -824,6 +844,7 @@ int main(void)
 			cmocka_unit_test(cancel_at_every_stage),
 			cmocka_unit_test(close_ends_everything),
 			cmocka_unit_test(forced_breakers),
+			cmocka_unit_test(no_peer_then_refused),
 			cmocka_unit_test(first_of_a_database),
 			cmocka_unit_test(sessions),
 			cmocka_unit_test(refused_call_keeps_its_peer),
