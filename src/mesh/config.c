@@ -335,6 +335,32 @@ static int check_url(struct reader *rd, const struct sn_yaml_node *node)
 	return 0;
 }
 
+/* The URLs of collectors. */
+static int check_trace(struct reader *rd, const struct sn_yaml_node *trace)
+{
+	static const char *const names[] = {"zipkin", "otlp"};
+	int r = 0;
+
+	for (size_t i = 0; i < SN_COUNT(names); i++) {
+		const struct sn_yaml_node *node = trace != NULL ? sn__yaml_get(trace, names[i])
+								: NULL;
+		struct sn_error err;
+		struct sn_url url;
+
+		if (node == NULL || node->kind != SN_YAML_SCALAR || sn__yaml_is_null(node))
+			continue; /* told already */
+		if (sn__url_parse(node->text, &url, &err) < 0)
+			r = sn__problem(rd->problems, node->place, "trace.%s: %s", names[i],
+					err.text);
+		else if (url.websocket)
+			r = sn__problem(rd->problems, node->place,
+					"trace.%s: expected a URL that begins with http:// or "
+					"https://",
+					names[i]);
+	}
+	return r;
+}
+
 static void inherit_tls(struct sn_config_tls *tls, const struct sn_config_tls *from)
 {
 	tls->ca = tls->ca != NULL ? tls->ca : from->ca;
@@ -513,6 +539,7 @@ static int read_sections(struct reader *rd, const struct raw *raw)
 		r = worse(r,
 				sn__config_inbound(raw->listen.inbound, &c->inbound, &c->arena,
 						rd->problems));
+	r = worse(r, check_trace(rd, sn__yaml_get(c->yaml.root, "trace")));
 	if (raw->policies != NULL)
 		r = worse(r, read_policies(rd, raw->policies));
 	if (raw->peers != NULL)

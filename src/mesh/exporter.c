@@ -123,6 +123,7 @@ void sn__exporter_add(struct sn_exporter *e, const struct sn_span *span)
 void sn__exporter_counts(const struct sn_exporter *e, struct sn_exporter_counts *ret_counts)
 {
 	*ret_counts = e->counts;
+	ret_counts->waiting = e->n_queue + e->n_batch;
 }
 
 /* ---- batches ---- */

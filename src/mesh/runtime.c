@@ -141,6 +141,8 @@ static int mesh_open(
 		r = sn__metrics_create(0, &rt->metrics);
 	if (r == 0)
 		r = sn__tracer_create(rt->loop, &rt->tracer);
+	if (r == 0)
+		r = sn__tracer_set_metrics(rt->tracer, rt->metrics);
 	mesh.policies = rt->policies;
 	mesh.recorder = rt->recorder;
 	mesh.metrics = rt->metrics;

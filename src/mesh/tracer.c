@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "mesh/call.h"
+#include "mesh/metrics.h"
 #include "proto/trace.h"
 #include "proto/url.h"
 
@@ -17,6 +18,10 @@ struct sn_tracer {
 	char *urls[SN_TRACER_EXPORTERS];                    /* until the start */
 	enum sn_exporter_form forms[SN_TRACER_EXPORTERS];
 	unsigned n_exporters, n_urls;
+	uint64_t n_nowhere;         /* spans of `enable-zipkin` that had no collector yet */
+	struct sn_metrics *metrics; /* may be NULL */
+	struct sn_family *spans, *waiting;
+	struct sn_collector collector;
 	double sample;
 	struct sn_http_pool *pool;
 	struct sn_buf service, remote;
@@ -40,6 +45,55 @@ int sn__tracer_create(struct sn_loop *loop, struct sn_tracer **ret_tracer)
 	sn__buf_init(&t->service, NAME_MAX_BYTES);
 	sn__buf_init(&t->remote, NAME_MAX_BYTES);
 	*ret_tracer = t;
+	return 0;
+}
+
+/* ---- metrics ---- */
+
+static void emit(struct sn_tracer *t, const char *name, const struct sn_exporter *e,
+		uint64_t nowhere)
+{
+	struct sn_exporter_counts c = {0};
+	const char *waiting[] = {name};
+	const char *sent[] = {name, "sent"}, *dropped[] = {name, "dropped"},
+		   *failed[] = {name, "failed"};
+
+	if (e != NULL)
+		sn__exporter_counts(e, &c);
+	sn__metrics_emit(t->spans, sent, (double)c.sent);
+	sn__metrics_emit(t->spans, dropped, (double)(c.dropped + nowhere));
+	sn__metrics_emit(t->spans, failed, (double)c.failed);
+	sn__metrics_emit(t->waiting, waiting, c.waiting);
+}
+
+static void collect(struct sn_collector *c, struct sn_metrics *m)
+{
+	static const char *const names[] = {
+			[SN_EXPORT_ZIPKIN] = "zipkin", [SN_EXPORT_OTLP] = "otlp"};
+	struct sn_tracer *t = SN_CONTAINER_OF(c, struct sn_tracer, collector);
+
+	if (t->zipkin != NULL || t->n_nowhere > 0)
+		emit(t, "enable-zipkin", t->zipkin, t->n_nowhere);
+	for (unsigned i = 0; i < t->n_exporters; i++)
+		emit(t, names[t->forms[i]], t->exporters[i], 0);
+}
+
+int sn__tracer_set_metrics(struct sn_tracer *t, struct sn_metrics *m)
+{
+	static const char *const by_result[] = {"exporter", "result", NULL};
+	static const char *const by_exporter[] = {"exporter", NULL};
+	int r = sn__metrics_family(m, "sinew_spans_total",
+			"Spans by exporter: sent, dropped before they were sent, failed to be taken.",
+			SN_COUNTER, by_result, &t->spans);
+
+	if (r == 0)
+		r = sn__metrics_family(m, "sinew_spans_waiting", "Spans that wait for a collector.",
+				SN_GAUGE, by_exporter, &t->waiting);
+	if (r < 0)
+		return r;
+	t->metrics = m;
+	t->collector.fn = collect;
+	sn__metrics_collector_add(m, &t->collector);
 	return 0;
 }
 
@@ -178,6 +232,8 @@ void sn__tracer_destroy(struct sn_tracer *t)
 {
 	if (t == NULL)
 		return;
+	if (t->metrics != NULL)
+		sn__metrics_collector_remove(t->metrics, &t->collector);
 	if (t->zipkin != NULL)
 		sn__exporter_discard(t->zipkin);
 	for (unsigned i = 0; i < t->n_exporters; i++)
@@ -200,6 +256,8 @@ void sn__tracer_record(struct sn_tracer *t, struct sn_span *span, bool zipkin, b
 	span->local = sn__buf_str(&t->service);
 	if (zipkin && t->zipkin != NULL)
 		sn__exporter_add(t->zipkin, span);
+	else if (zipkin)
+		t->n_nowhere++;
 	for (unsigned i = 0; all && i < t->n_exporters; i++)
 		sn__exporter_add(t->exporters[i], span);
 }
@@ -247,7 +305,8 @@ void sn__trace_attempt(struct sn_call *call)
 		return;
 	t->span_id = new_id(t->tracer);
 	t->start_ns = sn__loop_now_ns(t->tracer->loop);
-	t->wall_ns = sn__loop_wall_ns(t->tracer->loop);
+	/* By the loop's clock, so that no attempt begins before its call or ends behind it. */
+	t->wall_ns = t->call_wall_ns + (t->start_ns - call->start_ns);
 	t->open = true;
 }
 

@@ -15,6 +15,7 @@
 #include "mesh/exporter.h"
 
 struct sn_call;
+struct sn_metrics;
 struct sn_outcome;
 struct sn_policy;
 struct sn_tracer;
@@ -26,6 +27,8 @@ struct sn_tracer;
 typedef int sn_trace_name_fn(void *arg, const struct sn_target *target, struct sn_buf *out);
 
 SN_MUST_USE int sn__tracer_create(struct sn_loop *loop, struct sn_tracer **ret_tracer);
+/** Tell in @m what becomes of spans. @m outlives the tracer. SN_E_NOMEM. */
+SN_MUST_USE int sn__tracer_set_metrics(struct sn_tracer *tracer, struct sn_metrics *m);
 /** @service: our own name. @fn NULL: "kind-name-endpoint". SN_E_NOMEM. */
 SN_MUST_USE int sn__tracer_set_names(struct sn_tracer *tracer, struct sn_str service,
 		sn_trace_name_fn *fn /* may be NULL */, void *arg);

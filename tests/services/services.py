@@ -34,9 +34,9 @@ class Missing(Exception):
     """The server cannot be had on this machine; the test is to be skipped."""
 
 
-def npm():
-    """Where the packages of package-lock.json are: installed at the first use. Missing."""
-    with open(os.path.join(HERE, "package-lock.json"), "rb") as f:
+def npm(source=HERE):
+    """Where the packages of @source's package-lock.json are: installed at the first use. Missing."""
+    with open(os.path.join(source, "package-lock.json"), "rb") as f:
         digest = hashlib.sha256(f.read()).hexdigest()[:16]
     cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "sinew")
     folder = os.path.join(cache, "npm-" + digest)
@@ -53,7 +53,7 @@ def npm():
         # Whole or not at all: made beside, then moved.
         with tempfile.TemporaryDirectory(dir=cache) as made:
             for name in ("package.json", "package-lock.json"):
-                shutil.copy(os.path.join(HERE, name), made)
+                shutil.copy(os.path.join(source, name), made)
             try:
                 r = subprocess.run(
                     ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund",
