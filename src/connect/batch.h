@@ -15,6 +15,8 @@
 #define SN_SHARDS_MAX 100000       /* of a stream */
 #define SN_SEQUENCE_MAX 128        /* bytes of a sequence number */
 
+struct sn_shard;
+
 /* ---- GetRecords ---- */
 
 struct sn_queue_batch {
@@ -26,6 +28,7 @@ struct sn_queue_batch {
 	struct sn_arena arena;
 	/* of the consumer that gave it out */
 	struct sn_queue_consumer *consumer;
+	struct sn_shard *owner;
 	struct sn_list link;
 	struct sn_task task;
 	size_t n_answered;

@@ -2,6 +2,7 @@
 #include "connect/connect.h"
 
 #include "base/mem.h"
+#include "connect/queue.h"
 #include "connect/resource.h"
 #include "mesh/operation.h"
 
@@ -22,6 +23,8 @@ static void part_close(struct sn_dialect_part *part)
 {
 	struct sn_connect *c = connect_of(part);
 
+	sn__queue_puts_close(c);
+	sn__queue_consumers_close(c);
 	sn__driver_pool_close(&c->pool, on_pool_closed, c);
 }
 
@@ -29,6 +32,7 @@ static void part_destroy(struct sn_dialect_part *part)
 {
 	struct sn_connect *c = connect_of(part);
 
+	sn__queue_consumers_free(c);
 	sn__operations_destroy(c->calls);
 	sn__free(c);
 }
@@ -49,6 +53,8 @@ int sn__connect_attach(struct sn_runtime *rt, struct sn_error *err)
 		sn__free(c);
 		return sn__error_set(err, r, "cannot open the runtime: %s", sn_strerror(r));
 	}
+	sn_list_init(&c->puts);
+	sn_list_init(&c->consumers);
 	sn__driver_pool_init(&c->pool, &host);
 	sn__runtime_attach(rt, &c->part, &part_ops, false);
 	return 0;

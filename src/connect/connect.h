@@ -14,6 +14,8 @@ struct sn_connect {
 	struct sn_dialect_part part;
 	struct sn_driver_pool pool;
 	struct sn_operations *calls; /* of sn_database_call() and sn_queue_call() */
+	struct sn_list puts;         /* of sn_queue_put() */
+	struct sn_list consumers;    /* of sn_queue_consume() */
 };
 
 /** Before the runtime starts; it owns what was attached. SN_E_NOMEM. */

@@ -258,15 +258,7 @@ static void run_attempt(struct sn_call *call)
 
 static uint64_t backoff_ns(const struct sn_call *call)
 {
-	const struct sn_policy *p = call->policy;
-	double ms = p->retry_initial_delay;
-
-	for (unsigned i = 1; i < call->counted && ms < p->retry_max_delay && ms > 0; i++)
-		ms *= p->retry_delay_multiplier;
-	ms = SN_MIN(ms, (double)p->retry_max_delay);
-	if (p->retry_jitter != 0)
-		ms *= sn__rng_unit(sn__loop_rng(call->mesh->loop));
-	return (uint64_t)(ms * (double)SN_NS_PER_MS + 0.5);
+	return sn__policy_backoff_ns(call->policy, call->counted, sn__loop_rng(call->mesh->loop));
 }
 
 static bool fits(const struct sn_call *call, uint64_t wait_ns)

@@ -850,3 +850,17 @@ void sn__policy_monitor_stop(struct sn_policy_monitor *m)
 	sn__free(m->name);
 	sn__free(m);
 }
+
+/* ---- what follows from policies ---- */
+
+uint64_t sn__policy_backoff_ns(const struct sn_policy *p, unsigned failures, struct sn_rng *rng)
+{
+	double ms = p->retry_initial_delay;
+
+	for (unsigned i = 1; i < failures && ms < p->retry_max_delay && ms > 0; i++)
+		ms *= p->retry_delay_multiplier;
+	ms = SN_MIN(ms, (double)p->retry_max_delay);
+	if (p->retry_jitter != 0)
+		ms *= sn__rng_unit(rng);
+	return (uint64_t)(ms * (double)SN_NS_PER_MS + 0.5);
+}

@@ -173,6 +173,10 @@ struct sn_policy_tree;
 struct sn_policy_tree *sn__policies_hold(struct sn_policies *ps);
 void sn__policies_release(struct sn_policy_tree *tree /* may be NULL */);
 
+/** The pause before the next try after @failures of them (1 and more): retry-initial-delay, multiplied up to
+ * retry-max-delay, with jitter. */
+uint64_t sn__policy_backoff_ns(const struct sn_policy *p, unsigned failures, struct sn_rng *rng);
+
 enum sn_policy_where { SN_POLICY_IN_TREE, SN_POLICY_IN_DEFAULT, SN_POLICY_NOWHERE };
 struct sn_policy_found {
 	enum sn_policy_where where;
