@@ -9,9 +9,11 @@
 
 /* The built-in drivers: a declaration (const struct sn_driver sn__driver_TOPIC_TYPE, defined in
  * TOPIC/TYPE.c) and a line each, by topic and name. */
+extern const struct sn_driver sn__driver_broker_kinesis;
 extern const struct sn_driver sn__driver_database_dynamodb;
 static const struct sn_driver *const builtin[] = {
 		&sn__driver_database_dynamodb,
+		&sn__driver_broker_kinesis,
 		NULL,
 };
 

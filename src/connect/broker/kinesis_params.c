@@ -100,8 +100,8 @@ int sn__kinesis_params(const struct sn_driver_operation *op, struct sn_str param
 
 	if (op->flags == EVENTS)
 		return sn__error_set(err, SN_E_NOTSUP,
-				"%s is not supported: it answers with a stream of events; follow "
-				"the shards with GetRecords",
+				"%s is not supported: it answers with a stream of events; use "
+				"GetRecords",
 				op->name);
 	if (op->flags == BY_PAGE) {
 		r = has_member(params, SN_STR("NextToken"), &paged);
