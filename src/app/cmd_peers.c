@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sinew peers, sinew peer */
-#include <errno.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <time.h>
 
 #include "app/session.h"
 #include "base/str.h"
@@ -40,25 +37,17 @@ static int refused(const struct sn_cli *cli, int code)
 static int watch_until_signal(struct sn_cli *cli, struct sn_runtime *rt, bool known)
 {
 	struct watch w = {.show_secrets = cli->opt[SN_OPT_SECRETS] != NULL};
-	const struct timespec tick = {.tv_nsec = 200000000};
 	struct sn_monitor *monitor;
-	sigset_t set;
 	int r;
 
-	(void)sigemptyset(&set);
-	(void)sigaddset(&set, SIGINT);
-	(void)sigaddset(&set, SIGTERM);
-	(void)sigaddset(&set, SIGHUP);
-	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+	sn__session_block_signals();
 	if (!known && sn__put_json("null", true) != 0)
 		return SN_EXIT_FAILED;
 	r = sn_monitor_peers(
 			rt, cli->args[0], cli->args[1], cli->args[2], print_peers, &w, &monitor);
 	if (r != 0)
 		return refused(cli, r);
-	while (!atomic_load(&w.gone) && sigtimedwait(&set, NULL, &tick) < 0 &&
-			(errno == EAGAIN || errno == EINTR))
-		;
+	sn__session_await_signal(&w.gone);
 	sn_monitor_stop(monitor);
 	return SN_EXIT_DONE;
 }

@@ -43,28 +43,6 @@ static int take_headers(const struct sn_cli *cli, struct request *q)
 	return 0;
 }
 
-static int read_file(const struct sn_cli *cli, const char *path, struct sn_buf *body)
-{
-	FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "rbe");
-	char piece[65536];
-	size_t n;
-	int r = 0;
-
-	if (f == NULL) {
-		sn__cli_say(cli, "cannot read %s: %m", path);
-		return SN_EXIT_FAILED;
-	}
-	while (r == 0 && (n = fread(piece, 1, sizeof piece, f)) > 0)
-		r = sn__buf_append(body, piece, n);
-	if (r == 0 && ferror(f))
-		r = SN_E_IO;
-	if (r != 0)
-		sn__cli_say(cli, "cannot read %s: %s", path, sn_strerror(r));
-	if (f != stdin)
-		(void)fclose(f);
-	return r != 0 ? SN_EXIT_FAILED : 0;
-}
-
 /* Whether the body counts as JSON: one object or array. */
 static bool is_json(const struct sn_buf *body)
 {
@@ -82,12 +60,7 @@ static int take_body(const struct sn_cli *cli, struct request *q)
 
 	if (spec == NULL)
 		return 0;
-	if (strcmp(spec, "-") == 0)
-		r = read_file(cli, spec, &q->body);
-	else if (spec[0] == '@')
-		r = read_file(cli, spec + 1, &q->body);
-	else
-		r = sn__buf_append(&q->body, spec, strlen(spec)) != 0 ? SN_EXIT_FAILED : 0;
+	r = sn__session_input(cli, spec, &q->body);
 	if (r == 0 && sn__buf_append(&q->body, "", 1) != 0) /* a NUL behind, for opts.json */
 		r = SN_EXIT_FAILED;
 	if (r != 0)
@@ -105,24 +78,13 @@ static int take_body(const struct sn_cli *cli, struct request *q)
 
 static int take_options(const struct sn_cli *cli, struct request *q)
 {
-	const char *retry = cli->opt[SN_OPT_RETRY];
 	int r;
 
 	q->opts = (struct sn_request_options)SN_REQUEST_INIT;
 	q->opts.method = cli->opt[SN_OPT_METHOD];
 	q->opts.url = cli->args[3];
-	if (retry == NULL)
-		q->opts.retry = SN_RETRY_POLICY;
-	else if (strcmp(retry, "safe") == 0)
-		q->opts.retry = SN_RETRY_SAFE;
-	else if (strcmp(retry, "all") == 0)
-		q->opts.retry = SN_RETRY_ALL;
-	else if (strcmp(retry, "none") == 0)
-		q->opts.retry = SN_RETRY_NONE;
-	else {
-		sn__cli_say(cli, "--retry is safe, all or none, not `%s`", retry);
+	if (!sn__session_retry(cli, &q->opts.retry))
 		return SN_EXIT_USAGE;
-	}
 	r = take_headers(cli, q);
 	return r != 0 ? r : take_body(cli, q);
 }

@@ -48,6 +48,13 @@ static const struct sn_opt request_opts[] = {
 		{0, 0, NULL, NULL, NULL},
 };
 
+static const struct sn_opt resource_opts[] = {
+		SECRETS_OPTION,
+		{SN_OPT_RETRY, 0, "retry", "safe|all|none",
+				"what may be tried again (default: as policies say)"},
+		{0, 0, NULL, NULL, NULL},
+};
+
 static const struct sn_opt agent_opts[] = {
 		{SN_OPT_LISTEN, 0, "listen", "ADDR",
 				"host:port, :port (loopback) or unix:PATH (default: 127.0.0.1:55555)"},
@@ -102,6 +109,15 @@ static const struct sn_opt grpc_opts[] = {
 #define TARGET_TEXT \
 	KIND_TEXT " Without ENDPOINT the endpoint `default` is meant; databases and queues have " \
 		  "none.\n\n"
+#define RESOURCE_TEXT(kind, name) \
+	"`info` prints {\"" name "\", \"config\"} of the first entry; null, and exit status 3, " \
+	"when there is none. `watch` prints the map of all entries and a line for each change, until " \
+	"SIGINT or SIGTERM. Anything else is an operation of the " kind "'s service, with its " \
+	"parameters as JSON ({} when they are left out); the " kind "'s own name is put in. The " \
+	"answer goes to stdout as it came. When the service refuses, its error is told on stderr " \
+	"and the exit status is 1; 5 when that is about credentials or rights. --timeout, when " \
+	"given, also bounds the whole call.\n\nNAME is a " kind " of the own sector, or " \
+	"SECTOR.NAME.\n\n"
 #define WAIT_TEXT \
 	"The command waits for the first message of the agent, at most --timeout; when none comes " \
 	"it exits 1 and names the agent's URL.\n"
@@ -138,6 +154,19 @@ const struct sn_cmd sn__commands[] = {
 				"sinew request service app client /contact -X POST "
 				"-d '{\"name\": \"Chuck Norris\", \"phone\": \"314-159-2653\"}'",
 				request_opts, sn__cmd_request},
+		{"database", "NAME info|watch|OPERATION [JSON|@FILE|-]", 2, 3,
+				"look at a database, and call it",
+				RESOURCE_TEXT("database", "tableName") WAIT_TEXT,
+				"sinew database contacts info\n"
+				"sinew database contacts Scan '{}'\n"
+				"sinew database contacts PutItem '{\"Item\": {\"name\": {\"S\": \"Chuck\"}}}'",
+				resource_opts, sn__cmd_database},
+		{"queue", "NAME info|watch|OPERATION [JSON|@FILE|-]", 2, 3,
+				"look at a queue, and call it",
+				RESOURCE_TEXT("queue", "streamName") WAIT_TEXT,
+				"sinew queue jobs info\n"
+				"sinew queue jobs PutRecord '{\"Data\": \"aGk=\", \"PartitionKey\": \"k\"}'",
+				resource_opts, sn__cmd_queue},
 		{"grpc", "ADDR list|describe|call|health [NAME] [JSON|@FILE|-]", 2, 4,
 				"look at a gRPC server, and call it",
 				"ADDR is HOST:PORT, unix:/PATH or https://HOST:PORT. What the server serves is "
@@ -221,8 +250,6 @@ const char *const sn__commands_planned[] = {
 		"test",
 		"schema",
 		"drivers",
-		"database",
-		"queue",
 		"hub",
 		"node",
 		"publish",

@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/json.h"
@@ -267,4 +269,85 @@ int sn__put_json(const char *json, bool show_secrets)
 	}
 	(void)putchar('\n');
 	return fflush(stdout) == 0 ? SN_EXIT_DONE : SN_EXIT_FAILED;
+}
+
+/* ---- what goes in ---- */
+
+static int read_file(const struct sn_cli *cli, const char *path, struct sn_buf *out)
+{
+	FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "rbe");
+	char piece[65536];
+	size_t n;
+	int r = 0;
+
+	if (f == NULL) {
+		sn__cli_say(cli, "cannot read %s: %m", path);
+		return SN_EXIT_FAILED;
+	}
+	while (r == 0 && (n = fread(piece, 1, sizeof piece, f)) > 0)
+		r = sn__buf_append(out, piece, n);
+	if (r == 0 && ferror(f))
+		r = SN_E_IO;
+	if (r != 0)
+		sn__cli_say(cli, "cannot read %s: %s", path, sn_strerror(r));
+	if (f != stdin)
+		(void)fclose(f);
+	return r != 0 ? SN_EXIT_FAILED : 0;
+}
+
+int sn__session_input(const struct sn_cli *cli, const char *spec, struct sn_buf *out)
+{
+	if (strcmp(spec, "-") == 0)
+		return read_file(cli, spec, out);
+	if (spec[0] == '@')
+		return read_file(cli, spec + 1, out);
+	return sn__buf_append(out, spec, strlen(spec)) != 0 ? SN_EXIT_FAILED : 0;
+}
+
+bool sn__session_retry(const struct sn_cli *cli, enum sn_retry *ret_retry)
+{
+	static const char *const words[] = {
+			[SN_RETRY_SAFE] = "safe", [SN_RETRY_ALL] = "all", [SN_RETRY_NONE] = "none"};
+	const char *word = cli->opt[SN_OPT_RETRY];
+
+	*ret_retry = SN_RETRY_POLICY;
+	if (word == NULL)
+		return true;
+	for (int i = SN_RETRY_SAFE; i <= SN_RETRY_NONE; i++) {
+		if (strcmp(word, words[i]) != 0)
+			continue;
+		*ret_retry = (enum sn_retry)i;
+		return true;
+	}
+	sn__cli_say(cli, "--retry is safe, all or none, not `%s`", word);
+	return false;
+}
+
+/* ---- signals ---- */
+
+static void ending_signals(sigset_t *set)
+{
+	(void)sigemptyset(set);
+	(void)sigaddset(set, SIGINT);
+	(void)sigaddset(set, SIGTERM);
+	(void)sigaddset(set, SIGHUP);
+}
+
+void sn__session_block_signals(void)
+{
+	sigset_t set;
+
+	ending_signals(&set);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+void sn__session_await_signal(const atomic_bool *gone)
+{
+	const struct timespec tick = {.tv_nsec = 200000000};
+	sigset_t set;
+
+	ending_signals(&set);
+	while (!atomic_load(gone) && sigtimedwait(&set, NULL, &tick) < 0 &&
+			(errno == EAGAIN || errno == EINTR))
+		;
 }

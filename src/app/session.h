@@ -5,9 +5,12 @@
 /* Internal. What the commands that talk to peers share: a runtime that has heard of its agent, and
  * JSON on stdout. Main thread. */
 
+#include <stdatomic.h>
+
 #include <sinew/mesh.h>
 #include <sinew/runtime.h>
 #include "app/cli.h"
+#include "base/buf.h"
 
 /** Open a runtime with the agent and file of the command line and wait for its first message, at
  * most --timeout. 0, or the exit status after what is wrong was said. The caller closes it. */
@@ -23,6 +26,16 @@ void sn__session_close(struct sn_runtime *rt /* may be NULL */);
  * $XDG_STATE_HOME/sinew or ~/.local/state/sinew. The caller frees it. SN_E_NOT_FOUND, SN_E_IO,
  * SN_E_NOMEM. */
 SN_MUST_USE int sn__session_record_dir(const struct sn_cli *cli, char **ret_dir);
+
+/** A body or document of the command line: "-" is stdin, "@FILE" a file, anything else itself; appended
+ * to @out. 0, or the exit status after what is wrong was said. */
+SN_MUST_USE int sn__session_input(const struct sn_cli *cli, const char *spec, struct sn_buf *out);
+/** --retry. False after what is wrong was said. */
+SN_MUST_USE bool sn__session_retry(const struct sn_cli *cli, enum sn_retry *ret_retry);
+/** SIGINT, SIGTERM and SIGHUP are waited for instead of ending the process. */
+void sn__session_block_signals(void);
+/** Until one of them comes, or another thread sets *gone. */
+void sn__session_await_signal(const atomic_bool *gone);
 
 /** @json on one line on stdout, flushed. Values of members that look secret are masked unless
  * @show_secrets. 0, or an exit status (stdout is gone). */
