@@ -59,6 +59,9 @@ struct sn_options {
 	                            * why` reads; NULL: state_dir */
 	bool no_listen; /* leave out the configuration's section `listen`: for tools that use the
 	                 * file of a program that runs */
+	sn_log_fn *access; /* one JSON line for each request through the sidecar, as the configuration's
+	                    * log.access asks; the loop's thread, must not block; NULL: none */
+	void *access_arg;
 };
 #define SN_OPTIONS_INIT \
 	{ \

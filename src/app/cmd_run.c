@@ -15,10 +15,14 @@
 #include <unistd.h>
 
 #include "app/admin_client.h"
+#include "app/lines.h"
 #include "app/session.h"
 #include "base/mem.h"
+#include "base/time.h"
 #include "dialect/open.h"
 #include "mesh/config.h"
+
+#define FLUSH_MS 1000 /* for the last lines of the access log */
 
 /* ---- what the service manager wants to know (sd_notify(3)) ---- */
 
@@ -156,8 +160,9 @@ static int admin_listen(struct sn_cli *cli, const struct sn_config *config, stru
 struct course {
 	struct sn_cli *cli;
 	struct sn_runtime *rt;
+	struct sn_lines lines; /* of the access log */
 	int signals;
-	int told;          /* eventfd: `begun` or `over` has changed */
+	int told;          /* eventfd: `begun` or `over` has changed, or lines wait */
 	atomic_bool begun; /* draining */
 	atomic_bool over;
 	bool said;
@@ -213,20 +218,31 @@ static void on_told(struct course *c)
 /* Until what was under way has ended, or nobody waits for it. */
 static void wait_for_end(struct course *c)
 {
-	struct pollfd fds[] = {
-			{.fd = c->signals, .events = POLLIN}, {.fd = c->told, .events = POLLIN}};
-	int watchdog = watchdog_ms(), ms = watchdog >= 0 ? SN_MIN(watchdog, LOOK_MS) : LOOK_MS;
+	struct pollfd fds[] = {{.fd = c->signals, .events = POLLIN},
+			{.fd = c->told, .events = POLLIN}, {.events = POLLOUT}};
+	const int watchdog = watchdog_ms();
+	const int ms = watchdog >= 0 ? SN_MIN(watchdog, LOOK_MS) : LOOK_MS;
+	const uint64_t every_ns = sn_ms_to_ns((uint64_t)SN_MAX(watchdog, 1));
+	uint64_t due_ns = sn__clock_mono_ns() + every_ns;
 	bool asked = false;
 
 	while (!atomic_load(&c->over)) {
-		int n = poll(fds, SN_COUNT(fds), ms);
+		int n;
+
+		fds[2].fd = sn__lines_wait(&c->lines) ? STDOUT_FILENO : -1;
+		n = poll(fds, SN_COUNT(fds), ms);
 
 		if (n > 0 && fds[0].revents != 0 && on_signal(c, &asked))
 			return;
 		if (n > 0 && fds[1].revents != 0)
 			on_told(c);
-		if (n == 0 && watchdog >= 0)
+		if (n > 0 && fds[2].fd >= 0 && fds[2].revents != 0)
+			sn__lines_write(&c->lines);
+		/* Lines may leave no quiet moment. */
+		if (watchdog >= 0 && sn__clock_mono_ns() >= due_ns) {
 			feed_watchdog(c->rt);
+			due_ns = sn__clock_mono_ns() + every_ns;
+		}
 		if (n == 0)
 			give_spare_memory_back();
 	}
@@ -237,8 +253,7 @@ static int run_to_end(struct course *c)
 {
 	int r = SN_EXIT_FAILED;
 
-	c->told = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (c->told >= 0 && sn_post(c->rt, listen_for_drain, c) == 0) {
+	if (sn_post(c->rt, listen_for_drain, c) == 0) {
 		notify("READY=1");
 		wait_for_end(c);
 		r = 0;
@@ -246,32 +261,57 @@ static int run_to_end(struct course *c)
 	return r;
 }
 
-static int serve(struct sn_cli *cli, const struct sn_config *config, int signals)
+/* From here on a signal kills. */
+static void give_signals_back(void)
 {
-	struct course course = {.cli = cli, .signals = signals, .told = -1};
-	struct sn_runtime *rt;
 	sigset_t set;
-	int r = sn__session_start(cli, &rt);
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+}
+
+static int serve(struct course *c, const struct sn_config *config)
+{
+	int r = sn__session_start(c->cli, sn__lines_add, &c->lines, &c->rt);
 
 	if (r != 0)
 		return r;
-	r = admin_listen(cli, config, rt);
+	r = admin_listen(c->cli, config, c->rt);
 	if (r == 0 && config->sidecar.address != NULL)
-		sn__cli_say(cli, "sidecar on %s", config->sidecar.address);
+		sn__cli_say(c->cli, "sidecar on %s", config->sidecar.address);
 	if (r == 0 && config->inbound.addr != NULL)
-		sn__cli_say(cli, "inbound on %s, to %s", config->inbound.addr, config->inbound.to);
-	course.rt = rt;
+		sn__cli_say(c->cli, "inbound on %s", config->inbound.addr);
 	if (r == 0) {
-		r = run_to_end(&course);
-		/* From here on a signal kills. */
-		(void)sigemptyset(&set);
-		(void)sigaddset(&set, SIGINT);
-		(void)sigaddset(&set, SIGTERM);
-		(void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+		r = run_to_end(c);
+		give_signals_back();
 	}
-	sn__session_close(rt); /* on_drain() is not called any more */
-	if (course.told >= 0)
-		(void)close(course.told);
+	sn__session_close(c->rt); /* on_drain() is not called any more */
+	sn__lines_flush(&c->lines, FLUSH_MS);
+	return r;
+}
+
+static int run(struct sn_cli *cli, const struct sn_config *config)
+{
+	struct course c = {.cli = cli};
+	sigset_t set;
+	int r = SN_EXIT_FAILED;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+	c.signals = signalfd(-1, &set, SFD_CLOEXEC);
+	c.told = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	sn__lines_init(&c.lines, c.told);
+	if (c.signals >= 0 && c.told >= 0)
+		r = serve(&c, config);
+	sn__lines_finish(&c.lines);
+	if (c.signals >= 0)
+		(void)close(c.signals);
+	if (c.told >= 0)
+		(void)close(c.told);
 	return r;
 }
 
@@ -280,8 +320,7 @@ int sn__cmd_run(struct sn_cli *cli)
 	struct sn_config *config;
 	struct sn_error err;
 	const char *path;
-	sigset_t set;
-	int signals, r;
+	int r;
 
 	if (cli->n_args > 0)
 		cli->opt[SN_OPT_CONFIG] = cli->args[0];
@@ -297,14 +336,7 @@ int sn__cmd_run(struct sn_cli *cli)
 	}
 	keep_spare_memory();
 	harden(config);
-	(void)sigemptyset(&set);
-	(void)sigaddset(&set, SIGINT);
-	(void)sigaddset(&set, SIGTERM);
-	(void)sigprocmask(SIG_BLOCK, &set, NULL);
-	signals = signalfd(-1, &set, SFD_CLOEXEC);
-	r = signals >= 0 ? serve(cli, config, signals) : SN_EXIT_FAILED;
-	if (signals >= 0)
-		(void)close(signals);
+	r = run(cli, config);
 	sn__config_destroy(config);
 	return r;
 }

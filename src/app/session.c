@@ -132,9 +132,9 @@ static int open_failed(const struct sn_cli *cli, int code, struct sn_error *err)
 static struct session_log session_log = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* @agent: room for AGENT_MAX bytes, gets the agent's URL for messages. */
-static int open_runtime(struct sn_cli *cli, bool listen, char *agent, struct sn_runtime **ret_rt)
+static int open_runtime(
+		struct sn_cli *cli, struct sn_options opts, char *agent, struct sn_runtime **ret_rt)
 {
-	struct sn_options opts = SN_OPTIONS_INIT;
 	const char *source = getenv("BERLIOZ_METADATA_SOURCE");
 	SN_AUTO_FREE char *record_dir = NULL;
 	struct sn_error *err = NULL;
@@ -149,7 +149,6 @@ static int open_runtime(struct sn_cli *cli, bool listen, char *agent, struct sn_
 	opts.log = log_line;
 	opts.log_arg = &session_log;
 	opts.log_level = SN_MAX(session_log.shown, SN_LOG_WARNING);
-	opts.no_listen = !listen;
 	agent_of(cli, opts.config, agent, AGENT_MAX);
 	if (opts.config == NULL && agent[0] == '\0' && source == NULL) {
 		sn__cli_say(cli,
@@ -161,19 +160,26 @@ static int open_runtime(struct sn_cli *cli, bool listen, char *agent, struct sn_
 	return r != 0 ? open_failed(cli, r, err) : 0;
 }
 
-int sn__session_start(struct sn_cli *cli, struct sn_runtime **ret_rt)
+int sn__session_start(
+		struct sn_cli *cli, sn_log_fn *access, void *access_arg, struct sn_runtime **ret_rt)
 {
+	struct sn_options opts = SN_OPTIONS_INIT;
 	char agent[AGENT_MAX];
 
-	return open_runtime(cli, true, agent, ret_rt);
+	opts.access = access;
+	opts.access_arg = access_arg;
+	return open_runtime(cli, opts, agent, ret_rt);
 }
 
 int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt)
 {
+	struct sn_options opts = SN_OPTIONS_INIT;
 	char agent[AGENT_MAX];
 	struct sn_runtime *rt;
-	int r = open_runtime(cli, false, agent, &rt);
+	int r;
 
+	opts.no_listen = true;
+	r = open_runtime(cli, opts, agent, &rt);
 	if (r != 0)
 		return r;
 	r = sn_wait_ready(rt, cli->timeout_ms);

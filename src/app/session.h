@@ -16,8 +16,9 @@
  * most --timeout. 0, or the exit status after what is wrong was said. The caller closes it. */
 SN_MUST_USE int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt);
 /** As above for `sinew run`: also what the file's `listen` asks for is opened, and nothing is waited
- * for. */
-SN_MUST_USE int sn__session_start(struct sn_cli *cli, struct sn_runtime **ret_rt);
+ * for. @access: as struct sn_options. */
+SN_MUST_USE int sn__session_start(struct sn_cli *cli, sn_log_fn *access, void *access_arg,
+		struct sn_runtime **ret_rt);
 /** --config, $SINEW_CONFIG, or sinew.yaml when there is one; NULL: none. */
 const char *sn__session_config(const struct sn_cli *cli);
 void sn__session_close(struct sn_runtime *rt /* may be NULL */);

@@ -164,6 +164,7 @@ static int sidecar_open(struct sn_runtime *rt, const struct sn_config *config, s
 	const struct sn_sidecar_options opts = {
 			.listen = config->sidecar.address,
 			.token = config->sidecar.token,
+			.hosts = config->sidecar.hosts.items,
 			.max_connections = (unsigned)config->limits.connections,
 			.idle_ms = (uint32_t)config->limits.idle_ms,
 	};
@@ -215,6 +216,7 @@ int sn__open_admin(struct sn_runtime *rt, const struct sn_config *config, const 
 			.listen = listen != NULL ? listen : config->admin.address,
 			.token = listen != NULL ? NULL : config->admin.token,
 			.name = config->name,
+			.hosts = config->admin.hosts.items,
 			.config = config->whole,
 	};
 	int r = sn__config_origins(config, &opts.origins);
@@ -264,6 +266,9 @@ static int parts_open(struct sn_runtime *rt, struct sn_berlioz *berlioz, const s
 		rt->log.level = (enum sn_log_level)config->log.level;
 	if (config != NULL) {
 		rt->drain_ms = (uint32_t)config->limits.drain_ms;
+		rt->access = o->access;
+		rt->access_arg = o->access_arg;
+		rt->access_share = config->log.access;
 		r = policies_open(rt, config, err);
 	}
 	if (r == 0)

@@ -351,6 +351,7 @@ int sn__admin_listen(
 	struct sn_hosted *hosted;
 
 	l.how.config.check_origin = true;
+	l.how.config.hosts = opts->hosts;
 	l.how.config.max_body = SN_ADMIN_BODY_MAX;
 	l.how.config.listen.same_user = true;
 	return sn__hosted_open(rt, &l.how, &hosted, err);

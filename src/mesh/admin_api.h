@@ -18,11 +18,12 @@
 #include "mesh/runtime.h"
 
 struct sn_admin_options {
-	const char *listen; /* as sn__addr_parse_listen() reads it */
-	const char *token;  /* NULL: none is asked for */
-	const char *name;   /* of the instance */
-	json_t *config;     /* the file, secrets still in; NULL: none */
-	json_t *origins;    /* where each value comes from (sn__config_origins()); NULL: none */
+	const char *listen;       /* as sn__addr_parse_listen() reads it */
+	const char *token;        /* NULL: none is asked for */
+	const char *name;         /* of the instance */
+	const char *const *hosts; /* as struct sn_http_server_config; may be NULL */
+	json_t *config;           /* the file, secrets still in; NULL: none */
+	json_t *origins; /* where each value comes from (sn__config_origins()); NULL: none */
 };
 /** Listen on @rt until it closes. @opts is copied. On the loop thread, while the runtime is set up, or
  * from another thread in own-thread mode, between enter and leave. SN_E_INVALID (also: off loopback

@@ -106,6 +106,10 @@ static const struct sn_option log_options[] = {
 				.choices = log_formats,
 				.def = "text",
 				.help = "How a line is written."},
+		{.name = "access",
+				.kind = SN_OPTION_ANY,
+				.offset = LOG(access_node),
+				.help = "Requests through the sidecar, a JSON line each: `off`, `on`, or the share of them (`0.01`) that is written besides those that fail. Default `off`."},
 		{0}};
 
 #define LIMITS(field) offsetof(struct sn_config_limits, field)
@@ -173,6 +177,10 @@ static const struct sn_option listener_options[] = {
 				.offset = offsetof(struct sn_config_listener, token),
 				.flags = SN_OPTION_SECRET,
 				.help = "Asked for as `Authorization: Bearer TOKEN`: by the sidecar, by what changes something, by all off loopback."},
+		{.name = "hosts",
+				.kind = SN_OPTION_LIST,
+				.offset = offsetof(struct sn_config_listener, hosts),
+				.help = "Names, with or without a port, that may stand in a request's Host besides localhost and loopback addresses."},
 		{0}};
 
 static const struct sn_option listen_options[] = {
@@ -420,6 +428,27 @@ static int read_listener(struct reader *rd, const char *name, const struct sn_ya
 	return r;
 }
 
+/* off, on, or a share. */
+static int read_access(struct reader *rd, const struct sn_yaml_node *node)
+{
+	double *access = &rd->config->log.access;
+
+	if (node == NULL || sn__yaml_is_null(node))
+		return 0;
+	if (node->kind == SN_YAML_SCALAR) {
+		struct sn_str t = node->text;
+
+		*access = sn_str_eq(t, SN_STR("on")) || sn_str_eq(t, SN_STR("true"));
+		if (*access > 0 || sn_str_eq(t, SN_STR("off")) || sn_str_eq(t, SN_STR("false")))
+			return 0;
+		if (sn__yaml_float(node, access) == 0 && *access >= 0 && *access <= 1)
+			return 0;
+		*access = 0;
+	}
+	return sn__problem(rd->problems, node->place,
+			"log.access must be off, on, or a share from 0 to 1");
+}
+
 static int message_set(struct reader *rd, const char *section, json_t *value)
 {
 	struct sn_config *c = rd->config;
@@ -530,6 +559,7 @@ static int read_sections(struct reader *rd, const struct raw *raw)
 	c->state = raw->state;
 	c->trace = raw->trace;
 	c->log = raw->log;
+	c->log.access = 0;
 	c->limits = raw->limits;
 	c->tls = raw->tls;
 	r = worse(read_agent(rd, raw->agent),
@@ -540,6 +570,7 @@ static int read_sections(struct reader *rd, const struct raw *raw)
 				sn__config_inbound(raw->listen.inbound, &c->inbound, &c->arena,
 						rd->problems));
 	r = worse(r, check_trace(rd, sn__yaml_get(c->yaml.root, "trace")));
+	r = worse(r, read_access(rd, c->log.access_node));
 	if (raw->policies != NULL)
 		r = worse(r, read_policies(rd, raw->policies));
 	if (raw->peers != NULL)

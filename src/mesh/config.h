@@ -37,6 +37,8 @@ struct sn_config_log {
 	int level; /* enum sn_log_level */
 	bool level_given;
 	int format; /* 0: text, 1: JSON */
+	const struct sn_yaml_node *access_node;
+	double access; /* share of the requests through the sidecar that is told; 0: none */
 };
 
 struct sn_config_limits {
@@ -52,6 +54,7 @@ struct sn_config_limits {
 struct sn_config_listener {
 	const char *address; /* as sn__addr_parse_listen() reads it; NULL: not in the file */
 	const char *token;   /* NULL: none */
+	struct sn_option_list hosts;
 };
 
 struct sn_config_inbound_tls {

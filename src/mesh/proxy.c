@@ -135,6 +135,7 @@ struct sn_proxy *sn__proxy_get(struct sn_proxy_pool *pool, struct sn_exchange *x
 	p->body_code = 0;
 	p->body_given = 0;
 	p->keep_max = 0;
+	p->n_in = p->n_out = 0;
 	p->n_headers = 0;
 	p->n_trailers = 0;
 	p->source = NULL;
@@ -414,6 +415,7 @@ static void on_body(struct sn_exchange *x, int status, const void *data, size_t 
 
 	if (!p->running)
 		return;
+	p->n_in += r == 0 ? size : 0;
 	if (r == 0 && size > 0)
 		r = sn__buf_append(&p->body, data, size);
 	if (r == 0 && size == 0)
@@ -523,6 +525,7 @@ int sn__proxy_data(struct sn_proxy *p, struct sn_str data)
 		return SN_E_CANCELLED;
 	if (p->ended)
 		return 0;
+	p->n_out += data.len;
 	r = sn_exchange_write(p->x, data.ptr, data.len);
 	if (r == SN_E_AGAIN) {
 		p->held_back = true;

@@ -66,6 +66,7 @@ struct sn_proxy {
 	uint64_t keep_max; /* set before sn__proxy_request(): a body not longer than this (and announced)
 			    * stays until the end, and the source can rewind */
 	struct sn_body_source *source; /* NULL: no body */
+	uint64_t n_in, n_out;          /* bytes of the two bodies that came so far */
 
 	/* ---- private ---- */
 	struct sn_buf texts, out_texts;

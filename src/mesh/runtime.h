@@ -99,6 +99,10 @@ struct sn_runtime {
 	unsigned unready; /* dialects that have not had their first message */
 	void (*done)(void *arg);
 	void *done_arg;
+	/* requests through the sidecar, told one by one; set before the loop's thread starts */
+	sn_log_fn *access; /* NULL: they are not */
+	void *access_arg;
+	double access_share; /* 0 to 1 */
 	/* drain.c, loop thread; the first three are set before the loop's thread starts, or on it */
 	uint32_t drain_ms;     /* how long what is open may take to end */
 	sn_drain_fn *on_drain; /* NULL: nobody asks */

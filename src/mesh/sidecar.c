@@ -6,11 +6,18 @@
 #include "mesh/request.h"
 #include "mesh/sidecar_impl.h"
 
+#define PEER_SHOWN 64   /* bytes of an identity */
+#define CLIENT_GONE 499 /* as others call it in their logs */
+
 /* One request of a client and the call made for it. */
 struct call {
 	struct sn_proxy proxy; /* first */
 	struct sn_fetch fetch;
 	struct sn_context context;
+	/* for the access log */
+	uint64_t start_ns;
+	unsigned status; /* that the client was given; 0: none yet */
+	char peer[PEER_SHOWN];
 };
 
 static struct sn_sidecar *side_of(const struct call *c)
@@ -88,6 +95,13 @@ static void on_head(struct sn_fetch *f, const struct sn_http_head *head)
 	int r;
 
 	sn__call_id_text(f->call.id, id);
+	c->status = head->status;
+	if (peer != NULL) {
+		size_t n = SN_MIN(strlen(peer->identity), sizeof(c->peer) - 1);
+
+		memcpy(c->peer, peer->identity, n);
+		c->peer[n] = '\0';
+	}
 	r = sn__proxy_head(&c->proxy, head, more, SN_COUNT(more));
 	if (r < 0)
 		sn__fetch_fail(f, r);
@@ -113,8 +127,35 @@ static void on_abort(struct sn_fetch *f)
 	sn__proxy_break(&call_of_fetch(f)->proxy);
 }
 
+static void tell(struct call *c, const struct sn_error *err)
+{
+	struct sn_sidecar *side = side_of(c);
+	char id[SN_CALL_ID_SIZE];
+	struct sn_sidecar_entry e = {
+			.method = c->proxy.method,
+			.path = c->proxy.url,
+			.target = sn__target_text(c->fetch.target),
+			.peer = c->peer,
+			.call = id,
+			.status = c->status,
+			.attempts = c->fetch.call.attempt,
+			.n_in = c->proxy.n_in,
+			.n_out = c->proxy.n_out,
+			.code = err != NULL ? sn_error_code(err) : 0,
+	};
+
+	if (side->rt->access == NULL)
+		return;
+	sn__call_id_text(c->fetch.call.id, id);
+	e.duration_ns = sn__loop_now_ns(side->rt->loop) - c->start_ns;
+	if (e.status == 0)
+		e.status = c->proxy.x == NULL ? CLIENT_GONE : sn__proxy_status_of(e.code);
+	sn__sidecar_tell(side, &e);
+}
+
 static void on_done(struct sn_fetch *f, const struct sn_error *err)
 {
+	tell(call_of_fetch(f), err);
 	sn__proxy_done(&call_of_fetch(f)->proxy, err);
 }
 
@@ -204,6 +245,7 @@ static int start_call(struct call *c, const struct sn_place *p, struct sn_error 
 	f->upgrade = c->proxy.upgrade;
 	f->keyed = c->proxy.keyed;
 	f->source = c->proxy.source;
+	c->start_ns = sn__loop_now_ns(rt->loop);
 	r = sn__fetch_start(rt, f, err);
 	if (r == 0)
 		sn__proxy_started(&c->proxy);
@@ -216,9 +258,9 @@ static void handle_call(struct sn_sidecar *side, struct sn_exchange *x, const st
 	struct sn_error err;
 
 	if (proxy == NULL)
-		sn__proxy_refuse(x, 500, "out of memory", NULL);
+		sn__sidecar_refuse(side, x, 500, "out of memory");
 	else if (start_call(call_of(proxy), p, &err) < 0)
-		sn__proxy_refuse(x, sn__proxy_status_of(err.code), err.text, NULL);
+		sn__sidecar_refuse(side, x, sn__proxy_status_of(err.code), err.text);
 }
 
 static void handle(struct sn_exchange *x, void *arg)
@@ -230,21 +272,19 @@ static void handle(struct sn_exchange *x, void *arg)
 	struct sn_place p;
 
 	if (side->token != NULL && !sn__bearer_fits(x, side->token))
-		sn__proxy_refuse(x, 401, "this needs \"Authorization: Bearer TOKEN\"", NULL);
+		sn__sidecar_refuse(side, x, 401, "this needs \"Authorization: Bearer TOKEN\"");
 	else if (is_call && sn__place_of_call(path, sn__exchange_head(x), &p))
 		handle_call(side, x, &p);
 	else if (is_call)
-		sn__proxy_refuse(x, 400,
+		sn__sidecar_refuse(side, x, 400,
 				"a call is /call/KIND/NAME/ENDPOINT/path, its first three parts without "
-				"encoded slashes, or any path with sinew-target: KIND/NAME/ENDPOINT",
-				NULL);
+				"encoded slashes, or any path with sinew-target: KIND/NAME/ENDPOINT");
 	else if (strncmp(path, "/peers/", 7) == 0)
 		sn__sidecar_peers(side, x, path + 6);
 	else
-		sn__proxy_refuse(x, 404,
+		sn__sidecar_refuse(side, x, 404,
 				"the sidecar serves /call/KIND/NAME/ENDPOINT/... and "
-				"/peers/KIND/NAME/ENDPOINT",
-				NULL);
+				"/peers/KIND/NAME/ENDPOINT");
 }
 
 /* ---- the whole ---- */
@@ -315,6 +355,7 @@ int sn__sidecar_listen(
 	struct sn_hosted *hosted;
 
 	l.how.config.check_origin = true;
+	l.how.config.hosts = opts->hosts;
 	l.how.config.extended_connect = true;
 	l.how.config.max_body = opts->max_body != 0 ? opts->max_body : UINT64_MAX;
 	l.how.config.max_connections = opts->max_connections;

@@ -20,6 +20,23 @@ struct sn_sidecar {
 	unsigned n_watches;
 };
 
+/* ---- the access log (sidecar_log.c) ---- */
+
+struct sn_sidecar_entry {
+	struct sn_str method, path; /* a query is left out */
+	const char *target, *peer, *call;
+	unsigned status, attempts;
+	uint64_t duration_ns, n_in, n_out; /* bytes of the bodies */
+	int code;                          /* why it failed; 0: it did not */
+};
+/** Write a line of it, or not. */
+void sn__sidecar_tell(struct sn_sidecar *side, const struct sn_sidecar_entry *entry);
+/** Refuse a request that is no call (yet), and tell it. */
+void sn__sidecar_refuse(struct sn_sidecar *side, struct sn_exchange *x, unsigned status,
+		const char *detail);
+/** Tell of a request that was answered here. */
+void sn__sidecar_answered(struct sn_sidecar *side, struct sn_exchange *x, unsigned status);
+
 /** A target by its place; *err says what is wrong. */
 SN_MUST_USE int sn__sidecar_target(
 		const struct sn_place *p, struct sn_api_target *ret_target, struct sn_error *err);

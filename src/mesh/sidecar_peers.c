@@ -96,13 +96,13 @@ static void watch_open(struct sn_sidecar *side, struct sn_exchange *x, struct sn
 	struct watch *w;
 
 	if (side->n_watches >= SN_WATCHES_MAX) {
-		sn__proxy_refuse(x, 503, "too many watch already", NULL);
+		sn__sidecar_refuse(side, x, 503, "too many watch peers already");
 		return;
 	}
 	w = sn__calloc(1, sizeof(*w));
 	if (w == NULL || sn_exchange_start(x, 200, headers, SN_COUNT(headers), -1) < 0) {
 		sn__free(w);
-		sn__proxy_refuse(x, 500, "out of memory", NULL);
+		sn__sidecar_refuse(side, x, 500, "out of memory");
 		return;
 	}
 	w->side = side;
@@ -112,6 +112,7 @@ static void watch_open(struct sn_sidecar *side, struct sn_exchange *x, struct sn
 	sn_exchange_on_close(x, on_close, w);
 	sn_exchange_on_drain(x, on_drain, w);
 	sn__target_monitor_start(target, &w->monitor, on_change);
+	sn__sidecar_answered(side, x, 200);
 	watch_write(w);
 }
 
@@ -129,7 +130,8 @@ void sn__sidecar_unwatch(struct sn_sidecar *side)
 
 /* ---- once ---- */
 
-static void answer(struct sn_exchange *x, struct sn_target *target /* may be NULL */)
+static void answer(struct sn_sidecar *side, struct sn_exchange *x,
+		struct sn_target *target /* may be NULL */)
 {
 	static const struct sn_header headers[] = {
 			{"Content-Type", "application/json"}, {"Cache-Control", "no-store"}};
@@ -142,7 +144,9 @@ static void answer(struct sn_exchange *x, struct sn_target *target /* may be NUL
 		r = sn_exchange_respond(
 				x, 200, headers, SN_COUNT(headers), sn__buf_data(&line), line.len);
 	if (r < 0)
-		sn__proxy_refuse(x, 500, "out of memory", NULL);
+		sn__sidecar_refuse(side, x, 500, "out of memory");
+	else
+		sn__sidecar_answered(side, x, 200);
 	sn__buf_finish(&line);
 }
 
@@ -157,11 +161,11 @@ void sn__sidecar_peers(struct sn_sidecar *side, struct sn_exchange *x, const cha
 	int r;
 
 	if (!head && strcmp(sn_exchange_method(x), "GET") != 0) {
-		sn__proxy_refuse(x, 405, "peers are read with GET", NULL);
+		sn__sidecar_refuse(side, x, 405, "peers are read with GET");
 		return;
 	}
 	if (!sn__place_read(path, &p) || p.n < 2 || strcmp(p.rest, "/") != 0) {
-		sn__proxy_refuse(x, 400, "peers are at /peers/KIND/NAME[/ENDPOINT]", NULL);
+		sn__sidecar_refuse(side, x, 400, "peers are at /peers/KIND/NAME[/ENDPOINT]");
 		return;
 	}
 	r = sn__sidecar_target(&p, &t, &err);
@@ -171,9 +175,9 @@ void sn__sidecar_peers(struct sn_sidecar *side, struct sn_exchange *x, const cha
 	else if (r == 0)
 		r = sn__catalog_look_up(side->rt->catalog, t.kind, t.name, t.endpoint, &target);
 	if (r < 0)
-		sn__proxy_refuse(x, sn__proxy_status_of(r), err.text, NULL);
+		sn__sidecar_refuse(side, x, sn__proxy_status_of(r), err.text);
 	else if (watches)
 		watch_open(side, x, target);
 	else
-		answer(x, target);
+		answer(side, x, target);
 }
