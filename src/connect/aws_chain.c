@@ -88,8 +88,11 @@ static void on_metadata(struct sn_aws_metadata *m, struct sn_aws_creds *creds, i
 		say(chain, ", %s", m->why);
 		code = SN_E_REJECTED;
 	}
+	/* Who waited gets what came, however short it lasts: it may be our clock that is wrong. */
+	chain->fresh = creds != NULL;
 	if (waited)
 		chain->ready(chain, code);
+	chain->fresh = false;
 }
 
 static void begin_sentence(struct sn_aws_chain *chain)
@@ -142,8 +145,8 @@ int sn__aws_chain_get(struct sn_aws_chain *chain, int64_t now_s, struct sn_aws_c
 		*ret_creds = sn__aws_creds_ref(chain->configured);
 		return 0;
 	}
-	if (chain->creds != NULL && lasts(chain->creds, now_s, LAST_S)) {
-		if (!lasts(chain->creds, now_s, AHEAD_S))
+	if (chain->creds != NULL && (chain->fresh || lasts(chain->creds, now_s, LAST_S))) {
+		if (!chain->fresh && !lasts(chain->creds, now_s, AHEAD_S))
 			refresh_ahead(chain, now_s);
 		*ret_creds = sn__aws_creds_ref(chain->creds);
 		return 0;

@@ -418,6 +418,30 @@ static void expired(void **state)
 	world_close(&w);
 }
 
+/* Expired when they come: tried, for our clock may be the wrong one, and fetched for each request. */
+static void expired_at_once(void **state)
+{
+	struct step steps[] = {{NULL, THEN_KEEP}};
+	static const struct step good = {GOOD, THEN_KEEP};
+	struct script ecs;
+	struct aws_world w;
+	struct ask a;
+
+	set_var("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:9000/");
+	world_open(&w, &good, 1);
+	script_open_at(&ecs, w.server, "127.0.0.1", 9000, steps, 1);
+	steps[0].answer = document(&w, "ONE", -100);
+	assert_int_equal(world_aws(&w, NO_KEYS, NULL), 0);
+	for (unsigned i = 1; i <= 3; i++) {
+		ask_run(&w, &a);
+		assert_int_equal(a.req.outcome.class, SN_OUTCOME_OK);
+		ask_finish(&a);
+		assert_int_equal(ecs.n_requests, i);
+	}
+	script_finish(&ecs);
+	world_close(&w);
+}
+
 /* ---- want of memory, from opening to the answer, on all sides ---- */
 
 static void serve(struct sn_exchange *x, void *arg)
@@ -495,6 +519,7 @@ int main(void)
 			cmocka_unit_test_setup(metadata_refusals, clear_vars),
 			cmocka_unit_test_setup(metadata_hangs, clear_vars),
 			cmocka_unit_test_setup(expired, clear_vars),
+			cmocka_unit_test_setup(expired_at_once, clear_vars),
 			cmocka_unit_test_setup(want_of_memory, clear_vars),
 	};
 

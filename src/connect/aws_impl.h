@@ -107,6 +107,7 @@ struct sn_aws_chain {
 	/* private */
 	struct sn_aws_creds *creds; /* current ones; may be NULL */
 	bool waited;                /* somebody was told SN_E_AGAIN */
+	bool fresh;                 /* inside of ready(): creds have just come */
 	int64_t soft_s;             /* no refresh ahead of time before */
 };
 /** 0: *ret_creds is a reference of the caller's. SN_E_AGAIN: ready() follows. SN_E_REJECTED: there are

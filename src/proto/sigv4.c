@@ -239,10 +239,11 @@ static int path_s3(struct sn_buf *b, struct sn_str path)
 	return 0;
 }
 
-/* Dot segments are resolved, empty ones dropped, the rest is encoded as it stands. */
+/* Dot segments are resolved, empty ones dropped, the rest is encoded as it stands; a '/' at the end
+ * stays there (as with the SDKs, which differ from RFC 3986 in "/a/."). */
 static int path_plain(struct sn_buf *b, struct sn_str path)
 {
-	size_t begin = b->len, i = 0, end;
+	size_t begin = b->len + 1, i = 0, end;
 	char *room;
 	int r = sn__buf_reserve(b, 3 * path.len + 1, &room);
 
@@ -258,19 +259,20 @@ static int path_plain(struct sn_buf *b, struct sn_str path)
 		if (seg.len == 0 || sn_str_eq(seg, SN_STR(".")))
 			continue;
 		if (sn_str_eq(seg, SN_STR(".."))) {
-			/* Whatever stands before it ends with a '/'. */
-			size_t n = SN_MAX(b->len - 1, begin + 1);
+			size_t n = b->len;
 
-			while (sn__buf_data(b)[n - 1] != '/')
+			while (n > begin && sn__buf_data(b)[n - 1] != '/')
 				n--;
-			sn__buf_truncate(b, n);
+			sn__buf_truncate(b, n > begin ? n - 1 : n);
 			continue;
 		}
+		if (b->len > begin)
+			put(b, '/');
 		for (size_t k = 0; k < seg.len; k++)
 			put_encoded(b, (unsigned char)seg.ptr[k]);
-		if (end < path.len)
-			put(b, '/');
 	}
+	if (path.len > 0 && path.ptr[path.len - 1] == '/' && b->len > begin)
+		put(b, '/');
 	return 0;
 }
 

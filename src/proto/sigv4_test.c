@@ -142,6 +142,10 @@ static void paths_and_queries(void **state)
 	lines(&s, true, "/a//b/../%2f./c%2Fd~%7e+", "", "/a//b/../%2F./c%2Fd~~%2B\n");
 	lines(&s, false, "/../../a/./../b/", "", "/b/\n");
 	lines(&s, false, "/a/../..", "", "/\n");
+	lines(&s, false, "/a/b/..", "", "/a\n");
+	lines(&s, false, "/a/b/../", "", "/a/\n");
+	lines(&s, false, "/a/b/../../c", "", "/c\n");
+	lines(&s, false, "a/.", "", "/a\n");
 	lines(&s, false, "/a/..b/...", "", "/a/..b/...\n");
 	/* Parameters without a value gain a '=', empty ones fall away. */
 	lines(&s, false, "/", "uploads", "/\nuploads=");
