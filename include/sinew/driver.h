@@ -148,6 +148,10 @@ struct sn_driver_calls {
 	/** done() follows in a later turn, with @code unless the answer was quicker. At most once a
 	 * call; @code: SN_E_TIMEOUT, SN_E_DEADLINE, SN_E_CANCELLED, SN_E_CLOSED. */
 	void (*cancel)(void *instance, struct sn_driver_call *call, int code);
+	/** What it does to run this operation with these @params (a checked JSON object) twice, where a
+	 * condition or a token of the caller's makes a difference. NULL: as the operation says. */
+	enum sn_driver_safety (*safety)(const struct sn_driver_operation *operation,
+			const char *params, size_t size);
 };
 
 /* ---- the driver ---- */

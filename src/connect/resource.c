@@ -133,11 +133,16 @@ static void tell_unfit(struct sn_task *task)
 
 /* ---- attempts ---- */
 
-static enum sn_safety safety_of(const struct sn_driver_operation *op)
+static enum sn_safety safety_of(const struct sn_resource_call *rc, const struct sn_driver *driver,
+		const struct sn_driver_operation *op)
 {
-	return op->safety == SN_DRIVER_SAFE                  ? SN_SAFE
-			: op->safety == SN_DRIVER_IDEMPOTENT ? SN_IDEMPOTENT
-							     : SN_UNSAFE;
+	enum sn_driver_safety safety = op->safety;
+
+	if (driver->calls->safety != NULL)
+		safety = driver->calls->safety(op, rc->params.ptr, rc->params.len);
+	return safety == SN_DRIVER_SAFE                  ? SN_SAFE
+			: safety == SN_DRIVER_IDEMPOTENT ? SN_IDEMPOTENT
+							 : SN_UNSAFE;
 }
 
 /* Zeroed memory for the driver. */
@@ -200,7 +205,7 @@ static int attempt_start(struct sn_resource_call *rc, struct sn_error *err)
 		return r;
 	r = sn__driver_operation(rc->inst->driver, rc->operation, &op, err);
 	if (r == 0) {
-		rc->call.safety = safety_of(op);
+		rc->call.safety = safety_of(rc, rc->inst->driver, op);
 		r = native_start(rc, op, err);
 	}
 	if (r < 0)
@@ -295,7 +300,7 @@ static enum sn_safety likely_safety(struct sn_resource_call *rc)
 	driver = ps != NULL ? sn__instance_driver(ps) : NULL;
 	if (driver == NULL || sn__driver_operation(driver, rc->operation, &op, NULL) < 0)
 		return SN_UNSAFE;
-	return safety_of(op);
+	return safety_of(rc, driver, op);
 }
 
 int sn__resource_start(struct sn_driver_pool *pool, struct sn_mesh *mesh,

@@ -2,7 +2,7 @@
 
 /*
  * A program of a user's that does what its input says, one line after the other; parts are divided by
- * tabs. OPTION is name=value of struct sn_item_options.
+ * tabs. OPTION is name=value of struct sn_item_options, or retry=safe.
  *
  *	call NAME OPERATION PARAMS      ok ATTEMPTS REQUEST-ID JSON
  *	get|put|update|delete NAME JSON [OPTION...]     ok JSON
@@ -38,6 +38,8 @@ static void say_error(int r, const struct sn_result *res, struct sn_error *err)
 
 /* ---- options ---- */
 
+static const struct sn_resource_options careful = {.size = sizeof(careful), .retry = SN_RETRY_SAFE};
+
 static void option(struct sn_item_options *o, const char *name, const char *value)
 {
 	const struct {
@@ -53,6 +55,8 @@ static void option(struct sn_item_options *o, const char *name, const char *valu
 		if (strcmp(name, texts[i].name) == 0)
 			*texts[i].text = value;
 	}
+	if (strcmp(name, "retry") == 0 && strcmp(value, "safe") == 0)
+		o->call = &careful;
 	if (strcmp(name, "consistent") == 0)
 		o->consistent = true;
 	if (strcmp(name, "descending") == 0)

@@ -76,7 +76,7 @@ def test_another_sub_class_is_refused_by_name(start):
 def test_every_operation_of_the_sdk_is_known(sdk):
     """Our table against the commands of the official SDK, and which of them have a TableName."""
     with open(os.path.join(HERE, "../../src/connect/database/dynamodb_params.c")) as f:
-        ours = dict(re.findall(r'^\t\t\{"(\w+)", \w+, (\w+)\},$', f.read(), re.M))
+        ours = dict(re.findall(r'^\t\t\{"(\w+)", \w+, (\w+)(?: \| \w+)?\},$', f.read(), re.M))
     import services
     models = os.path.join(services.npm(), "@aws-sdk/client-dynamodb/dist-types")
     theirs = {n[:-len("Command.d.ts")] for n in os.listdir(models + "/commands")
@@ -291,6 +291,23 @@ def test_cut_in_the_middle_of_a_batch(table, start, sdk, fault_proxy):
             {"PutRequest": {"Item": {"id": {"S": i}, "fill": {"S": "x" * 4000}}}} for i in ids]}})
         assert attempts == 2 and not answer.get("UnprocessedItems")
         assert all(doc(sdk, "Get", {"Key": {"id": i}}, table).get("Item") for i in ids)
+
+
+def test_what_is_safe_to_repeat(table, start, fault_proxy):
+    """A write that may have happened is not made again when that could change what it says."""
+    proxy = fault_proxy(table)
+    _, peer = start(seed_form(("contacts", config(proxy.url))))
+    for verb, more, sent in (("put", [], 2), ("put", ["condition=attribute_not_exists(id)"], 1),
+                             ("update", ["update=SET n = :n", "values={\":n\":1}"], 1),
+                             ("delete", [], 2), ("delete", ["condition=attribute_exists(id)"], 1)):
+        before = len(proxy.seen)
+        proxy.fault("cut-after")
+        line = peer.ask(verb, "contacts", {"id": "r"}, "retry=safe", *more)
+        assert (line[0], len(proxy.seen) - before) == ("ok" if sent == 2 else "error", sent), line
+        proxy.fault("ThrottlingException")  # nothing has happened: always safe
+        before = len(proxy.seen)
+        peer.ask(verb, "contacts", {"id": "r"}, "retry=safe", *more)
+        assert len(proxy.seen) - before == 2
 
 
 def test_a_wrong_clock_is_corrected_once(table, start, fault_proxy):

@@ -18,7 +18,7 @@ static const struct sn_option options[] = {
 static int params_of(const struct sn_driver_operation *op, struct sn_str params,
 		struct sn_str table, struct sn_buf *out, struct sn_error *err)
 {
-	if (table.len == 0 && op->flags != 0)
+	if (table.len == 0 && (op->flags & SN_DYNAMODB_NAMED) != 0)
 		return sn__error_set(err, SN_E_INVALID, "the entry names no table");
 	return sn__dynamodb_params(op, params, table, out, err);
 }
@@ -43,6 +43,7 @@ static const struct sn_driver_calls calls = {
 		.state_size = sizeof(struct sn_aws_call),
 		.start = sn__aws_call_start,
 		.cancel = sn__aws_call_cancel,
+		.safety = sn__dynamodb_safety,
 };
 
 const struct sn_driver sn__driver_database_dynamodb = {

@@ -2,6 +2,7 @@
 #include "connect/database/dynamodb_params.h"
 
 #include "base/json.h"
+#include "base/mem.h"
 #include "connect/inject.h"
 #include "proto/json_pull.h"
 
@@ -11,10 +12,10 @@
 #define TABLE SN_DYNAMODB_TABLE
 #define BATCH SN_DYNAMODB_BATCH
 #define TRANSACT SN_DYNAMODB_TRANSACT
+#define CONDITION SN_DYNAMODB_CONDITION
+#define TOKEN SN_DYNAMODB_TOKEN
 
-/* TWICE: a second run of the same request leaves the same state and gives the same answer. PutItem
- * and DeleteItem do unless they have a condition; ClientRequestToken makes the others safe to repeat:
- * see safety() of the driver. */
+/* TWICE: a second run of the same request leaves the same state and gives the same answer. */
 const struct sn_driver_operation sn__dynamodb_operations[] = {
 		{"BatchExecuteStatement", ONCE, 0},
 		{"BatchGetItem", SAFE, BATCH},
@@ -24,7 +25,7 @@ const struct sn_driver_operation sn__dynamodb_operations[] = {
 		{"CreateGlobalTable", ONCE, 0},
 		{"CreateTable", ONCE, TABLE},
 		{"DeleteBackup", ONCE, 0},
-		{"DeleteItem", TWICE, TABLE},
+		{"DeleteItem", TWICE, TABLE | CONDITION},
 		{"DeleteResourcePolicy", ONCE, 0},
 		{"DeleteTable", ONCE, TABLE},
 		{"DescribeBackup", SAFE, 0},
@@ -44,11 +45,11 @@ const struct sn_driver_operation sn__dynamodb_operations[] = {
 		{"DisableKinesisStreamingDestination", ONCE, TABLE},
 		{"EnableKinesisStreamingDestination", ONCE, TABLE},
 		{"ExecuteStatement", ONCE, 0},
-		{"ExecuteTransaction", ONCE, 0},
-		{"ExportTableToPointInTime", ONCE, 0},
+		{"ExecuteTransaction", ONCE, TOKEN},
+		{"ExportTableToPointInTime", ONCE, TOKEN},
 		{"GetItem", SAFE, TABLE},
 		{"GetResourcePolicy", SAFE, 0},
-		{"ImportTable", ONCE, 0},
+		{"ImportTable", ONCE, TOKEN},
 		{"ListBackups", SAFE, TABLE},
 		{"ListBulkOperations", SAFE, 0},
 		{"ListContributorInsights", SAFE, TABLE},
@@ -57,17 +58,17 @@ const struct sn_driver_operation sn__dynamodb_operations[] = {
 		{"ListImports", SAFE, 0},
 		{"ListTables", SAFE, 0},
 		{"ListTagsOfResource", SAFE, 0},
-		{"PutItem", TWICE, TABLE},
+		{"PutItem", TWICE, TABLE | CONDITION},
 		{"PutResourcePolicy", ONCE, 0},
 		{"Query", SAFE, TABLE},
 		{"RestoreTableFromBackup", ONCE, 0},
 		{"RestoreTableToPointInTime", ONCE, 0},
 		{"Scan", SAFE, TABLE},
 		{"SearchVectors", SAFE, TABLE},
-		{"StartBulkPutItems", ONCE, TABLE},
+		{"StartBulkPutItems", ONCE, TABLE | TOKEN},
 		{"TagResource", TWICE, 0},
 		{"TransactGetItems", SAFE, TRANSACT},
-		{"TransactWriteItems", ONCE, TRANSACT},
+		{"TransactWriteItems", ONCE, TRANSACT | TOKEN},
 		{"UntagResource", TWICE, 0},
 		{"UpdateContinuousBackups", TWICE, TABLE},
 		{"UpdateContributorInsights", ONCE, TABLE},
@@ -279,4 +280,40 @@ int sn__dynamodb_params(const struct sn_driver_operation *operation, struct sn_s
 				operation->name);
 	return sn__error_set(err, r, "the parameters of %s, byte %zu: %s", operation->name, offset,
 			r == SN_E_PARSE ? "not JSON" : sn_strerror(r));
+}
+
+enum sn_driver_safety sn__dynamodb_safety(
+		const struct sn_driver_operation *operation, const char *params, size_t size)
+{
+	static const struct {
+		struct sn_str member;
+		unsigned flag;
+		enum sn_driver_safety safety;
+	} v[] = {
+			{{"ConditionExpression", 19}, CONDITION, ONCE},
+			{{"Expected", 8}, CONDITION, ONCE},
+			{{"ClientRequestToken", 18}, TOKEN, TWICE},
+			{{"ClientToken", 11}, TOKEN, TWICE},
+	};
+	enum sn_driver_safety safety = operation->safety;
+	struct sn_json_string key;
+	struct sn_json_pull in;
+
+	if ((operation->flags & (CONDITION | TOKEN)) == 0)
+		return safety;
+	sn__json_begin_checked(&in, (struct sn_str){params, size});
+	if (sn__json_enter_object(&in) < 0)
+		return safety;
+	while (sn__json_member(&in, &key) > 0) {
+		bool null = sn__json_peek(&in) == SN_JSON_NULL;
+
+		for (size_t i = 0; i < SN_COUNT(v) && !null; i++) {
+			if ((operation->flags & v[i].flag) != 0 &&
+					sn__json_string_is(key, v[i].member))
+				safety = v[i].safety;
+		}
+		if (sn__json_skip(&in, NULL) < 0)
+			break;
+	}
+	return safety;
 }

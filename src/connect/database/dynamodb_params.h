@@ -15,6 +15,10 @@
 #define SN_DYNAMODB_TABLE 1u    /* TableName is ours to set, whatever the caller says */
 #define SN_DYNAMODB_BATCH 2u    /* RequestItems: the key "$" becomes the table's name */
 #define SN_DYNAMODB_TRANSACT 4u /* TransactItems[].OPERATION.TableName: "$" does */
+#define SN_DYNAMODB_NAMED 7u    /* any of them */
+/* And what makes it different to run it twice. */
+#define SN_DYNAMODB_CONDITION 8u /* may have a condition, which its own first run can change */
+#define SN_DYNAMODB_TOKEN 16u    /* may have a token, by which the service knows the second run */
 
 /** Every operation of the published API; a NULL name ends them. */
 extern const struct sn_driver_operation sn__dynamodb_operations[];
@@ -27,5 +31,9 @@ extern const struct sn_driver_operation sn__dynamodb_operations[];
  */
 SN_MUST_USE int sn__dynamodb_params(const struct sn_driver_operation *operation, struct sn_str json,
 		struct sn_str table, struct sn_buf *out, struct sn_error *err /* may be NULL */);
+
+/** sn_driver_calls.safety */
+enum sn_driver_safety sn__dynamodb_safety(
+		const struct sn_driver_operation *operation, const char *params, size_t size);
 
 #endif

@@ -146,6 +146,32 @@ static void operations(void **state)
 	assert_int_equal(n, 62);
 }
 
+static void safety(void **state)
+{
+	static const struct {
+		const char *operation, *params;
+		enum sn_driver_safety safety;
+	} v[] = {
+			{"GetItem", "{\"ConditionExpression\":\"x\"}", SN_DRIVER_SAFE},
+			{"PutItem", "{\"Item\":{\"ConditionExpression\":{\"S\":\"x\"}}}",
+					SN_DRIVER_IDEMPOTENT},
+			{"PutItem", "{\"Item\":{},\"ConditionExpression\":\"x\"}",
+					SN_DRIVER_UNSAFE},
+			{"DeleteItem", "{\"Expected\":{}}", SN_DRIVER_UNSAFE},
+			{"DeleteItem", "{\"Expected\":null}", SN_DRIVER_IDEMPOTENT},
+			{"UpdateItem", "{}", SN_DRIVER_UNSAFE},
+			{"TransactWriteItems", "{\"TransactItems\":[]}", SN_DRIVER_UNSAFE},
+			{"TransactWriteItems", "{\"Client\\u0052equestToken\":\"t\"}",
+					SN_DRIVER_IDEMPOTENT},
+			{"UpdateItem", "{\"ClientToken\":\"t\"}", SN_DRIVER_UNSAFE},
+	};
+
+	for (size_t i = 0; i < SN_COUNT(v); i++)
+		assert_int_equal(sn__dynamodb_safety(operation(v[i].operation), v[i].params,
+						 strlen(v[i].params)),
+				v[i].safety);
+}
+
 static void no_memory(void **state)
 {
 	static const char json[] = "{\"TransactItems\":[{\"Put\":{\"TableName\":\"$\",\"Item\":{"
@@ -181,6 +207,7 @@ int main(void)
 			cmocka_unit_test(transactions),
 			cmocka_unit_test(refused),
 			cmocka_unit_test(operations),
+			cmocka_unit_test(safety),
 			cmocka_unit_test(no_memory),
 	};
 
