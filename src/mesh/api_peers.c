@@ -96,9 +96,11 @@ int sn_get_peers(struct sn_runtime *rt, const char *kind, const char *name, cons
 	return 0;
 }
 
-/* One generator a thread, so that look-ups of many threads share nothing. */
+/* One generator a thread, so that look-ups of many threads share nothing. Threads that come after
+ * one another may have the same memory: a number tells their seeds apart. */
 struct sn_rng *sn__api_rng(struct sn_runtime *rt)
 {
+	static atomic_uint threads;
 	static _Thread_local struct {
 		struct sn_rng rng;
 		bool seeded;
@@ -107,9 +109,9 @@ struct sn_rng *sn__api_rng(struct sn_runtime *rt)
 	if (sn__loop_is_here(rt->loop))
 		return sn__loop_rng(rt->loop);
 	if (!own.seeded) {
-		uint64_t seed = rt->seed;
+		uint64_t n = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) + 1u;
 
-		sn__rng_seed(&own.rng, seed ^ (uint64_t)(uintptr_t)&own);
+		sn__rng_seed(&own.rng, rt->seed ^ (n << 32));
 		own.seeded = true;
 	}
 	return &own.rng;
