@@ -2,7 +2,7 @@
 #include "mesh/sidecar.h"
 
 #include "base/mem.h"
-#include "io/grpc.h"
+#include "mesh/inbound.h"
 #include "mesh/request.h"
 #include "mesh/sidecar_impl.h"
 
@@ -41,37 +41,28 @@ static struct call *call_of_fetch(struct sn_fetch *f)
 static bool is_ours(struct sn_proxy *p, struct sn_str name)
 {
 	const struct call *c = call_of(p);
-	struct sn_mesh *mesh = side_of(c)->rt->mesh;
+	const struct sn_runtime *rt = side_of(c)->rt;
+	double sample;
 
+	if (sn__str_ieq(name, SN_STR("traceparent")))
+		return sn__tracer_samples(rt->tracer, &sample);
 	if (sn__str_ieq(name, SN_STR("sinew-timeout-ms")) ||
 			sn__str_ieq(name, SN_STR("grpc-timeout")) ||
 			sn__str_ieq(name, SN_STR("sinew-retry")) ||
 			sn__str_ieq(name, SN_STR("sinew-target")))
 		return true;
 	return name.len > 5 && sn__str_ieq((struct sn_str){name.ptr, 5}, SN_STR("x-b3-")) &&
-			sn__mesh_policy(mesh, c->fetch.target, SN_DIALECT_BERLIOZ)->enable_zipkin;
+			sn__mesh_policy(rt->mesh, c->fetch.target, SN_DIALECT_BERLIOZ)
+					->enable_zipkin;
 }
 
 /* Deadline and trace that the request came with. */
 static void read_context(struct call *c)
 {
 	const struct sn_http_head *head = sn__exchange_head(c->proxy.x);
-	const struct sn_str *timeout = sn__http_find(head, "sinew-timeout-ms");
 	const struct sn_str *retry = sn__http_find(head, "sinew-retry");
-	bool shared;
-	uint64_t ms, ns;
 
-	c->context = (struct sn_context)SN_CONTEXT_INIT;
-	if (timeout == NULL)
-		timeout = sn__http_find(head, "x-envoy-expected-rq-timeout-ms");
-	if (sn__http_find(head, "x-b3-traceid") != NULL)
-		sn__b3_read(head->headers, head->n_headers, sn__loop_rng(side_of(c)->rt->loop),
-				&c->context, &shared);
-	if (timeout != NULL && sn__parse_u64(*timeout, UINT32_MAX, &ms) == 0)
-		c->context.deadline_ms = SN_MAX(ms, (uint64_t)1);
-	timeout = sn__http_find(head, "grpc-timeout");
-	if (timeout != NULL && sn__grpc_timeout_read(*timeout, &ns) == 0)
-		c->context.deadline_ms = SN_MAX(sn_ns_to_ms(ns), (uint64_t)1);
+	(void)sn__context_read(head->headers, head->n_headers, &c->context);
 	c->fetch.context = &c->context;
 	if (retry == NULL)
 		return;
