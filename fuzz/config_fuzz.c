@@ -32,6 +32,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	else
 		assert(problems.n_errors > 0 && config == NULL && err.code == r &&
 				err.text[0] == 'f');
+	if (r == 0) {
+		json_t *origins = NULL;
+
+		assert(sn__config_origins(config, &origins) == 0 && json_is_object(origins));
+		json_decref(origins);
+	}
 	sn__config_destroy(config);
 	sn__problems_finish(&problems);
 	return 0;
