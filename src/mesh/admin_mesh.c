@@ -38,9 +38,10 @@ static int peers_json(const struct sn_peers *peers, json_t **ret_json)
 {
 	const char *text = sn__peers_json(peers);
 	json_t *all = NULL;
-	int r = text != NULL ? sn__json_parse(sn_str_from(text), SIZE_MAX, &all, NULL) : SN_E_NOMEM;
+	int r = SN_E_NOMEM;
 
-	if (r == 0)
+	/* It was JSON before: only memory can be missing, whatever jansson says. */
+	if (text != NULL && sn__json_parse(sn_str_from(text), SIZE_MAX, &all, NULL) == 0)
 		r = sn__json_redact(all, ret_json);
 	json_decref(all);
 	return r;

@@ -262,6 +262,85 @@ static void faults(void **state)
 	}
 }
 
+static const char *member(const json_t *origins, const char *path, const char *name)
+{
+	return json_string_value(json_object_get(json_object_get(origins, path), name));
+}
+
+static void values_know_where_they_come_from(void **state)
+{
+	static const char text[] =
+			"name: '${AGENT_PORT}-${NONE:n}'\nagent: {url: 'ws://h/t'}\n"
+			"listen: {sidecar: {address: ':1', token: '${AGENT_PORT}'}}\nlimits: {idle: 5s}\n"
+			"peers: {database: {d: {'1': {a: [x, 'y'], accessKey: geheim}}}}\n";
+	struct sn_config *c = NULL;
+	json_t *o = NULL;
+
+	assert_int_equal(parse(text, &c, NULL, NULL), 0);
+	assert_int_equal(sn__config_origins(c, &o), 0);
+	assert_string_equal(member(o, "name", "by"), "env AGENT_PORT, default of NONE");
+	assert_string_equal(member(o, "name", "from"), "f:1:7");
+	assert_string_equal(member(o, "agent.url", "value"), "ws://h/t");
+	assert_string_equal(member(o, "agent.ping", "from"), "default");
+	assert_string_equal(member(o, "agent.tls.verify", "value"), "true");
+	assert_string_equal(member(o, "listen.sidecar.token", "value"), "***");
+	assert_string_equal(member(o, "listen.sidecar.token", "by"), "env AGENT_PORT");
+	assert_string_equal(member(o, "limits.idle", "value"), "5s");
+	assert_null(member(o, "limits.idle", "by"));
+	assert_string_equal(member(o, "limits.core", "from"), "default");
+	assert_string_equal(member(o, "peers.database.d.1.a.1", "value"), "y");
+	assert_string_equal(member(o, "peers.database.d.1.accessKey", "value"), "***");
+	json_decref(o);
+	sn__config_destroy(c);
+}
+
+static void many_values_are_cut_off(void **state)
+{
+	static char text[200000] = "consumes: [";
+	struct sn_config *c = NULL;
+	size_t at = strlen(text);
+	json_t *o = NULL;
+
+	for (int i = 0; i < 3 * SN_CONFIG_ORIGINS_MAX; i++)
+		at += (size_t)snprintf(text + at, sizeof(text) - at, "%s%d", i > 0 ? "," : "", i);
+	(void)snprintf(text + at, sizeof(text) - at, "]\n");
+	assert_int_equal(parse(text, &c, NULL, NULL), 0);
+	assert_int_equal(sn__config_origins(c, &o), 0);
+	assert_int_equal(json_object_size(o), SN_CONFIG_ORIGINS_MAX + 1);
+	assert_true(json_integer_value(json_object_get(json_object_get(o, "..."), "more")) >=
+			2 * SN_CONFIG_ORIGINS_MAX);
+	json_decref(o);
+	sn__config_destroy(c);
+}
+
+static void origins_without_memory(void **state)
+{
+	struct sn_config *c = NULL;
+	int64_t live;
+	bool failed = true;
+
+	json_set_alloc_funcs(sn__malloc, sn__free);
+	assert_int_equal(parse("name: ${AGENT_PORT}\nlimits: {idle: 5s}\nconsumes: [{a: b}]\n", &c,
+					 NULL, NULL),
+			0);
+	live = sn__mem_live();
+	for (uint64_t nth = 1; failed; nth++) {
+		json_t *o = NULL;
+		int r;
+
+		sn__mem_fail_nth(nth);
+		r = sn__config_origins(c, &o);
+		failed = sn__mem_failed();
+		sn__mem_fail_nth(0);
+		assert_int_equal(r, failed ? SN_E_NOMEM : 0);
+		assert_true((o == NULL) == failed);
+		json_decref(o);
+		assert_int_equal(sn__mem_live(), live);
+	}
+	sn__config_destroy(c);
+	json_set_alloc_funcs(malloc, free);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -273,6 +352,9 @@ int main(void)
 			cmocka_unit_test(no_file),
 			cmocka_unit_test(page_is_what_the_table_says),
 			cmocka_unit_test(faults),
+			cmocka_unit_test(values_know_where_they_come_from),
+			cmocka_unit_test(many_values_are_cut_off),
+			cmocka_unit_test(origins_without_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
