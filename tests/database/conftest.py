@@ -12,7 +12,7 @@ import pytest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "../services"))
-from fixtures import dynalite, fault_proxy, sdk  # noqa: E402,F401
+from fixtures import dynalite, fault_proxy, kinesalite, sdk  # noqa: E402,F401
 
 # Its conftest is the foreign tests' own; here it is a module of another name.
 _spec = importlib.util.spec_from_file_location("foreign", os.path.join(HERE, "../foreign/conftest.py"))
