@@ -3,10 +3,11 @@
 import json
 import os
 import re
-import subprocess
 import time
 
-from conftest import HERE, REGION, config, seed_form
+import pytest
+
+from conftest import FAST, HERE, REGION, Peer, config, foreign, seed_form
 
 
 def doc(sdk, op, params, url):
@@ -41,7 +42,6 @@ def test_ids(table, start):
 
 
 def test_our_own_agent(table, sinew, tmp_path, cleanup):
-    from conftest import Peer
     mesh = tmp_path / "mesh.yaml"
     mesh.write_text(json.dumps(seed_form(("contacts", config(table)))))
     _, port = sinew.agent("--mesh", mesh)
@@ -352,6 +352,48 @@ def test_the_first_entry_fails_the_next_is_used(table, start, fault_proxy):
     for _ in range(5):
         peer.call("GetItem", GET)
     assert len(second.seen) == 5
+
+
+# ---- the command ----
+
+@pytest.fixture
+def command(table, sinew, cleanup):
+    """command(url or nothing, *args): `sinew database contacts ARGS`"""
+    def run(*args, url=table, name="contacts", **credentials):
+        agent = foreign.Agent(dict(FAST, **seed_form((name, config(url, **credentials)))))
+        cleanup(agent)
+        return sinew.run("database", "contacts", *args, agent=agent)
+    return run
+
+
+def test_the_command(table, command, sdk):
+    r = command("PutItem", json.dumps(PUT))
+    assert r.returncode == 0, r.stderr
+    assert doc(sdk, "Get", {"Key": {"id": "a"}}, table)["Item"] == {"id": "a", "n": {"$number": "1"}}
+    r = command("GetItem", json.dumps(GET))
+    assert r.returncode == 0 and json.loads(r.stdout) == PUT, r.stderr
+    doc(sdk, "Put", {"Item": {"id": "b"}}, table)
+    r = command("Scan", "{}")
+    assert sorted(i["id"]["S"] for i in json.loads(r.stdout)["Items"]) == ["a", "b"]
+    r = command("BatchGetItem", '{"RequestItems": {"$": {"Keys": [{"id": {"S": "b"}}]}}}')
+    assert json.loads(r.stdout)["Responses"] == {"contacts": [{"id": {"S": "b"}}]}
+    r = command("info")
+    assert json.loads(r.stdout)["tableName"] == "contacts" and '"SK"' not in r.stdout
+
+
+def test_the_command_when_it_is_refused(table, command, fault_proxy):
+    r = command("GetItm", "{}")
+    assert r.returncode not in (0, None) and "did you mean GetItem?" in r.stderr and not r.stdout
+    r = command("GetItem", json.dumps(GET), name="nowhere")
+    assert r.returncode == 1 and "ResourceNotFoundException" in r.stderr
+    proxy = fault_proxy(table, {"AK": "SK"})
+    r = command("GetItem", json.dumps(GET), url=proxy.url, secret="wrong")
+    assert r.returncode == 5 and "InvalidSignatureException" in r.stderr
+    proxy.fault("ProvisionedThroughputExceededException", 2)
+    assert command("PutItem", json.dumps(PUT), url=proxy.url).returncode == 0
+    proxy.fault("InternalServerError", 9)
+    r = command("PutItem", json.dumps(PUT), url=proxy.url)
+    assert r.returncode == 1 and "3 attempts" in r.stderr
 
 
 def test_nothing_is_left_behind(table, start):
