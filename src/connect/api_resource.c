@@ -237,19 +237,11 @@ static int options_copy(const struct sn_resource_options *opts, struct sn_resour
 
 static int asked_check(struct asked *a, struct sn_error *err)
 {
-	size_t n = strlen(a->operation);
+	int r = sn__operation_check(a->operation, err);
 
-	for (size_t i = 0; i < n; i++) {
-		if ((unsigned char)a->operation[i] <= ' ' || (unsigned char)a->operation[i] >= 0x7f)
-			return sn__error_set(err, SN_E_INVALID,
-					"an operation's name has printable characters only");
-	}
-	if (n == 0 || n > SN_OPERATION_MAX)
-		return sn__error_set(err, SN_E_INVALID,
-				"an operation's name has 1 to %d characters", SN_OPERATION_MAX);
 	if (a->params == NULL)
 		a->params = "{}";
-	return sn__params_check(sn_str_from(a->params), err);
+	return r < 0 ? r : sn__params_check(sn_str_from(a->params), err);
 }
 
 static int target_find(struct sn_runtime *rt, const struct asked *a, struct sn_target **ret_target,

@@ -57,6 +57,7 @@ int sn__connect_attach(struct sn_runtime *rt, struct sn_error *err)
 	sn_list_init(&c->consumers);
 	sn__driver_pool_init(&c->pool, &host);
 	sn__runtime_attach(rt, &c->part, &part_ops, false);
+	sn__connect_routes(c);
 	return 0;
 }
 

@@ -330,6 +330,21 @@ void sn__resource_stop(struct sn_resource_call *rc)
 	sn__call_cancel(&rc->call);
 }
 
+int sn__operation_check(const char *name, struct sn_error *err)
+{
+	size_t n = strlen(name);
+
+	for (size_t i = 0; i < n; i++) {
+		if ((unsigned char)name[i] <= ' ' || (unsigned char)name[i] >= 0x7f)
+			return sn__error_set(err, SN_E_INVALID,
+					"an operation's name has printable characters only");
+	}
+	if (n == 0 || n > SN_OPERATION_MAX)
+		return sn__error_set(err, SN_E_INVALID,
+				"an operation's name has 1 to %d characters", SN_OPERATION_MAX);
+	return 0;
+}
+
 int sn__params_check(struct sn_str json, struct sn_error *err)
 {
 	struct sn_json_pull r;

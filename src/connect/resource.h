@@ -72,6 +72,8 @@ SN_MUST_USE int sn__resource_start(struct sn_driver_pool *pool, struct sn_mesh *
 		struct sn_resource_call *rc, struct sn_error *err);
 /** done follows in a later turn, with SN_E_CANCELLED unless the answer was quicker. */
 void sn__resource_stop(struct sn_resource_call *rc);
+/** Whether @name could be an operation's. SN_E_INVALID: err says what is wrong. */
+SN_MUST_USE int sn__operation_check(const char *name, struct sn_error *err);
 /** Whether @json is one JSON object. SN_E_INVALID: err says what is wrong. */
 SN_MUST_USE int sn__params_check(struct sn_str json, struct sn_error *err);
 

@@ -56,22 +56,22 @@ static bool is_ours(struct sn_proxy *p, struct sn_str name)
 					->enable_zipkin;
 }
 
-/* Deadline and trace that the request came with. */
-static void read_context(struct call *c)
+void sn__sidecar_context(
+		struct sn_exchange *x, struct sn_context *ret_context, enum sn_retry *ret_retry)
 {
-	const struct sn_http_head *head = sn__exchange_head(c->proxy.x);
+	const struct sn_http_head *head = sn__exchange_head(x);
 	const struct sn_str *retry = sn__http_find(head, "sinew-retry");
 
-	(void)sn__context_read(head->headers, head->n_headers, &c->context);
-	c->fetch.context = &c->context;
+	(void)sn__context_read(head->headers, head->n_headers, ret_context);
+	*ret_retry = SN_RETRY_POLICY;
 	if (retry == NULL)
 		return;
 	if (sn__str_ieq(*retry, SN_STR("safe")))
-		c->fetch.retry = SN_RETRY_SAFE;
+		*ret_retry = SN_RETRY_SAFE;
 	else if (sn__str_ieq(*retry, SN_STR("all")))
-		c->fetch.retry = SN_RETRY_ALL;
+		*ret_retry = SN_RETRY_ALL;
 	else if (sn__str_ieq(*retry, SN_STR("none")))
-		c->fetch.retry = SN_RETRY_NONE;
+		*ret_retry = SN_RETRY_NONE;
 }
 
 /* ---- what the mesh says ---- */
@@ -226,7 +226,8 @@ static int start_call(struct call *c, const struct sn_place *p, struct sn_error 
 	}
 	if (r < 0)
 		return sn__error_set(err, r, "%s", sn_strerror(r));
-	read_context(c);
+	sn__sidecar_context(c->proxy.x, &c->context, &f->retry);
+	f->context = &c->context;
 	f->ops = &fetch_ops;
 	f->method = c->proxy.method;
 	f->url = c->proxy.url;
@@ -254,12 +255,30 @@ static void handle_call(struct sn_sidecar *side, struct sn_exchange *x, const st
 		sn__sidecar_refuse(side, x, sn__proxy_status_of(err.code), err.text);
 }
 
+void sn__sidecar_route_add(struct sn_runtime *rt, struct sn_sidecar_route *route)
+{
+	sn_list_push_back(&rt->sidecar_routes, &route->link);
+}
+
+static struct sn_sidecar_route *find_route(const struct sn_runtime *rt, const char *path)
+{
+	SN_LIST_FOREACH (pos, &rt->sidecar_routes) {
+		struct sn_sidecar_route *route = SN_CONTAINER_OF(
+				pos, struct sn_sidecar_route, link);
+
+		if (strncmp(path, route->prefix, strlen(route->prefix)) == 0)
+			return route;
+	}
+	return NULL;
+}
+
 static void handle(struct sn_exchange *x, void *arg)
 {
 	struct sn_sidecar *side = arg;
 	const char *path = sn_exchange_path(x);
 	bool is_call = strncmp(path, "/call/", 6) == 0 ||
 			sn_exchange_header(x, "sinew-target") != NULL;
+	struct sn_sidecar_route *route = find_route(side->rt, path);
 	struct sn_place p;
 
 	if (side->token != NULL && !sn__bearer_fits(x, side->token))
@@ -272,10 +291,13 @@ static void handle(struct sn_exchange *x, void *arg)
 				"encoded slashes, or any path with sinew-target: KIND/NAME/ENDPOINT");
 	else if (strncmp(path, "/peers/", 7) == 0)
 		sn__sidecar_peers(side, x, path + 6);
+	else if (route != NULL)
+		route->handle(route, side, x);
 	else
 		sn__sidecar_refuse(side, x, 404,
-				"the sidecar serves /call/KIND/NAME/ENDPOINT/... and "
-				"/peers/KIND/NAME/ENDPOINT");
+				"the sidecar serves /call/KIND/NAME/ENDPOINT/..., "
+				"/peers/KIND/NAME/ENDPOINT, /database/NAME/OPERATION and "
+				"/queue/NAME/OPERATION");
 }
 
 /* ---- the whole ---- */

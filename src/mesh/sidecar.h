@@ -23,4 +23,17 @@ struct sn_sidecar_options {
 SN_MUST_USE int sn__sidecar_listen(
 		struct sn_runtime *rt, const struct sn_sidecar_options *opts, struct sn_error *err);
 
+/* Further requests of the sidecar's clients, served by a floor above. */
+struct sn_sidecar;
+struct sn_exchange;
+struct sn_sidecar_route {
+	struct sn_list link; /* rt->sidecar_routes */
+	const char *prefix;  /* of the path: "/database/" */
+	/** Answer @x, who has shown the token. sidecar_impl.h has what helps. */
+	void (*handle)(struct sn_sidecar_route *route, struct sn_sidecar *side,
+			struct sn_exchange *x);
+};
+/** Before the runtime starts. The route must stay until the runtime's parts are destroyed. */
+void sn__sidecar_route_add(struct sn_runtime *rt, struct sn_sidecar_route *route);
+
 #endif

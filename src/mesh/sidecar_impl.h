@@ -20,6 +20,10 @@ struct sn_sidecar {
 	unsigned n_watches;
 };
 
+/** Deadline and trace that a request came with, and what may be sent again. */
+void sn__sidecar_context(
+		struct sn_exchange *x, struct sn_context *ret_context, enum sn_retry *ret_retry);
+
 /* ---- the access log (sidecar_log.c) ---- */
 
 struct sn_sidecar_entry {
