@@ -230,7 +230,8 @@ static bool input_more(struct http_conn *c)
 	size_t room = HTTP_SCRATCH;
 	ssize_t n;
 
-	if (c->eof || c->failed != 0)
+	/* Readability is always waited for when it is of interest: no need to ask without being told. */
+	if (c->eof || c->failed != 0 || !c->readable)
 		return false;
 	if (++c->reads > READS_A_PUMP) {
 		c->rest = true;
@@ -250,8 +251,10 @@ static bool input_more(struct http_conn *c)
 		}
 	}
 	n = sn__stream_read(c->stream, space, room);
-	if (n == SN_E_AGAIN)
+	if (n == SN_E_AGAIN) {
+		c->readable = false;
 		return false;
+	}
 	if (n < 0) {
 		c->failed = SN_E_RESET;
 	} else if (n == 0) {
@@ -665,6 +668,7 @@ static void on_stream(struct sn_stream *s, unsigned events, void *arg)
 {
 	struct http_conn *c = arg;
 
+	c->readable = c->readable || (events & (SN_READABLE | SN_STREAM_CONNECTED)) != 0;
 	if (events & SN_STREAM_FAILED) /* of a TLS handshake */
 		sn__http_conn_fail(c, SN_E_RESET);
 	if (events & SN_STREAM_CONNECTED && strcmp(sn__tls_alpn(s), "h2") == 0 &&
@@ -709,6 +713,7 @@ void sn__http_conn_linger(struct http_conn *c, struct sn_stream *stream)
 {
 	c->stream = stream;
 	c->failed = 0;
+	c->readable = true;
 	c->phase = HTTP_LINGER;
 	c->wait = HTTP_WAIT_NONE;
 	sn_stream_set_owner(stream, on_stream, c);

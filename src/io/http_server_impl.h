@@ -60,6 +60,7 @@ struct http_conn {
 	bool pumping;
 	bool progress;  /* bytes moved since the timer was set */
 	bool eof;       /* the client will send no more */
+	bool readable;  /* nothing says that a read is in vain */
 	bool rest;      /* stopped so that others have their turn */
 	bool seen;      /* it has said which version it speaks */
 	uint8_t reads;  /* in this pump */

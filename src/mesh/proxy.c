@@ -253,21 +253,13 @@ void sn__proxy_refuse(struct sn_exchange *x, unsigned status, const char *detail
 
 /* ---- the request ---- */
 
-/* Of one connection only (RFC 9110, 7.6.1), or written by us. */
-static bool is_hop_by_hop(struct sn_str name, const struct sn_http_head *head)
+/* Whether @list, a Connection header, names @name. */
+static bool is_named(struct sn_str name, struct sn_str list)
 {
-	static const char *const names[] = {"connection", "keep-alive", "proxy-connection",
-			"proxy-authenticate", "proxy-authorization", "te", "trailer",
-			"transfer-encoding", "upgrade", "host", "content-length", "expect", NULL};
-	const struct sn_str *connection = sn__http_find(head, "connection");
+	for (size_t at = 0; at < list.len;) {
+		struct sn_str word = {list.ptr + at, 0};
 
-	for (const char *const *n = names; *n != NULL; n++)
-		if (sn__str_ieq(name, sn_str_from(*n)))
-			return true;
-	for (size_t at = 0; connection != NULL && at < connection->len;) {
-		struct sn_str word = {connection->ptr + at, 0};
-
-		while (at + word.len < connection->len && word.ptr[word.len] != ',')
+		while (at + word.len < list.len && word.ptr[word.len] != ',')
 			word.len++;
 		at += word.len + 1;
 		while (word.len > 0 && (*word.ptr == ' ' || *word.ptr == '\t')) {
@@ -278,6 +270,35 @@ static bool is_hop_by_hop(struct sn_str name, const struct sn_http_head *head)
 				(word.ptr[word.len - 1] == ' ' || word.ptr[word.len - 1] == '\t'))
 			word.len--;
 		if (sn__str_ieq(name, word))
+			return true;
+	}
+	return false;
+}
+
+/* Of one connection only (RFC 9110, 7.6.1), or written by us. Called for every header there is: lengths
+ * are compared first. */
+static bool is_hop_by_hop(struct sn_str name, const struct sn_http_head *head)
+{
+#define NAME(literal) \
+	{ \
+		literal, sizeof(literal) - 1 \
+	}
+	static const struct sn_str connection = NAME("connection");
+	static const struct sn_str names[] = {NAME("connection"), NAME("keep-alive"),
+			NAME("proxy-connection"), NAME("proxy-authenticate"),
+			NAME("proxy-authorization"), NAME("te"), NAME("trailer"),
+			NAME("transfer-encoding"), NAME("upgrade"), NAME("host"),
+			NAME("content-length"), NAME("expect")};
+#undef NAME
+
+	for (size_t i = 0; i < SN_COUNT(names); i++)
+		if (name.len == names[i].len && sn__str_ieq(name, names[i]))
+			return true;
+	for (unsigned i = 0; i < head->n_headers; i++) {
+		const struct sn_http_header *h = &head->headers[i];
+
+		if (h->name.len == connection.len && sn__str_ieq(h->name, connection) &&
+				is_named(name, h->value))
 			return true;
 	}
 	return false;

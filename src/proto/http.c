@@ -9,7 +9,9 @@ const struct sn_str *sn__http_find(const struct sn_http_head *head, const char *
 	struct sn_str wanted = sn_str_from(name);
 
 	for (unsigned i = 0; i < head->n_headers; i++) {
-		if (sn__str_ieq(head->headers[i].name, wanted))
+		/* The length is looked at here, for this is called many times a request. */
+		if (head->headers[i].name.len == wanted.len &&
+				sn__str_ieq(head->headers[i].name, wanted))
 			return &head->headers[i].value;
 	}
 	return NULL;
