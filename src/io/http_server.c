@@ -224,11 +224,6 @@ int sn__http_server_watch(struct sn_http_server *server, struct sn_http_watch *w
 	return 0;
 }
 
-struct sn_http_watch *sn__http_server_watcher(const struct sn_http_server *server)
-{
-	return server->watch;
-}
-
 const struct sn_addr *sn__http_server_addr(const struct sn_http_server *server)
 {
 	return &server->addr;

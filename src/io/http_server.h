@@ -62,7 +62,6 @@ struct sn_http_watch {
 };
 /** One a server, from the next request on. SN_E_EXISTS. */
 SN_MUST_USE int sn__http_server_watch(struct sn_http_server *server, struct sn_http_watch *watch);
-struct sn_http_watch *sn__http_server_watcher(const struct sn_http_server *server);
 /** At once; only when its loop has not turned since it was opened. */
 void sn__http_server_discard(struct sn_http_server *server);
 /** After sn_exchange_start() with 101 (which then sends nothing itself): the connection, what came

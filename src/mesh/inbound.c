@@ -177,17 +177,6 @@ struct sn_inbound_counts *sn__inbound_host(struct sn_runtime *rt)
 	return &rt->inbounds->host;
 }
 
-void sn__inbound_counts_add(struct sn_inbounds *in, struct sn_inbound_counts *counts)
-{
-	counts->in = in;
-	sn_list_push_back(&in->counts, &counts->link);
-}
-
-void sn__inbound_counts_remove(struct sn_inbound_counts *counts)
-{
-	sn_list_remove(&counts->link);
-}
-
 /* ---- one request ---- */
 
 static uint64_t new_id(struct sn_rng *rng)
@@ -252,7 +241,8 @@ void sn__serving_context(
 	}
 }
 
-bool sn__serving_reports(const struct sn_serving *s)
+/* Whether a span will be written. */
+static bool reports(const struct sn_serving *s)
 {
 	return (s->b3 || s->w3c) && (s->context.sampled || s->context.debug);
 }
@@ -356,7 +346,7 @@ void sn__serving_report_call(struct sn_runtime *rt, const struct sn_serving *s,
 			.n_tags = 1,
 	};
 
-	if (!sn__serving_reports(s))
+	if (!reports(s))
 		return;
 	(void)snprintf(text, sizeof(text), "%u", status);
 	if (status != 0)
@@ -382,7 +372,7 @@ void sn__serving_end(struct sn_inbound_counts *counts, const struct sn_serving *
 	struct sn_inbounds *in = counts->in;
 	unsigned class = SN_MIN(served->status / 100, 5u);
 
-	if (sn__serving_reports(s))
+	if (reports(s))
 		report(in->rt, s, served);
 	atomic_fetch_sub_explicit(&counts->inflight, 1, memory_order_relaxed);
 	sn_counter_add(series(&counts->requests[class], in->requests, counts->name, classes[class]),
@@ -473,7 +463,7 @@ static void watch_end(struct sn_http_watch *watch, struct sn_exchange *x, int st
 	char url[URL_MAX];
 
 	served.status = sn__exchange_answer(x, &served.grpc);
-	if (sn__serving_reports(&req->serving))
+	if (reports(&req->serving))
 		served.url = url_of(w, x, url);
 	sn__serving_stop(w->rt, &req->serving);
 	sn__serving_end(&w->counts, &req->serving, &served);
@@ -489,7 +479,7 @@ static void watch_gone(struct sn_http_watch *watch)
 
 	while ((node = sn_list_pop_front(&w->pool)) != NULL)
 		sn__free(SN_CONTAINER_OF(node, struct request, link));
-	sn__inbound_counts_remove(&w->counts);
+	sn_list_remove(&w->counts.link);
 	sn__free(w);
 }
 
@@ -519,7 +509,8 @@ int sn__inbound_watch(struct sn_runtime *rt, struct sn_http_server *server)
 	w->secure = sn__http_server_is_secure(server);
 	sn_list_init(&w->pool);
 	watch_place(w, sn__http_server_addr(server));
-	sn__inbound_counts_add(rt->inbounds, &w->counts);
+	w->counts.in = rt->inbounds;
+	sn_list_push_back(&rt->inbounds->counts, &w->counts.link);
 	return 0;
 }
 

@@ -44,8 +44,6 @@ struct sn_inbound_counts {
 	atomic_uint inflight;
 	struct sn_series *requests[6], *seconds, *expired; /* NULL: not yet needed */
 };
-void sn__inbound_counts_add(struct sn_inbounds *in, struct sn_inbound_counts *counts);
-void sn__inbound_counts_remove(struct sn_inbound_counts *counts);
 
 /** The counts of requests of the host's own servers. */
 struct sn_inbound_counts *sn__inbound_host(struct sn_runtime *rt);
@@ -78,8 +76,6 @@ struct sn_serving_headers {
 };
 /** What somebody who serves it for us is told: the same span. None when nobody hears of it. */
 void sn__serving_headers(const struct sn_serving *s, struct sn_serving_headers *ret_headers);
-/** Whether sn__serving_end() will write a span. */
-bool sn__serving_reports(const struct sn_serving *s);
 
 /* How it went. */
 struct sn_served {
