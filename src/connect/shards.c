@@ -5,8 +5,9 @@
 #include "proto/json_pull.h"
 #include "proto/json_value.h"
 
-#define PAUSE_MIN_NS (500 * SN_NS_PER_MS)
-#define PAUSE_MAX_NS (30 * SN_NS_PER_S)
+#define PAUSE_MIN_NS (250 * SN_NS_PER_MS)
+#define PAUSE_MAX_NS (10 * SN_NS_PER_S)
+#define LEFTOVER_MAX_NS (30 * SN_NS_PER_S)
 #define LATEST_SLACK_MS 10000 /* by how much our clock may be ahead of the service's */
 #define AGAIN_MIN_NS SN_NS_PER_S
 #define PARAMS_MAX ((size_t)64 << 10)
@@ -348,24 +349,32 @@ static enum sn_shards_kind shard_next(struct sn_shards *s, struct sn_shard *sh, 
 	return SN_SHARDS_BATCH;
 }
 
+/* One round over the shards, and another one when anything was to be done: only a round that found
+ * nothing knows when to look again. */
 static enum sn_shards_kind pass(struct sn_shards *s, uint64_t now_ns, struct sn_shards_todo *todo)
 {
 	enum sn_shards_kind kind;
 
-	if (s->cursor == NULL) {
-		s->cursor = s->shards.next;
-		s->wake_ns = SN_NEVER_NS;
-	}
-	while (s->cursor != &s->shards) {
-		struct sn_shard *sh = SN_CONTAINER_OF(s->cursor, struct sn_shard, link);
+	for (;;) {
+		if (s->cursor == NULL) {
+			s->cursor = s->shards.next;
+			s->wake_ns = SN_NEVER_NS;
+			s->found = false;
+		}
+		while (s->cursor != &s->shards) {
+			struct sn_shard *sh = SN_CONTAINER_OF(s->cursor, struct sn_shard, link);
 
-		s->cursor = s->cursor->next;
-		kind = shard_next(s, sh, now_ns, todo);
-		if (kind != SN_SHARDS_IDLE)
-			return kind;
+			s->cursor = s->cursor->next;
+			kind = shard_next(s, sh, now_ns, todo);
+			if (kind != SN_SHARDS_IDLE) {
+				s->found = true;
+				return kind;
+			}
+		}
+		s->cursor = NULL;
+		if (!s->found)
+			return SN_SHARDS_IDLE;
 	}
-	s->cursor = NULL;
-	return SN_SHARDS_IDLE;
 }
 
 /* Whether nothing of it is left to come. */
@@ -567,7 +576,7 @@ void sn__shards_batch_done(struct sn_shards *s, struct sn_shard *sh, size_t n_do
 	if (b->done < b->n) {
 		sh->state = SN_SHARD_BATCH;
 		sh->due_ns = now_ns +
-				SN_MIN(SN_NS_PER_S << SN_MIN(sh->leftovers, 5u), PAUSE_MAX_NS);
+				SN_MIN(SN_NS_PER_S << SN_MIN(sh->leftovers, 5u), LEFTOVER_MAX_NS);
 		sh->leftovers++;
 		return;
 	}

@@ -74,6 +74,7 @@ struct sn_shards {
 	struct sn_error error_told;
 	char trouble_shard[160];
 	struct sn_list *cursor; /* of the present pass over shards; NULL: none */
+	bool found;             /* something to be done in this pass */
 	uint64_t wake_ns;
 };
 
@@ -81,7 +82,7 @@ void sn__shards_fail(
 		struct sn_shards *s, const char *id, int code, const char *type, const char *text);
 void sn__shards_trouble(
 		struct sn_shards *s, const char *id, int code, const char *type, const char *text);
-/** A pause after @failures in a row: half a second, doubled, up to 30 s, with jitter. */
+/** A pause after @failures in a row: a quarter of a second, doubled, up to 10 s, with jitter. */
 uint64_t sn__shards_pause_ns(struct sn_shards *s, unsigned failures);
 void sn__shard_free(struct sn_shard *sh);
 

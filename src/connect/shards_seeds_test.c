@@ -68,6 +68,7 @@ static struct world {
 	bool quiet;    /* nothing is put, nothing goes wrong */
 	bool listed;   /* the present reader had a whole list */
 	bool ended, single;
+	bool finishing; /* what there is is to be read */
 	char json[1 << 16];
 	char checkpoints[SHARDS * 64];
 } w;
@@ -491,7 +492,8 @@ static void reader_start(void)
 			.timestamp_ms = w.from_ms,
 			.max_records = 1 + roll(20),
 			.poll_ms = 200 + roll(1000),
-			.list_ms = 1000 + roll(30000),
+			/* as good as never: nothing may wait for the list */
+			.list_ms = roll(2) == 0 ? 1000 + roll(30000) : 86400000,
 			.rng = &w.rng_reader,
 			.wall_ms = wall_ms,
 	};
@@ -552,6 +554,9 @@ static void happen(void)
 			answer(&w.outs[i]);
 }
 
+static bool all_done(void);
+
+/* @lively: the service is; else until everything is done. */
 static void run(uint64_t for_ns, bool lively)
 {
 	uint64_t end_ns = w.now_ns + for_ns, life_ns = w.now_ns;
@@ -561,7 +566,7 @@ static void run(uint64_t for_ns, bool lively)
 
 		if (lively)
 			next = SN_MIN(next, life_ns);
-		if (w.ended)
+		if (w.ended || (!lively && w.finishing && all_done()))
 			break;
 		assert_true(next != SN_NEVER_NS); /* else it waits for nothing */
 		if (next > end_ns)
@@ -583,12 +588,8 @@ static bool all_done(void)
 
 		if (sh->removed || sh->unwanted)
 			continue;
-		if (sh->answered != sh->n || sh->ended != sh->closed) {
-			if (w.single)
-				print_message("s%d: %u of %u, closed %d, ended %d\n", i,
-						sh->answered, sh->n, sh->closed, sh->ended);
+		if (sh->answered != sh->n || sh->ended != sh->closed)
 			return false;
-		}
 	}
 	return true;
 }
@@ -627,9 +628,9 @@ static void one(uint64_t seed, bool single)
 			reader_start();
 		}
 	}
-	w.quiet = true;
-	for (unsigned n = 0; n < 400 && !all_done(); n++)
-		run(20 * SN_NS_PER_S, false);
+	w.quiet = w.finishing = true;
+	run(10000 * SN_NS_PER_S, false);
+	w.finishing = false;
 	assert_true(all_done());
 	sn__shards_stop(w.s);
 	run(10 * SN_NS_PER_S, false);
