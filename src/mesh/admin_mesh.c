@@ -166,6 +166,22 @@ int sn__admin_force(struct sn_admin *a, const struct sn_admin_request *req, stru
 
 /* ---- policies ---- */
 
+/* {name: {"value", ...}} with the values of secret names masked. */
+static int mask_values(json_t *doc)
+{
+	const char *name;
+	json_t *entry;
+
+	json_object_foreach(doc, name, entry)
+	{
+		if (sn__is_secret_name(sn_str_from(name)) &&
+				!json_is_null(json_object_get(entry, "value")) &&
+				json_object_set_new(entry, "value", json_string("***")) < 0)
+			return SN_E_NOMEM;
+	}
+	return 0;
+}
+
 void sn__admin_get_policies(
 		struct sn_admin *a, struct sn_exchange *x, const struct sn_admin_request *req)
 {
@@ -185,10 +201,14 @@ void sn__admin_get_policies(
 	}
 	r = sn__policies_explain(a->rt->policies, req->kind != NULL ? &paths : NULL,
 			SN_DIALECT_BERLIOZ, &doc);
-	if (r < 0)
-		sn__admin_error(x, r, NULL);
-	else
+	if (r == 0)
+		r = mask_values(doc);
+	if (r == 0) {
 		sn__admin_json(x, 200, doc);
+		return;
+	}
+	json_decref(doc);
+	sn__admin_error(x, r, NULL);
 }
 
 /* ---- targets: what `sinew top` shows ---- */
