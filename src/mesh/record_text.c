@@ -100,7 +100,7 @@ static int print_attempts(const struct line *l)
 	}
 	if (r == 0 && n > 0)
 		r = print_wait(l, before_ns, rec->duration_ns,
-				rec->code == 0 ? "the answer" : "waited");
+				rec->code == 0 ? "until the answer" : "waited");
 	return r;
 }
 
