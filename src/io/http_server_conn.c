@@ -48,6 +48,7 @@ static void exchange_reset(struct sn_http_server *server, struct sn_exchange *x)
 	x->handed = x->no_body = x->chunked = x->close_after = x->upgraded = x->drain_due = false;
 	x->sized = x->too_large = x->endless = false;
 	x->left = 0;
+	x->held = x->tail = 0; /* of HTTP/2; the next one may be of HTTP/1.1 */
 	x->on_drain = NULL;
 	x->on_close = NULL;
 	x->watched = NULL;
