@@ -110,6 +110,8 @@ void sn__aws_fault_read(struct sn_str header, struct sn_str body, struct sn_aws_
 
 	*ret_fault = (struct sn_aws_fault){0};
 	put_type(header, ret_fault);
+	if (body.len == 0)
+		return;
 	sn__json_begin(&r, body);
 	if (sn__json_enter_object(&r) < 0)
 		return;
@@ -214,7 +216,7 @@ static int read_document(char *text, size_t size, struct reading *in)
 	struct sn_json_pull r;
 	int rc;
 
-	rc = sn__json_check((struct sn_str){text, size}, NULL);
+	rc = size == 0 ? SN_E_PARSE : sn__json_check((struct sn_str){text, size}, NULL);
 	if (rc < 0)
 		return rc;
 	sn__json_begin(&r, (struct sn_str){text, size});

@@ -200,7 +200,7 @@ static void call_all(const char *service, const char *config, unsigned at_once)
 
 int main(int argc, char **argv)
 {
-	uint64_t at_once;
+	uint64_t at_once = 1;
 
 	if (argc == 2 && strcmp(argv[1], "sign") == 0) {
 		sign_all();
