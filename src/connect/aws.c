@@ -23,7 +23,8 @@
 
 #define ANSWER_MAX (16u << 20)
 #define ANSWER_AT_ONCE 65536u /* of an announced length, reserved before a byte of it came */
-#define SKEW_MIN_S 30         /* a clock that differs by less is not what was refused */
+#define IDLE_TLS_MS 15000
+#define SKEW_MIN_S 30 /* a clock that differs by less is not what was refused */
 
 enum {
 	REQ_WAITING = 1,  /* for credentials */
@@ -102,9 +103,19 @@ static void on_end(struct sn_task *task)
 	finish(SN_CONTAINER_OF(task, struct sn_aws_req, task));
 }
 
+/* What an earlier answer of the same request said does not count any more. */
+static void forget_answer(struct sn_aws_req *req)
+{
+	req->status = 0;
+	req->server_s = -1;
+	req->type[0] = req->message[0] = req->request_id[0] = req->header_type[0] = '\0';
+	sn__buf_finish(&req->answer);
+}
+
 /* Ours to say, in the next turn. */
 static void end_later(struct sn_aws_req *req, int code, const char *detail)
 {
+	forget_answer(req);
 	req->outcome = (struct sn_outcome)SN_OUTCOME_INIT;
 	req->outcome.class = SN_OUTCOME_REJECTED;
 	req->outcome.code = code;
@@ -197,6 +208,7 @@ static void on_head(struct sn_http_req *http, const struct sn_http_head *head)
 	const struct sn_str *crc = sn__http_find(head, "x-amz-crc32");
 	const struct sn_str *date = sn__http_find(head, "date");
 	const struct sn_str *after = sn__http_find(head, "retry-after");
+	const struct sn_str *encoding = sn__http_find(head, "content-encoding");
 	uint64_t value;
 	char *space;
 
@@ -212,7 +224,7 @@ static void on_head(struct sn_http_req *http, const struct sn_http_head *head)
 		req->crc = (uint32_t)value;
 		req->flags |= REQ_CRC;
 	}
-	if (sn__http_find(head, "content-encoding") != NULL)
+	if (encoding != NULL && !sn__str_ieq(*encoding, SN_STR("identity")))
 		req->flags |= REQ_GZIP;
 	req->outcome.retry_after_ms = after != NULL
 			? sn__retry_after_ms(*after, sn__loop_wall_ns(req->aws->loop))
@@ -304,10 +316,7 @@ static int send_req(struct sn_aws *aws, struct sn_aws_req *req, struct sn_error 
 			.connect_timeout_ms = req->connect_timeout_ms,
 			.idle_timeout_ms = req->idle_timeout_ms,
 	};
-	req->status = 0;
-	req->server_s = -1;
-	req->type[0] = req->message[0] = req->request_id[0] = req->header_type[0] = '\0';
-	sn__buf_finish(&req->answer);
+	forget_answer(req);
 	r = sn__http_start(aws->dest, &req->http, err);
 	if (r == 0)
 		req->flags = (req->flags & (REQ_MOVED | REQ_RENEWED)) | REQ_FLYING;
@@ -330,8 +339,8 @@ static int begin(struct sn_aws *aws, struct sn_aws_req *req, struct sn_error *er
 
 static void no_credentials(struct sn_aws_req *req)
 {
-	(void)snprintf(req->message, sizeof(req->message), "%s", req->aws->chain.why);
 	end_later(req, SN_E_REJECTED, "no credentials");
+	(void)snprintf(req->message, sizeof(req->message), "%s", req->aws->chain.why);
 }
 
 static void begin_or_end(struct sn_aws *aws, struct sn_aws_req *req)
@@ -511,6 +520,8 @@ static int open_dest(struct sn_aws *aws, const struct sn_aws_options *opts)
 	(void)snprintf(host, sizeof(host), "%.*s", (int)url->host.len, url->host.ptr);
 	to.host = host;
 	to.tls = url->secure ? aws->tls : NULL;
+	to.idle_ms = url->secure ? IDLE_TLS_MS
+				 : 0; /* a handshake costs much more than a connection */
 	return sn__http_dest_create(opts->pool, &to, &aws->dest);
 }
 

@@ -77,9 +77,7 @@ static int from_files(struct sn_aws_chain *chain, struct sn_aws_creds **ret_cred
 static void on_metadata(struct sn_aws_metadata *m, struct sn_aws_creds *creds, int code)
 {
 	struct sn_aws_chain *chain = SN_CONTAINER_OF(m, struct sn_aws_chain, metadata);
-	bool waited = chain->waited;
 
-	chain->waited = false;
 	if (creds != NULL) {
 		sn__aws_creds_unref(chain->creds);
 		chain->creds = creds;
@@ -90,8 +88,7 @@ static void on_metadata(struct sn_aws_metadata *m, struct sn_aws_creds *creds, i
 	}
 	/* Who waited gets what came, however short it lasts: it may be our clock that is wrong. */
 	chain->fresh = creds != NULL;
-	if (waited)
-		chain->ready(chain, code);
+	chain->ready(chain, code);
 	chain->fresh = false;
 }
 
@@ -152,8 +149,6 @@ int sn__aws_chain_get(struct sn_aws_chain *chain, int64_t now_s, struct sn_aws_c
 		return 0;
 	}
 	r = chain->metadata.busy ? SN_E_AGAIN : look(chain, &found);
-	if (r == SN_E_AGAIN)
-		chain->waited = true;
 	if (r < 0)
 		return r;
 	sn__aws_creds_unref(chain->creds);

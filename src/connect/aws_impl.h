@@ -100,13 +100,12 @@ struct sn_aws_chain {
 	sn_aws_env_fn *env;
 	struct sn_aws_creds *configured; /* from the peer's config; referenced; may be NULL */
 	struct sn_aws_metadata metadata;
-	/** After sn__aws_chain_get() returned SN_E_AGAIN: ask again when @code is 0. */
+	/** A fetch has ended: who was told SN_E_AGAIN asks again when @code is 0. */
 	void (*ready)(struct sn_aws_chain *chain, int code);
 	char why[SN_AWS_WHY_MAX]; /* of the last failure: where was looked */
 
 	/* private */
 	struct sn_aws_creds *creds; /* current ones; may be NULL */
-	bool waited;                /* somebody was told SN_E_AGAIN */
 	bool fresh;                 /* inside of ready(): creds have just come */
 	int64_t soft_s;             /* no refresh ahead of time before */
 };

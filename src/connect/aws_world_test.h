@@ -74,16 +74,22 @@ static inline void world_log(enum sn_log_level level, const char *text, void *ar
 	(void)snprintf(w->logged + n, sizeof w->logged - n, "%s\n", text);
 }
 
-static inline void world_open(struct aws_world *w, const struct step *steps, unsigned n_steps)
+static inline void world_open_seed(
+		struct aws_world *w, uint64_t seed, const struct step *steps, unsigned n_steps)
 {
 	memset(w, 0, sizeof *w);
 	w->mem = sn__mem_live();
-	assert_int_equal(sn__sim_create(&(struct sn_sim_options){.seed = 1}, &w->sim), 0);
+	assert_int_equal(sn__sim_create(&(struct sn_sim_options){.seed = seed}, &w->sim), 0);
 	assert_int_equal(sn__sim_loop(w->sim, &w->client), 0);
 	assert_int_equal(sn__sim_loop(w->sim, &w->server), 0);
 	script_open_at(&w->script, w->server, "127.0.0.1", 8000, steps, n_steps);
 	assert_int_equal(sn__http_pool_create(w->client, NULL, &w->pool), 0);
 	sn__log_init(&w->log, world_log, w, SN_LOG_DEBUG, SN_LOG_PLAIN);
+}
+
+static inline void world_open(struct aws_world *w, const struct step *steps, unsigned n_steps)
+{
+	world_open_seed(w, 1, steps, n_steps);
 }
 
 static inline int world_aws(struct aws_world *w, const char *config, struct sn_error *err)
