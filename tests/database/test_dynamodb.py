@@ -160,6 +160,35 @@ def test_what_the_sdk_writes_we_read(table, start, sdk):
     assert {k: got[k] for k in got if k != "n"} == {k: ITEM[k] for k in got if k != "n"}
 
 
+def nested(n):
+    value = "core"
+    for _ in range(n):
+        value = {"m": value}
+    return value
+
+
+def test_great_and_deep_items(table, start, sdk):
+    _, peer = start(seed_form(("contacts", config(table))))
+    great = {"id": "great", "text": "\u20ac" * 130000}  # 390 kB
+    peer.item("put", great)
+    assert doc(sdk, "Get", {"Key": {"id": "great"}}, table)["Item"] == great
+    assert peer.item("get", {"id": "great"}) == great
+    deep = {"id": "deep", "a": nested(29)}
+    peer.item("put", deep)
+    assert doc(sdk, "Get", {"Key": {"id": "deep"}}, table)["Item"] == deep
+    assert peer.item("get", {"id": "deep"}) == deep
+    assert peer.ask("put", "contacts", {"id": "x", "a": nested(31)})[:2] in (
+        ["error", "INVALID"], ["error", "LIMIT"])
+    # What plain JSON cannot hold is told, not cut; a raw call has it as it came.
+    doc(sdk, "Put", {"Item": {"id": "nul", "t": "a\u0000b"}}, table)
+    line = peer.ask("get", "contacts", {"id": "nul"})
+    assert line[:2] == ["error", "PROTOCOL"], line
+    assert peer.call("GetItem", {"Key": {"id": {"S": "nul"}}})[2]["Item"]["t"] == {"S": "a\u0000b"}
+    # More than the service takes is the service's to refuse, and said.
+    line = peer.ask("put", "contacts", {"id": "greater", "text": "x" * 410000})
+    assert line[:2] == ["error", "REJECTED"] and "ValidationException" in line[3]
+
+
 def test_conditions_and_updates(table, start, sdk):
     _, peer = start(seed_form(("contacts", config(table))))
     new = "condition=attribute_not_exists(id)"
