@@ -307,6 +307,8 @@ int sn__config_doc(struct sn_buf *out)
 	if (r == 0)
 		r = sn__options_doc(sn__config_inbound_options, "listen.inbound.", out);
 	if (r == 0)
+		r = sn__options_doc(sn__config_inbound_tls_options, "listen.inbound.tls.", out);
+	if (r == 0)
 		r = sn__buf_puts(out, peers);
 	for (size_t i = 0; r == 0 && later[i] != NULL; i++)
 		r = sn__buf_printf(out, "%s`%s`", i > 0 ? ", " : "", later[i]);

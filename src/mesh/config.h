@@ -118,7 +118,7 @@ SN_MUST_USE int sn__config_origins(const struct sn_config *config, json_t **ret_
 extern const struct sn_option sn__config_options[];
 extern const struct sn_option sn__config_agent_options[];
 /** Those of `listen.inbound`, and reading them. SN_E_INVALID (see @problems), SN_E_NOMEM. */
-extern const struct sn_option sn__config_inbound_options[];
+extern const struct sn_option sn__config_inbound_options[], sn__config_inbound_tls_options[];
 SN_MUST_USE int sn__config_inbound(const struct sn_yaml_node *node,
 		struct sn_config_inbound *ret_inbound, struct sn_arena *arena,
 		struct sn_problems *problems);

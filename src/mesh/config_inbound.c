@@ -4,7 +4,7 @@
 #include "mesh/config.h"
 #include "mesh/relay.h"
 
-static const struct sn_option tls_options[] = {
+const struct sn_option sn__config_inbound_tls_options[] = {
 		{.name = "cert",
 				.kind = SN_OPTION_STRING,
 				.offset = offsetof(struct sn_config_inbound_tls, cert),
@@ -110,7 +110,8 @@ int sn__config_inbound(const struct sn_yaml_node *node, struct sn_config_inbound
 		return r;
 	if (ret_inbound->tls_node != NULL && !sn__yaml_is_null(ret_inbound->tls_node))
 		r = worse(r,
-				sn__options_read(tls_options, ret_inbound->tls_node,
-						&ret_inbound->tls, arena, problems));
+				sn__options_read(sn__config_inbound_tls_options,
+						ret_inbound->tls_node, &ret_inbound->tls, arena,
+						problems));
 	return worse(r, check_places(node, problems));
 }
