@@ -120,8 +120,12 @@ def test_sidecar_refusals(running):
     problem(503, "No peer found.", "POST", "/database/gone/Get", "{}")
     r, body = running.ask("POST", "/database/notes/Get", "{}", {"Origin": "http://evil.example"})
     assert r.status == 403
-    r, body = running.ask("POST", "/database/notes/Put", '{"key": "a", "x": "%s"}' % ("y" * (17 << 20)))
-    assert r.status == 413
+    c = http.client.HTTPConnection("127.0.0.1", running.port, timeout=PATIENCE)
+    c.putrequest("POST", "/database/notes/Put")
+    c.putheader("Content-Length", str(17 << 20))
+    c.endheaders()
+    assert c.getresponse().status == 413
+    c.close()
 
 
 def test_sidecar_many_at_once(running):
