@@ -117,6 +117,8 @@ int sn__cmd_peer(struct sn_cli *cli);
 int sn__cmd_request(struct sn_cli *cli);
 int sn__cmd_database(struct sn_cli *cli);
 int sn__cmd_queue(struct sn_cli *cli);
+int sn__cmd_drivers(struct sn_cli *cli);
+int sn__cmd_schema(struct sn_cli *cli);
 int sn__cmd_grpc(struct sn_cli *cli);
 int sn__cmd_policies(struct sn_cli *cli);
 int sn__cmd_check(struct sn_cli *cli);

@@ -55,6 +55,11 @@ static const struct sn_opt resource_opts[] = {
 		{0, 0, NULL, NULL, NULL},
 };
 
+static const struct sn_opt drivers_opts[] = {
+		{SN_OPT_JSON, 0, "json", NULL, "as one JSON array"},
+		{0, 0, NULL, NULL, NULL},
+};
+
 static const struct sn_opt agent_opts[] = {
 		{SN_OPT_LISTEN, 0, "listen", "ADDR",
 				"host:port, :port (loopback) or unix:PATH (default: 127.0.0.1:55555)"},
@@ -237,6 +242,21 @@ const struct sn_cmd sn__commands[] = {
 				top_opts, sn__cmd_top},
 		{"version", "", 0, 0, "print the version", "Prints sinew and its version.\n",
 				"sinew version", NULL, sn__cmd_version},
+		{"drivers", "[TOPIC [TYPE]]", 0, 2,
+				"list the drivers there are, and what they take",
+				"A line for each driver: topic, type, what it is for. With TOPIC and TYPE: its "
+				"operations and its options. Modules (sinew-TOPIC-TYPE.so) are looked for in "
+				"the directories of $SINEW_MODULE_PATH and in the one fixed at build time; one "
+				"that is refused is told on stderr.\n",
+				"sinew drivers\nsinew drivers database dynamodb\nsinew drivers --json",
+				drivers_opts, sn__cmd_drivers},
+		{"schema", "[mesh]", 0, 1, "print the JSON Schema of the file",
+				"For editors and other tools: JSON Schema (draft 2020-12) of sinew's file, made "
+				"from the tables that the file is read with; with `mesh`, that of the mesh file "
+				"of `sinew agent`. `sinew check` knows more: it names places, near keys and "
+				"what contradicts.\n",
+				"sinew schema > sinew.schema.json\nsinew schema mesh > mesh.schema.json",
+				NULL, sn__cmd_schema},
 		{"generate", "man|completion [COMMAND]", 1, 2,
 				"print a man page or shell completion",
 				"The pages that `make install` installs come from here.\n",
@@ -248,8 +268,6 @@ const struct sn_cmd sn__commands[] = {
 
 const char *const sn__commands_planned[] = {
 		"test",
-		"schema",
-		"drivers",
 		"hub",
 		"node",
 		"publish",

@@ -10,6 +10,7 @@
 #include <sinew/base.h>
 #include <sinew/option.h>
 #include "base/arena.h"
+#include "base/json.h"
 #include "base/problem.h"
 #include "base/yaml.h"
 
@@ -32,6 +33,11 @@ void sn__option_unknown(const struct sn_option *table, const struct sn_yaml_item
  * reference pages. @prefix: "" or "tls.". SN_E_LIMIT, SN_E_NOMEM. */
 SN_MUST_USE int sn__options_doc(
 		const struct sn_option *table, const char *prefix, struct sn_buf *out);
+
+/** The table as JSON Schema: an object (or null) with these members. @table may be NULL: none. What
+ * ANY stands for is the caller's to fill in. *ret_schema: a new reference. SN_E_NOMEM. */
+SN_MUST_USE int sn__options_schema(
+		const struct sn_option *table /* may be NULL */, json_t **ret_schema);
 
 /** Whether a table is sound: names, kinds, defaults within limits, help, no duplicate. For tests of
  * tables. SN_E_INVALID; err says which option. */

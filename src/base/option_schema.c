@@ -57,8 +57,7 @@ static json_t *of_kind(const struct sn_option *opt)
 	case SN_OPTION_DURATION:
 		return or_text(number(opt, "integer"), "^([0-9]+(ms|s|m|h)?|.*\\$\\{.*\\}.*)$");
 	case SN_OPTION_SIZE:
-		return or_text(number(opt, "integer"),
-				"^([0-9]+([KMGT]i?)?B?|.*\\$\\{.*\\}.*)$");
+		return or_text(number(opt, "integer"), "^([0-9]+([KMGT]i?)?B?|.*\\$\\{.*\\}.*)$");
 	case SN_OPTION_ENUM:
 		return or_text(choices(opt), SUBSTITUTED);
 	case SN_OPTION_LIST:
@@ -118,8 +117,7 @@ int sn__options_schema(const struct sn_option *table, json_t **ret_schema)
 			properties, "additionalProperties", 0);
 	if (schema == NULL)
 		return SN_E_NOMEM;
-	if (json_array_size(required) > 0 &&
-			json_object_set(schema, "required", required) < 0) {
+	if (json_array_size(required) > 0 && json_object_set(schema, "required", required) < 0) {
 		json_decref(schema);
 		return SN_E_NOMEM;
 	}

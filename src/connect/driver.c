@@ -118,6 +118,13 @@ const struct sn_driver *const *sn__drivers_builtin(void)
 	return builtin;
 }
 
+void sn__drivers_each(sn_driver_each_fn *fn, void *arg)
+{
+	for (const struct sn_driver *const *d = builtin; *d != NULL; d++)
+		fn(*d, NULL, arg);
+	sn__modules_each(fn, arg);
+}
+
 void sn__drivers_add_for_tests(const struct sn_driver *const *drivers)
 {
 	extra = drivers;

@@ -51,6 +51,11 @@ const struct sn_driver *const *sn__drivers_builtin(void);
  */
 SN_MUST_USE int sn__driver_find(enum sn_topic topic, struct sn_str type,
 		const struct sn_driver **ret_driver, struct sn_error *err);
+/** All there are: the built-in ones, then the modules that are found, which are loaded for this.
+ * @driver NULL: a module was refused, and @err says why. */
+typedef void sn_driver_each_fn(const struct sn_driver *driver /* may be NULL */,
+		const struct sn_error *err /* may be NULL */, void *arg);
+void sn__drivers_each(sn_driver_each_fn *fn, void *arg);
 /** Found by sn__driver_find() like built-in ones; NULL-terminated, NULL: none. For tests only, before
  * any other thread. */
 void sn__drivers_add_for_tests(const struct sn_driver *const *drivers /* may be NULL */);

@@ -7,6 +7,7 @@
 
 #include "connect/module.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -117,21 +118,110 @@ static int look_in(struct sn_str dir, enum sn_topic topic, const char *type,
 	return load(path, topic, type, ret_driver, err);
 }
 
+/* The directories in order; the last is the fixed one. False: no more. */
+static bool next_directory(const char **pos, bool *last, struct sn_str *ret_dir)
+{
+	const char *end;
+
+	if (*last)
+		return false;
+	if (*pos == NULL) {
+		*last = true;
+		*ret_dir = sn_str_from(SN_MODULE_DIR);
+		return true;
+	}
+	end = strchrnul(*pos, ':');
+	*ret_dir = (struct sn_str){*pos, (size_t)(end - *pos)};
+	*pos = *end != '\0' ? end + 1 : NULL;
+	return true;
+}
+
 static int look_everywhere(enum sn_topic topic, const char *type,
 		const struct sn_driver **ret_driver, struct sn_error *err)
 {
-	const char *path = secure_getenv("SINEW_MODULE_PATH"), *end;
+	const char *pos = secure_getenv("SINEW_MODULE_PATH");
 	int r = SN_E_NOT_FOUND;
+	struct sn_str dir;
+	bool last = false;
 
-	for (; path != NULL && r == SN_E_NOT_FOUND; path = *end != '\0' ? end + 1 : NULL) {
-		end = strchrnul(path, ':');
-		r = look_in((struct sn_str){path, (size_t)(end - path)}, topic, type, ret_driver,
-				err);
-	}
-	return r == SN_E_NOT_FOUND
-			? look_in(sn_str_from(SN_MODULE_DIR), topic, type, ret_driver, err)
-			: r;
+	while (r == SN_E_NOT_FOUND && next_directory(&pos, &last, &dir))
+		r = look_in(dir, topic, type, ret_driver, err);
+	return r;
 }
+
+/* ---- all of them ---- */
+
+/* "sinew-database-memory.so" -> the topic and "memory". */
+static bool name_read(const char *file, enum sn_topic *ret_topic, char *type, size_t size)
+{
+	const char *dash = strncmp(file, "sinew-", 6) == 0 ? strchr(file + 6, '-') : NULL;
+	size_t n = strlen(file);
+	struct sn_str topic;
+
+	if (dash == NULL || n < 4 || strcmp(file + n - 3, ".so") != 0)
+		return false;
+	topic = (struct sn_str){file + 6, (size_t)(dash - file) - 6};
+	n -= (size_t)(dash + 1 - file) + 3;
+	if (n == 0 || n >= size || sn__topic_find(topic, ret_topic) < 0)
+		return false;
+	memcpy(type, dash + 1, n);
+	type[n] = '\0';
+	return true;
+}
+
+/* Whether an earlier directory has it too: then that one counts. */
+static bool is_shadowed(const struct sn_str *dir, const char *file)
+{
+	const char *pos = secure_getenv("SINEW_MODULE_PATH");
+	struct sn_str before;
+	bool last = false;
+	char path[PATH_MAX_];
+
+	while (next_directory(&pos, &last, &before) && before.ptr != dir->ptr) {
+		int n = snprintf(path, sizeof(path), "%.*s/%s", (int)before.len, before.ptr, file);
+
+		if (before.len > 0 && before.ptr[0] == '/' && n > 0 && (size_t)n < sizeof(path) &&
+				access(path, F_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void each_in(struct sn_str dir, sn_driver_each_fn *fn, void *arg)
+{
+	char path[PATH_MAX_], type[SN_DRIVER_NAME_MAX + 1];
+	int n = snprintf(path, sizeof(path), "%.*s", (int)dir.len, dir.ptr);
+	DIR *d = n > 0 && (size_t)n < sizeof(path) && path[0] == '/' ? opendir(path) : NULL;
+	const struct dirent *e;
+
+	while (d != NULL && (e = readdir(d)) != NULL) {
+		const struct sn_driver *driver = NULL;
+		enum sn_topic topic;
+		struct sn_error err;
+
+		if (!name_read(e->d_name, &topic, type, sizeof(type)) ||
+				is_shadowed(&dir, e->d_name))
+			continue;
+		if (sn__module_find(topic, type, &driver, &err) == 0)
+			fn(driver, NULL, arg);
+		else
+			fn(NULL, &err, arg);
+	}
+	if (d != NULL)
+		(void)closedir(d);
+}
+
+void sn__modules_each(sn_driver_each_fn *fn, void *arg)
+{
+	const char *pos = secure_getenv("SINEW_MODULE_PATH");
+	struct sn_str dir;
+	bool last = false;
+
+	while (next_directory(&pos, &last, &dir))
+		each_in(dir, fn, arg);
+}
+
+/* ---- one ---- */
 
 int sn__module_find(enum sn_topic topic, const char *type, const struct sn_driver **ret_driver,
 		struct sn_error *err)

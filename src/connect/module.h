@@ -15,6 +15,9 @@
 SN_MUST_USE int sn__module_find(enum sn_topic topic, const char *type,
 		const struct sn_driver **ret_driver, struct sn_error *err);
 
+/** Every module in the directories of above; of one type the first that is found. */
+void sn__modules_each(sn_driver_each_fn *fn, void *arg);
+
 /* ---- driver.c, for modules ---- */
 
 /** ABI and size alone. SN_E_INVALID. */

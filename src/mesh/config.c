@@ -166,7 +166,7 @@ static const struct sn_option limits_options[] = {
 				.help = "Allow core dumps, which may hold secrets."},
 		{0}};
 
-static const struct sn_option listener_options[] = {
+const struct sn_option sn__config_listener_options[] = {
 		{.name = "address",
 				.kind = SN_OPTION_STRING,
 				.offset = offsetof(struct sn_config_listener, address),
@@ -301,7 +301,7 @@ int sn__config_doc(struct sn_buf *out)
 	if (r == 0)
 		r = sn__buf_puts(out, tail);
 	if (r == 0)
-		r = sn__options_doc(listener_options, "listen.X.", out);
+		r = sn__options_doc(sn__config_listener_options, "listen.X.", out);
 	if (r == 0)
 		r = sn__buf_puts(out, inbound);
 	if (r == 0)
@@ -416,8 +416,8 @@ static int read_listener(struct reader *rd, const char *name, const struct sn_ya
 		return sn__problem(rd->problems, node->place,
 				"%s must be an address or a map, not a list", name);
 	if (node->kind == SN_YAML_MAP) {
-		r = sn__options_read(listener_options, node, ret_listener, &rd->config->arena,
-				rd->problems);
+		r = sn__options_read(sn__config_listener_options, node, ret_listener,
+				&rd->config->arena, rd->problems);
 		at = sn__yaml_get(node, "address");
 	} else {
 		ret_listener->address = node->text.ptr;

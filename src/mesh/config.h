@@ -117,6 +117,8 @@ SN_MUST_USE int sn__config_origins(const struct sn_config *config, json_t **ret_
 /** The top-level options, for reference pages and JSON Schema; those of the map `agent`. */
 extern const struct sn_option sn__config_options[];
 extern const struct sn_option sn__config_agent_options[];
+/** Those of `listen.admin` and `listen.sidecar`. */
+extern const struct sn_option sn__config_listener_options[];
 /** Those of `listen.inbound`, and reading them. SN_E_INVALID (see @problems), SN_E_NOMEM. */
 extern const struct sn_option sn__config_inbound_options[], sn__config_inbound_tls_options[];
 SN_MUST_USE int sn__config_inbound(const struct sn_yaml_node *node,
