@@ -255,6 +255,13 @@ void sn__api_servers_close(struct sn_runtime *rt)
 		else if (h->draining)
 			sn__http_server_hurry(h->server);
 	}
+	SN_LIST_FOREACH_SAFE (pos, &rt->lingering) {
+		struct sn_hosted *h = SN_CONTAINER_OF(pos, struct sn_hosted, link);
+
+		h->awaited = true;
+		sn__runtime_part_opened(rt);
+		h->closing(h);
+	}
 }
 
 /* The same work whatever is given. */

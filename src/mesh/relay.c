@@ -36,7 +36,6 @@ struct relay {
 	bool http2, trust, secure;
 	unsigned max_inflight;
 	uint32_t timeout_ms;
-	bool awaited; /* by the runtime's closing */
 };
 
 #define HOP_HEADERS (SN_SERVING_HEADERS + 6)
@@ -495,26 +494,42 @@ static void relay_gone(struct sn_proxy_pool *pool)
 {
 	struct relay *relay = SN_CONTAINER_OF(pool, struct relay, pool);
 	struct sn_runtime *rt = relay->rt;
-	bool awaited = relay->awaited;
+	bool awaited = relay->hosted.awaited;
 
+	sn_list_remove(&relay->hosted.link);
 	sn__http_dest_unref(relay->dest[0]);
 	sn__http_dest_unref(relay->dest[1]);
 	sn__free(relay->host);
 	sn__free(relay);
+	sn__drain_release(rt);
 	if (awaited)
 		sn__runtime_part_closed(rt);
 }
 
-/* The server is gone; upgraded connections are not its any more. */
-static void relay_free(struct sn_hosted *hosted)
+/* Upgraded connections are not the server's any more, and have their time to end while the runtime
+ * drains. */
+static void relay_closing(struct sn_hosted *hosted)
 {
 	struct relay *relay = SN_CONTAINER_OF(hosted, struct relay, hosted);
 
+	if (hosted->server != NULL)
+		return;
 	SN_LIST_FOREACH_SAFE (pos, &relay->pool.open)
 		sn__proxy_break(SN_CONTAINER_OF(pos, struct sn_proxy, link));
-	relay->awaited = hosted->awaited;
-	if (relay->awaited)
-		sn__runtime_part_opened(relay->rt);
+}
+
+/* The server is gone. */
+static void relay_free(struct sn_hosted *hosted)
+{
+	struct relay *relay = SN_CONTAINER_OF(hosted, struct relay, hosted);
+	struct sn_runtime *rt = relay->rt;
+
+	hosted->server = NULL;
+	sn_list_push_back(&rt->lingering, &hosted->link);
+	if (hosted->awaited) /* for its connections, too */
+		sn__runtime_part_opened(rt);
+	if (atomic_load(&rt->state) == SN_RUNTIME_CLOSING)
+		relay_closing(hosted);
 	sn__proxy_pool_close(&relay->pool);
 }
 
@@ -552,6 +567,8 @@ static int relay_make(struct sn_hosting *how, struct sn_hosted **ret_hosted, str
 	};
 	sn__proxy_pool_init(&relay->pool);
 	relay->hosted.free = relay_free;
+	relay->hosted.closing = relay_closing;
+	sn__drain_hold(how->rt);
 	how->arg = relay;
 	*ret_hosted = &relay->hosted;
 	return 0;

@@ -201,6 +201,7 @@ int sn__runtime_create(const struct sn_options *opts, sn_paths_fn *paths, void *
 	sn_list_init(&rt->monitors);
 	sn_list_init(&rt->waiters);
 	sn_list_init(&rt->servers);
+	sn_list_init(&rt->lingering);
 	sn_list_init(&rt->delayed);
 	sn_list_init(&rt->sidecar_routes);
 	if (rt->seed == 0)

@@ -85,13 +85,14 @@ struct sn_runtime {
 	struct sn_log log;
 
 	/* loop thread */
-	struct sn_list dialects;              /* sn_dialect_part.link, in order of opening */
-	struct sn_list monitors;              /* sn_monitor.link */
-	struct sn_list waiters;               /* threads in sn_get_peers_wait() */
-	struct sn_list servers;               /* of sn_http_server_open() */
-	struct sn_list delayed;               /* of sn_after() */
-	struct sn_list sidecar_routes;        /* sn_sidecar_route.link; before the thread starts */
-	unsigned parts_open;                  /* of the present stage of closing */
+	struct sn_list dialects;       /* sn_dialect_part.link, in order of opening */
+	struct sn_list monitors;       /* sn_monitor.link */
+	struct sn_list waiters;        /* threads in sn_get_peers_wait() */
+	struct sn_list servers;        /* of sn_http_server_open() */
+	struct sn_list lingering;      /* sn_hosted.link: the server is gone, its tunnels are not */
+	struct sn_list delayed;        /* of sn_after() */
+	struct sn_list sidecar_routes; /* sn_sidecar_route.link; before the thread starts */
+	unsigned parts_open;           /* of the present stage of closing */
 	void (*stage)(struct sn_runtime *rt); /* what follows when they are closed */
 	struct sn_task stage_task, close_task;
 	bool finished; /* the loop may stop for good */

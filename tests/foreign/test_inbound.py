@@ -268,7 +268,8 @@ def test_nothing_is_buffered(sinew, cleanup):
 def test_websocket(sinew, cleanup):
     s = WebSockets()
     cleanup(s)
-    p = Proxy(sinew, s.port, http2=True)  # an upgrade is HTTP/1.1 all the same
+    p = Proxy(sinew, s.port, http2=True,  # an upgrade is HTTP/1.1 all the same
+              text="limits: {drain-timeout: 1s}\n")
 
     async def talk():
         uri = "ws://127.0.0.1:%d/chat?room=1" % p.port
@@ -289,9 +290,43 @@ def test_websocket(sinew, cleanup):
             await asyncio.sleep(0.005)
         ws = await websockets.connect(uri, ping_interval=None)
         p.process.terminate()
+        p.process.stderr.readline()  # draining: what is open may go on for a while
+        await ws.send("still")
+        assert await ws.recv() == "still"
         await ws.wait_closed()
     asyncio.run(asyncio.wait_for(talk(), PATIENCE * 3))
     assert p.process.wait(PATIENCE) == 0
+
+
+def test_drain(sinew, cleanup):
+    """What has begun may end; then the process does, without waiting for its time."""
+    release = threading.Event()
+    s, p = served(sinew, cleanup, lambda h, b: (release.wait(PATIENCE), Service.reply(h, 200, b"done")))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        first = pool.submit(p.ask, "GET", "/")
+        until(lambda: s.requests)
+        p.process.terminate()
+        assert "draining" in p.process.stderr.readline()
+        with pytest.raises(OSError):
+            p.ask("GET", "/")
+        release.set()
+        answer, body = first.result()
+        assert (answer.status, body) == (200, b"done")
+    assert p.process.wait(PATIENCE) == 0
+
+
+def test_drain_waits_for_a_tunnel(sinew, cleanup):
+    s = WebSockets()
+    cleanup(s)
+    p = Proxy(sinew, s.port)
+
+    async def talk():
+        ws = await websockets.connect("ws://%s/" % p.addr, ping_interval=None)
+        p.process.terminate()
+        p.process.stderr.readline()
+        await ws.close()
+    asyncio.run(asyncio.wait_for(talk(), PATIENCE * 3))
+    assert p.process.wait(PATIENCE) == 0  # before the 30 s are over
 
 
 GRPC_CLIENT = """
