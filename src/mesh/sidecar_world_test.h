@@ -68,6 +68,7 @@ static inline void side_open(
 	sn_list_init(&s->rt.monitors);
 	sn_list_init(&s->rt.waiters);
 	sn_list_init(&s->rt.delayed);
+	sn_list_init(&s->rt.sidecar_routes);
 	sn_list_init(&s->rt.dialects);
 	atomic_store(&s->rt.state, SN_RUNTIME_OPEN);
 	assert_int_equal(sn__sim_loop(s->w.sim, &s->client_loop), 0);
