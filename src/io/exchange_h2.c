@@ -86,8 +86,13 @@ static int submit(struct sn_exchange *x, const struct exchange_answer *a, int64_
 	for (size_t i = 0; i < a->n_headers; i++) {
 		struct sn_str name = sn_str_from(a->headers[i].name);
 
-		if (!is_hop(name))
-			nva[n++] = sn_h2_nv(name, trim(sn_str_from(a->headers[i].value)));
+		if (is_hop(name))
+			continue;
+		nva[n] = sn_h2_nv(name, trim(sn_str_from(a->headers[i].value)));
+		/* No two are alike: in the table of headers it would drive out all others. */
+		if (sn__str_ieq(name, SN_STR("sinew-call-id")))
+			nva[n].flags |= NGHTTP2_NV_FLAG_NO_INDEX;
+		n++;
 	}
 	if (!a->has_date)
 		nva[n++] = sn_h2_nv(SN_STR("date"), sn__http_server_date(x->conn->server));
