@@ -53,8 +53,11 @@ enum sn_opt_id {
 	SN_OPT_CERT,
 	SN_OPT_KEY,
 	SN_OPT_INSECURE,
+	SN_OPT_FROM,
 	SN_OPT_COUNT,
 };
+
+struct sn_runtime;
 
 struct sn_opt {
 	enum sn_opt_id id;
@@ -117,6 +120,8 @@ int sn__cmd_peer(struct sn_cli *cli);
 int sn__cmd_request(struct sn_cli *cli);
 int sn__cmd_database(struct sn_cli *cli);
 int sn__cmd_queue(struct sn_cli *cli);
+/** `sinew queue NAME tail` (cmd_tail.c). Closes the session. */
+int sn__queue_tail(struct sn_cli *cli, struct sn_runtime *rt);
 int sn__cmd_drivers(struct sn_cli *cli);
 int sn__cmd_schema(struct sn_cli *cli);
 int sn__cmd_grpc(struct sn_cli *cli);

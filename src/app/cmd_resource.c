@@ -162,13 +162,15 @@ static int call_with_input(struct sn_cli *cli, const struct kind *kind, struct s
 /* ---- the commands ---- */
 
 static int run(struct sn_cli *cli, const struct kind *kind,
-		int (*other)(struct sn_cli *cli, struct sn_runtime *rt) /* may be NULL */)
+		int (*tail)(struct sn_cli *cli, struct sn_runtime *rt) /* may be NULL */)
 {
 	const char *what = cli->args[1];
 	struct sn_runtime *rt;
 	int r;
 
-	if (cli->n_args > 2 && (strcmp(what, "info") == 0 || strcmp(what, "watch") == 0)) {
+	if (cli->n_args > 2 &&
+			(strcmp(what, "info") == 0 || strcmp(what, "watch") == 0 ||
+					(strcmp(what, "tail") == 0 && tail != NULL))) {
 		sn__cli_say(cli, "%s takes no parameters", what);
 		return SN_EXIT_USAGE;
 	}
@@ -179,8 +181,8 @@ static int run(struct sn_cli *cli, const struct kind *kind,
 		r = print_info(cli, kind, rt);
 	else if (strcmp(what, "watch") == 0)
 		r = watch_all(cli, kind, rt);
-	else if (strcmp(what, "tail") == 0 && other != NULL)
-		r = other(cli, rt);
+	else if (strcmp(what, "tail") == 0 && tail != NULL)
+		return tail(cli, rt); /* closes the session itself */
 	else
 		r = call_with_input(cli, kind, rt);
 	sn__session_close(rt);
@@ -200,5 +202,5 @@ int sn__cmd_queue(struct sn_cli *cli)
 	static const struct kind kind = {"queue", sn_get_queue_info, sn_get_queues,
 			sn_monitor_queues, sn_queue_call_wait};
 
-	return run(cli, &kind, NULL);
+	return run(cli, &kind, sn__queue_tail);
 }

@@ -55,6 +55,15 @@ static const struct sn_opt resource_opts[] = {
 		{0, 0, NULL, NULL, NULL},
 };
 
+static const struct sn_opt queue_opts[] = {
+		SECRETS_OPTION,
+		{SN_OPT_RETRY, 0, "retry", "safe|all|none",
+				"what may be tried again (default: as policies say)"},
+		{SN_OPT_FROM, 0, "from", "oldest|latest|DURATION",
+				"tail: where to begin; 10m: what came in the last ten minutes (default: latest)"},
+		{0, 0, NULL, NULL, NULL},
+};
+
 static const struct sn_opt drivers_opts[] = {
 		{SN_OPT_JSON, 0, "json", NULL, "as one JSON array"},
 		{0, 0, NULL, NULL, NULL},
@@ -166,12 +175,18 @@ const struct sn_cmd sn__commands[] = {
 				"sinew database contacts Scan '{}'\n"
 				"sinew database contacts PutItem '{\"Item\": {\"name\": {\"S\": \"Chuck\"}}}'",
 				resource_opts, sn__cmd_database},
-		{"queue", "NAME info|watch|OPERATION [JSON|@FILE|-]", 2, 3,
-				"look at a queue, and call it",
-				RESOURCE_TEXT("queue", "streamName") WAIT_TEXT,
+		{"queue", "NAME info|watch|tail|OPERATION [JSON|@FILE|-]", 2, 3,
+				"look at a queue, follow it, and call it",
+				RESOURCE_TEXT("queue",
+						"streamName") "`tail` follows all shards of the stream, also through splits and merges, and "
+							      "prints a line for each record: {\"shard\", \"sequence\", \"key\", "
+							      "\"arrival\" (milliseconds since 1970), \"data\"}; data that is no text "
+							      "stands as \"base64\" instead. What does not work for now is told with -v and "
+							      "tried again.\n\n" WAIT_TEXT,
 				"sinew queue jobs info\n"
+				"sinew queue jobs tail --from 10m\n"
 				"sinew queue jobs PutRecord '{\"Data\": \"aGk=\", \"PartitionKey\": \"k\"}'",
-				resource_opts, sn__cmd_queue},
+				queue_opts, sn__cmd_queue},
 		{"grpc", "ADDR list|describe|call|health [NAME] [JSON|@FILE|-]", 2, 4,
 				"look at a gRPC server, and call it",
 				"ADDR is HOST:PORT, unix:/PATH or https://HOST:PORT. What the server serves is "
