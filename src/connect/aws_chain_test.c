@@ -340,6 +340,39 @@ static void metadata_refusals(void **state)
 	}
 }
 
+/* What cannot be sent, wherever it comes from, is said to be none. */
+static void unusable(void **state)
+{
+	static const struct step good = {GOOD, THEN_KEEP};
+	static const struct {
+		const char *variable, *value, *want;
+	} cases[] = {
+			{"AWS_CONTAINER_AUTHORIZATION_TOKEN", "a\nb",
+					"AWS_CONTAINER_AUTHORIZATION_TOKEN (not a token)"},
+			{"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/nonexistent",
+					"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE (not found)"},
+			{"AWS_ACCESS_KEY_ID", "sec\nret", "AWS_ACCESS_KEY_ID and so on ("},
+	};
+
+	for (size_t i = 0; i < SN_COUNT(cases); i++) {
+		struct aws_world w;
+		struct ask a;
+
+		(void)clear_vars(NULL);
+		set_var("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:9000");
+		set_var("AWS_SECRET_ACCESS_KEY", "S");
+		set_var(cases[i].variable, cases[i].value);
+		world_open(&w, &good, 1);
+		assert_int_equal(world_aws(&w, NO_KEYS, NULL), 0);
+		ask_run(&w, &a);
+		assert_int_equal(a.req.outcome.code, SN_E_REJECTED);
+		if (strstr(a.req.message, cases[i].want) == NULL)
+			fail_msg("\"%s\" is not in \"%s\"", cases[i].want, a.req.message);
+		assert_null(strstr(a.req.message, "sec"));
+		world_close(&w);
+	}
+}
+
 static void metadata_hangs(void **state)
 {
 	static const struct step stall = {NULL, THEN_STALL}, good = {GOOD, THEN_KEEP};
@@ -517,6 +550,7 @@ int main(void)
 			cmocka_unit_test_setup(refresh_fails, clear_vars),
 			cmocka_unit_test_setup(instance, clear_vars),
 			cmocka_unit_test_setup(metadata_refusals, clear_vars),
+			cmocka_unit_test_setup(unusable, clear_vars),
 			cmocka_unit_test_setup(metadata_hangs, clear_vars),
 			cmocka_unit_test_setup(expired, clear_vars),
 			cmocka_unit_test_setup(expired_at_once, clear_vars),

@@ -212,6 +212,8 @@ static int parse_endpoint(struct sn_aws_config *config, struct sn_error *err)
 		r = sn__error_set(err, SN_E_INVALID, "a query has no place here");
 	if (r < 0) {
 		(void)sn__error_prefix(err, "endpoint");
+		if (err != NULL)
+			err->code = SN_E_INVALID;
 		return SN_E_INVALID;
 	}
 	usual = url->secure ? 443 : 80;

@@ -191,6 +191,7 @@ static void refused(void **state)
 		struct sn_error err;
 
 		assert_int_equal(read_config(cases[i].json, &c, &err), SN_E_INVALID);
+		assert_int_equal(err.code, SN_E_INVALID);
 		if (i + 1 < SN_COUNT(cases))
 			assert_string_equal(err.text, cases[i].want);
 		assert_null(strstr(err.text, "sec\nret"));

@@ -244,6 +244,7 @@ static bool host_is_near(struct sn_str host)
 
 static int set_url(struct sn_aws_metadata *m, const char *text, const char *variable)
 {
+	struct sn_tls_options tls = {.ca = sn__aws_env(m->env, "AWS_CA_BUNDLE")};
 	struct sn_http_dest_options to = {0};
 	char host[SN_URL_HOST_MAX + 1];
 	struct sn_error err;
@@ -265,7 +266,7 @@ static int set_url(struct sn_aws_metadata *m, const char *text, const char *vari
 	to.host = host;
 	to.port = url.port;
 	if (url.secure && m->tls == NULL) {
-		r = sn__tls_create(m->loop, &(struct sn_tls_options){0}, false, &m->own_tls);
+		r = sn__tls_create(m->loop, &tls, false, &m->own_tls);
 		if (r < 0)
 			return r;
 	}

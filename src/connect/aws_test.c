@@ -381,6 +381,21 @@ static void wrong_operations(void **state)
 	world_close(&w);
 }
 
+static void long_path(void **state)
+{
+	static const struct step step = {GOOD, THEN_KEEP};
+	static char config[2000];
+	struct sn_error err;
+	struct aws_world w;
+
+	world_open(&w, &step, 1);
+	(void)snprintf(config, sizeof config,
+			"{" KEYS ",\"endpoint\":\"http://127.0.0.1:8000/%01000d\"}", 0);
+	assert_int_equal(world_aws(&w, config, &err), SN_E_INVALID);
+	assert_string_equal(err.text, "endpoint: its path is too long");
+	world_close(&w);
+}
+
 /* Every allocation fails once, from opening to the answer. */
 static void want_of_memory(void **state)
 {
@@ -428,6 +443,7 @@ int main(void)
 			cmocka_unit_test_setup(cancelled, clear_vars),
 			cmocka_unit_test_setup(closed_while_busy, clear_vars),
 			cmocka_unit_test_setup(wrong_operations, clear_vars),
+			cmocka_unit_test_setup(long_path, clear_vars),
 			cmocka_unit_test_setup(want_of_memory, clear_vars),
 	};
 

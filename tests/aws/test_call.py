@@ -248,10 +248,16 @@ def tls(tmp_path):
 
         def do_POST(self):
             self.rfile.read(int(self.headers["Content-Length"]))
+            self.reply(b"{}")
+
+        def do_GET(self):
+            self.reply(b'{"AccessKeyId": "AK", "SecretAccessKey": "SK"}')
+
+        def reply(self, body):
             self.send_response(200)
-            self.send_header("Content-Length", "2")
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(b"{}")
+            self.wfile.write(body)
 
         def log_message(self, *args):
             pass
@@ -275,6 +281,15 @@ def test_tls_is_verified(tls, call):
     assert [a["class"] for a in call(config(url), LIST * 2, {"AWS_CA_BUNDLE": ca})] == ["ok", "ok"]
     a = call(config("https://127.0.0.1:%d" % port), LIST, {"AWS_CA_BUNDLE": ca})[0]
     assert a["code"] == "TLS"
+
+
+def test_container_by_tls(tls, service, call):
+    port, ca = tls
+    env = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "https://localhost:%d/creds" % port}
+    assert "certificate" in call(bare(service().url), LIST, env)[0]["message"]
+    env["AWS_CA_BUNDLE"] = ca
+    assert call(bare(service().url), LIST, env)[0]["class"] == "ok"
+    assert call(bare("https://localhost:%d" % port), LIST, env)[0]["class"] == "ok"
 
 
 def test_secrets_are_told_to_nobody(service, call):
