@@ -10,9 +10,21 @@
 
 /* ---- answers ---- */
 
+/* What 405 must say beside its text (RFC 9110). */
+static const char *allowed(const struct sn_exchange *x)
+{
+	const char *path = sn_exchange_path(x);
+
+	if (strncmp(path, "/breakers", 9) == 0)
+		return "GET, HEAD, PUT";
+	return strncmp(path, "/drain", 6) == 0 ? "POST" : "GET, HEAD";
+}
+
 void sn__admin_text(struct sn_exchange *x, unsigned status, const char *type, struct sn_str text)
 {
 	const struct sn_header headers[] = {
+			status == 401 ? (struct sn_header){"WWW-Authenticate", "Bearer"}
+				      : (struct sn_header){"Allow", allowed(x)},
 			{"Content-Type", type},
 			{"Cache-Control", "no-store"},
 			{"X-Content-Type-Options", "nosniff"},
@@ -23,7 +35,10 @@ void sn__admin_text(struct sn_exchange *x, unsigned status, const char *type, st
 					"frame-ancestors 'none'"},
 	};
 
-	if (sn_exchange_respond(x, status, headers, SN_COUNT(headers), text.ptr, text.len) < 0)
+	unsigned skip = status != 401 && status != 405; /* the first one */
+
+	if (sn_exchange_respond(x, status, headers + skip, SN_COUNT(headers) - skip, text.ptr,
+			    text.len) < 0)
 		sn_exchange_abort(x);
 }
 

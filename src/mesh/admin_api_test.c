@@ -232,6 +232,8 @@ static const struct {
 		{"GET", "/config?origin", "", 200, "\"from\":\"f:1:1\""},
 		{"GET", "/nowhere", "", 404, "there is no /nowhere"},
 		{"DELETE", "/peers", "", 405, "/peers is for GET"},
+		{"DELETE", "/breakers", "", 405, "Allow: GET, HEAD, PUT\r\n"},
+		{"GET", "/drain", "", 405, "Allow: POST\r\n"},
 		{"POST", "/drain", "", 501, "by other means"},
 };
 
@@ -264,6 +266,7 @@ static void tokens(void **state)
 	open_world(&w, "geheim");
 	assert_int_equal(ask(&w, "GET", "/config", "", ""), 200); /* only our user gets this far */
 	assert_int_equal(ask(&w, "PUT", put, "", body), 401);
+	assert_non_null(strstr(answer, "WWW-Authenticate: Bearer\r\n"));
 	assert_int_equal(ask(&w, "PUT", put, "Authorization: Bearer geheiM\r\n", body), 401);
 	assert_int_equal(ask(&w, "PUT", put, "Authorization: Bearer geheimm\r\n", body), 401);
 	assert_int_equal(ask(&w, "PUT", put, "Authorization: Bearer geheim\r\n", body), 200);

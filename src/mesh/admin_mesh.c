@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the admin API tells of the registry and of the mesh: peers, policies, breakers, targets. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -7,6 +8,8 @@
 #include "mesh/admin_impl.h"
 #include "mesh/call.h"
 #include "mesh/target.h"
+
+#define TARGETS_MAX (256u << 20) /* bytes of one listing */
 
 static int target_of(struct sn_admin *a, const struct sn_admin_request *req,
 		struct sn_target **ret_target, struct sn_error *err)
@@ -213,21 +216,6 @@ void sn__admin_get_policies(
 
 /* ---- targets: what `sinew top` shows ---- */
 
-/* Calls by duration: counts of the buckets of sinew_call_seconds; what is missing to `timed` took longer
- * than the last bound. */
-static json_t *buckets_json(const struct sn_target_counts *c)
-{
-	json_t *list = json_array();
-
-	for (unsigned i = 0; list != NULL && i < SN_METRICS_BUCKETS; i++) {
-		if (json_array_append_new(list, json_integer((json_int_t)c->buckets[i])) < 0) {
-			json_decref(list);
-			return NULL;
-		}
-	}
-	return list;
-}
-
 struct breakers {
 	int open, half_open;
 };
@@ -242,52 +230,70 @@ static void count_breaker(const struct sn_target *t, const struct sn_peer_stat *
 		b->open++;
 }
 
-static json_t *target_json(struct sn_mesh_target *mt)
+/* Written by hand: `sinew top` asks every second, and there may be thousands. `buckets`: counts of the
+ * buckets of sinew_call_seconds; what is missing to `timed` took longer than the last bound. */
+static int put_target(struct sn_buf *out, struct sn_mesh_target *mt)
 {
 	uint64_t now_ns = sn__loop_now_ns(mt->mesh->loop);
 	const struct sn_policy *p = sn_mesh_target_policy(mt, SN_DIALECT_CORE);
 	const struct sn_peers *peers = sn__target_peers(mt->target);
 	struct sn_target_counts c;
 	struct breakers b = {0};
+	int r = sn__buf_puts(out, "{\"target\":");
 
 	sn__account_counts(mt, &c);
-	sn__mesh_each_peer(mt->mesh, mt->target, count_breaker, &b);
-	return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:o}",
-			"target", sn__target_text(mt->target), "peers",
-			peers != NULL ? (int)peers->n : 0, "open", b.open, "half_open", b.half_open,
-			"inflight", (int)mt->inflight, "pending", (int)mt->n_pending, "calls",
-			(json_int_t)c.calls, "timed", (json_int_t)c.timed, "failed",
-			(json_int_t)c.failed, "attempts", (json_int_t)c.attempts, "retries",
-			(json_int_t)(c.attempts > c.calls ? c.attempts - c.calls : 0), "tokens",
-			sn__budget_tokens(
-					&mt->budget, p->retry_budget, p->retry_budget_min, now_ns),
-			"seconds", c.seconds, "buckets", buckets_json(&c));
+	sn__mesh_target_each_peer(mt, count_breaker, &b);
+	if (r == 0)
+		r = sn__json_quote(sn_str_from(sn__target_text(mt->target)), out);
+	if (r == 0)
+		r = sn__buf_printf(out,
+				",\"peers\":%u,\"open\":%d,\"half_open\":%d,\"inflight\":%u,"
+				"\"pending\":%u,\"calls\":%" PRIu64 ",\"timed\":%" PRIu64
+				",\"failed\":%" PRIu64 ",\"attempts\":%" PRIu64
+				",\"retries\":%" PRIu64 ",\"tokens\":%.3f,\"seconds\":%.6f,"
+				"\"buckets\":[",
+				peers != NULL ? peers->n : 0, b.open, b.half_open, mt->inflight,
+				mt->n_pending, c.calls, c.timed, c.failed, c.attempts,
+				c.attempts > c.calls ? c.attempts - c.calls : 0,
+				sn__budget_tokens(&mt->budget, p->retry_budget, p->retry_budget_min,
+						now_ns),
+				c.seconds);
+	for (unsigned i = 0; r == 0 && i < SN_METRICS_BUCKETS; i++)
+		r = sn__buf_printf(out, i > 0 ? ",%" PRIu64 : "%" PRIu64, c.buckets[i]);
+	return r == 0 ? sn__buf_puts(out, "]}") : r;
 }
 
-static int add_target(json_t *list, struct sn_mesh_target *mt)
+static int put_targets(struct sn_admin *a, struct sn_buf *out)
 {
-	json_t *one = target_json(mt);
+	const char *comma = "";
+	int r = sn__buf_puts(out, "{\"name\":");
 
-	return one == NULL || json_array_append_new(list, one) < 0 ? SN_E_NOMEM : 0;
+	if (r == 0)
+		r = sn__json_quote(sn_str_from(a->name), out);
+	if (r == 0)
+		r = sn__buf_printf(out, ",\"wall_ms\":%" PRIu64 ",\"targets\":[",
+				sn__loop_wall_ns(a->rt->loop) / 1000000);
+	SN_LIST_FOREACH (pos, &a->rt->mesh->targets) {
+		if (r == 0)
+			r = sn__buf_puts(out, comma);
+		if (r == 0)
+			r = put_target(out, SN_CONTAINER_OF(pos, struct sn_mesh_target, link));
+		comma = ",";
+	}
+	return r == 0 ? sn__buf_puts(out, "]}") : r;
 }
 
 void sn__admin_get_targets(
 		struct sn_admin *a, struct sn_exchange *x, const struct sn_admin_request *req)
 {
-	json_t *list = json_array();
-	int r = list != NULL ? 0 : SN_E_NOMEM;
+	struct sn_buf out;
+	int r;
 
-	SN_LIST_FOREACH (pos, &a->rt->mesh->targets) {
-		if (r == 0)
-			r = add_target(list, SN_CONTAINER_OF(pos, struct sn_mesh_target, link));
-	}
-	if (r < 0) {
-		json_decref(list);
+	sn__buf_init(&out, TARGETS_MAX);
+	r = put_targets(a, &out);
+	if (r == 0)
+		sn__admin_text(x, 200, "application/json", sn__buf_str(&out));
+	else
 		sn__admin_error(x, r, NULL);
-		return;
-	}
-	sn__admin_json(x, 200,
-			json_pack("{s:s, s:I, s:o}", "name", a->name, "wall_ms",
-					(json_int_t)(sn__loop_wall_ns(a->rt->loop) / 1000000),
-					"targets", list));
+	sn__buf_finish(&out);
 }

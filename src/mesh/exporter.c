@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mesh/exporter.h"
 
+#include "base/json.h"
 #include "base/mem.h"
 
 #define SPAN_MAX (16u << 10) /* text of one span; a longer one is dropped */
+#define ANSWER_MAX 4096      /* of a collector; what is longer is not looked at */
 #define BATCH_BYTES ((size_t)SN_EXPORTER_BATCH_MAX * SPAN_MAX)
 
 struct waiting {
@@ -20,8 +22,9 @@ struct sn_exporter {
 	char *path;
 	struct sn_list queue; /* waiting.link, oldest first */
 	unsigned n_queue;
-	struct sn_buf span;  /* the one being written */
-	struct sn_buf batch; /* the one being sent */
+	struct sn_buf span;   /* the one being written */
+	struct sn_buf batch;  /* the one being sent */
+	struct sn_buf answer; /* its beginning: a collector may take a part only */
 	unsigned n_batch;
 	struct sn_http_req req;
 	struct sn_http_header header;
@@ -54,6 +57,7 @@ int sn__exporter_create(const struct sn_exporter_options *opts, struct sn_export
 	sn_list_init(&e->queue);
 	sn__buf_init(&e->span, SPAN_MAX);
 	sn__buf_init(&e->batch, BATCH_BYTES);
+	sn__buf_init(&e->answer, ANSWER_MAX);
 	*ret_exporter = e;
 	return 0;
 }
@@ -174,6 +178,7 @@ static void exporter_free(struct sn_exporter *e)
 	sn__http_dest_unref(e->dest);
 	sn__buf_finish(&e->span);
 	sn__buf_finish(&e->batch);
+	sn__buf_finish(&e->answer);
 	sn__free(e->path);
 	sn__free(e->service);
 	sn__free(e);
@@ -195,13 +200,32 @@ static void on_closed(struct sn_task *task)
 		done(arg);
 }
 
+/* OTLP: {"partialSuccess": {"rejectedSpans": N}}, N also as text. */
+static unsigned n_rejected(struct sn_exporter *e)
+{
+	SN_AUTO_JSON json_t *doc = NULL;
+	const json_t *n;
+	uint64_t text = 0;
+
+	if (e->form != SN_EXPORT_OTLP || e->answer.len == 0 ||
+			sn__json_parse(sn__buf_str(&e->answer), ANSWER_MAX, &doc, NULL) < 0)
+		return 0;
+	n = sn__json_get(sn__json_get(doc, "partialSuccess"), "rejectedSpans");
+	if (json_is_string(n))
+		(void)!sn__parse_u64(sn_str_from(json_string_value(n)), e->n_batch, &text);
+	else if (json_is_integer(n) && json_integer_value(n) > 0)
+		text = (uint64_t)json_integer_value(n);
+	return (unsigned)SN_MIN(text, (uint64_t)e->n_batch);
+}
+
 static void batch_over(struct sn_exporter *e, bool taken)
 {
-	if (taken)
-		e->counts.sent += e->n_batch;
-	else
-		e->counts.failed += e->n_batch;
+	unsigned rejected = taken ? n_rejected(e) : e->n_batch;
+
+	e->counts.sent += e->n_batch - rejected;
+	e->counts.failed += rejected;
 	e->n_batch = 0;
+	sn__buf_finish(&e->answer);
 	if (e->batch.cap > 4 * SPAN_MAX)
 		sn__buf_finish(&e->batch);
 }
@@ -223,7 +247,16 @@ static void on_done(struct sn_http_req *req)
 				on_interval);
 }
 
-static const struct sn_http_req_ops req_ops = {.on_done = on_done};
+static void on_data(struct sn_http_req *req, struct sn_str data)
+{
+	struct sn_exporter *e = SN_CONTAINER_OF(req, struct sn_exporter, req);
+
+	/* What does not fit is not looked at: it is no short sentence of JSON then. */
+	if (e->form == SN_EXPORT_OTLP)
+		(void)!sn__buf_append_str(&e->answer, data);
+}
+
+static const struct sn_http_req_ops req_ops = {.on_data = on_data, .on_done = on_done};
 
 static void on_timeout(struct sn_timer *t)
 {

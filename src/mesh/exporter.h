@@ -29,7 +29,7 @@ struct sn_exporter_options {
 struct sn_exporter_counts {
 	uint64_t sent;    /* spans a collector has taken */
 	uint64_t dropped; /* never sent: the queue was full, no collector for long, no memory */
-	uint64_t failed;  /* spans of batches that were refused or got no answer */
+	uint64_t failed;  /* spans that were refused, or whose batch got no answer */
 	unsigned waiting; /* now: in the queue or on their way */
 };
 

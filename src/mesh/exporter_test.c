@@ -14,7 +14,8 @@ struct fixture {
 	struct sn_http_pool *pool;
 	struct sn_http_dest *dest;
 	struct sn_exporter *exporter;
-	unsigned status;  /* what the collector answers; 0: nothing */
+	unsigned status; /* what the collector answers; 0: nothing */
+	const char *answer;
 	unsigned batches; /* it has taken */
 	size_t spans;     /* in them */
 	size_t last_batch;
@@ -23,24 +24,36 @@ struct fixture {
 	bool closed, server_closed, pool_closed, got;
 };
 
+static const json_t *otlp_spans(const json_t *doc)
+{
+	const json_t *one = json_array_get(json_object_get(doc, "resourceSpans"), 0);
+
+	return json_object_get(json_array_get(json_object_get(one, "scopeSpans"), 0), "spans");
+}
+
 static void on_body(struct sn_exchange *x, int status, const void *body, size_t size, void *arg)
 {
 	struct fixture *f = arg;
 	json_t *batch;
+	const json_t *list;
 
 	assert_true(status == 0 || sn__mem_failed());
 	if (status != 0)
 		return;
 	batch = json_loadb(body, size, 0, NULL);
-	assert_true(json_is_array(batch));
+	assert_non_null(batch);
+	list = json_is_array(batch) ? batch : otlp_spans(batch);
+	assert_true(json_is_array(list));
 	f->batches++;
-	f->last_batch = json_array_size(batch);
+	f->last_batch = json_array_size(list);
 	f->spans += f->last_batch;
 	(void)snprintf(f->first_name, sizeof(f->first_name), "%s",
-			json_string_value(json_object_get(json_array_get(batch, 0), "name")));
+			json_string_value(json_object_get(json_array_get(list, 0), "name")));
 	json_decref(batch);
 	f->got = true;
-	if (f->status != 0 && sn_exchange_respond(x, f->status, NULL, 0, NULL, 0) < 0) {
+	if (f->status != 0 &&
+			sn_exchange_respond(x, f->status, NULL, 0, f->answer,
+					f->answer != NULL ? strlen(f->answer) : 0) < 0) {
 		assert_true(sn__mem_failed());
 		sn_exchange_abort(x);
 	}
@@ -58,12 +71,11 @@ static void collector(struct sn_exchange *x, void *arg)
 	}
 }
 
-static struct fixture *setup(struct world *w)
+static struct fixture *setup_form(struct world *w, enum sn_exporter_form form)
 {
 	struct fixture *f = test_malloc(sizeof(*f));
 	struct sn_http_server_config config = {.addr = world_addr("127.0.0.1:0")};
-	struct sn_exporter_options opts = {
-			.loop = w->a, .form = SN_EXPORT_ZIPKIN, .service = SN_STR("front")};
+	struct sn_exporter_options opts = {.loop = w->a, .form = form, .service = SN_STR("front")};
 	struct sn_http_dest_options dest = {0};
 
 	*f = (struct fixture){.w = w, .status = 202};
@@ -73,6 +85,11 @@ static struct fixture *setup(struct world *w)
 	assert_int_equal(sn__http_dest_create(f->pool, &dest, &f->dest), 0);
 	assert_int_equal(sn__exporter_create(&opts, &f->exporter), 0);
 	return f;
+}
+
+static struct fixture *setup(struct world *w)
+{
+	return setup_form(w, SN_EXPORT_ZIPKIN);
 }
 
 static void set_true(void *arg)
@@ -152,6 +169,39 @@ static void overflow(void **state)
 	assert_int_equal(f->batches, 3);
 	assert_int_equal(f->last_batch, SN_EXPORTER_QUEUE_MAX - SN_EXPORTER_BATCH_MAX);
 	teardown(f);
+}
+
+/* An OTLP collector that takes a part. */
+static void partly_taken(void **state)
+{
+	static const struct {
+		const char *answer;
+		unsigned failed;
+	} cases[] = {
+			{"{}", 0},
+			{"{\"partialSuccess\":{}}", 0},
+			{"{\"partialSuccess\":{\"rejectedSpans\":\"2\",\"errorMessage\":\"x\"}}",
+					2},
+			{"{\"partialSuccess\":{\"rejectedSpans\":1}}", 1},
+			{"{\"partialSuccess\":{\"rejectedSpans\":-1}}", 0},
+			{"{\"partialSuccess\":{\"rejectedSpans\":99}}", 3},
+			{"{\"partialSuccess\":7}", 0},
+			{"nonsense", 0},
+	};
+
+	for (size_t i = 0; i < SN_COUNT(cases); i++) {
+		struct fixture *f = setup_form(*state, SN_EXPORT_OTLP);
+
+		f->answer = cases[i].answer;
+		f->status = 200;
+		assert_int_equal(sn__exporter_set_dest(f->exporter, f->dest, "/v1/traces"), 0);
+		for (unsigned k = 0; k < 3; k++)
+			add(f, k);
+		until_sent_or_failed(f, 3);
+		assert_int_equal(counts(f).failed, cases[i].failed);
+		assert_int_equal(f->spans, 3);
+		teardown(f);
+	}
 }
 
 /* Refused batches are not sent again. */
@@ -276,6 +326,7 @@ int main(void)
 			cmocka_unit_test_setup_teardown(one_batch, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(one_batch, world_uv, world_close),
 			cmocka_unit_test_setup_teardown(overflow, world_sim, world_close),
+			cmocka_unit_test_setup_teardown(partly_taken, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(refused, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(flush, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(nowhere, world_sim, world_close),

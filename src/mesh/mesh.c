@@ -236,10 +236,11 @@ int sn__mesh_breaker_force(struct sn_mesh *mesh, struct sn_target *t, const char
 	return 0;
 }
 
-static void each_peer_of(struct sn_mesh_target *mt, uint64_t now,
+void sn__mesh_target_each_peer(struct sn_mesh_target *mt,
 		void (*fn)(const struct sn_target *t, const struct sn_peer_stat *stat, void *arg),
 		void *arg)
 {
+	uint64_t now = sn__loop_now_ns(mt->mesh->loop);
 	const struct sn_peers *peers = sn__target_peers(mt->target);
 
 	for (uint32_t i = 0; peers != NULL && i < peers->n; i++) {
@@ -272,6 +273,6 @@ void sn__mesh_each_peer(struct sn_mesh *mesh, struct sn_target *t,
 		struct sn_mesh_target *mt = SN_CONTAINER_OF(l, struct sn_mesh_target, link);
 
 		if (t == NULL || mt->target == t)
-			each_peer_of(mt, sn__loop_now_ns(mesh->loop), fn, arg);
+			sn__mesh_target_each_peer(mt, fn, arg);
 	}
 }

@@ -10,6 +10,10 @@
 static const double bounds[SN_METRICS_BUCKETS] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005,
 		0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10};
 
+static const char *const bound_texts[SN_METRICS_BUCKETS] = {"0.0001", "0.00025", "0.0005", "0.001",
+		"0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5",
+		"10"};
+
 double sn__metrics_bound(unsigned index)
 {
 	return bounds[SN_MIN(index, SN_METRICS_BUCKETS - 1u)];
@@ -121,13 +125,16 @@ static int put_labels(struct sn_buf *out, const struct sn_family *f, const char 
 
 	for (int i = 0; r == 0 && f->labels[i] != NULL; i++) {
 		r = sn__buf_printf(out, "%s%s=\"", i > 0 ? "," : "", f->labels[i]);
-		for (const char *p = values[i]; r == 0 && *p != '\0'; p++) {
-			if (*p == '\\' || *p == '"')
-				r = sn__buf_printf(out, "\\%c", *p);
-			else if (*p == '\n')
+		for (const char *p = values[i]; r == 0 && *p != '\0';) {
+			size_t n = strcspn(p, "\\\"\n");
+
+			r = sn__buf_append(out, p, n);
+			p += n;
+			if (r == 0 && *p == '\n')
 				r = sn__buf_puts(out, "\\n");
-			else
-				r = sn__buf_append(out, p, 1);
+			else if (r == 0 && *p != '\0')
+				r = sn__buf_printf(out, "\\%c", *p);
+			p += *p != '\0';
 		}
 		if (r == 0)
 			r = sn__buf_puts(out, "\"");
@@ -231,23 +238,47 @@ static double series_value(const struct sn_family *f, const struct sn_series *s)
 				   : (double)atomic_load_explicit(&s->value, memory_order_relaxed);
 }
 
+/* NAME_bucket{LABELS,le="BOUND"} N: seventeen for each histogram, so not by printf(). */
+static int render_bucket(const struct sn_family *f, struct sn_str labels, const char *bound,
+		uint64_t n, struct sn_buf *out)
+{
+	char number[24];
+	char *at = number + sizeof number;
+	int r = sn__buf_puts(out, f->name);
+
+	*--at = '\n';
+	do
+		*--at = (char)('0' + n % 10);
+	while ((n /= 10) > 0);
+	if (r == 0)
+		r = sn__buf_puts(out, "_bucket{");
+	if (r == 0)
+		r = sn__buf_append_str(out, labels);
+	if (r == 0)
+		r = sn__buf_puts(out, labels.len > 0 ? ",le=\"" : "le=\"");
+	if (r == 0)
+		r = sn__buf_puts(out, bound);
+	if (r == 0)
+		r = sn__buf_puts(out, "\"} ");
+	return r == 0 ? sn__buf_append(out, at, (size_t)(number + sizeof number - at)) : r;
+}
+
 static int render_histogram(const struct sn_family *f, const struct sn_series *s,
 		const char *labels, struct sn_buf *out)
 {
+	struct sn_str text = sn_str_from(labels);
 	uint64_t n = 0;
 	int r = 0;
 
 	for (int i = 0; r == 0 && i < SN_METRICS_BUCKETS; i++) {
 		n += atomic_load_explicit(&s->buckets[i], memory_order_relaxed);
-		r = sn__buf_printf(out, "%s_bucket{%s,le=\"%g\"} %llu\n", f->name, labels,
-				bounds[i], (unsigned long long)n);
+		r = render_bucket(f, text, bound_texts[i], n, out);
 	}
 	n = atomic_load_explicit(&s->value, memory_order_relaxed);
 	if (r == 0)
-		r = sn__buf_printf(out,
-				"%s_bucket{%s,le=\"+Inf\"} %llu\n%s_sum{%s} %.9g\n"
-				"%s_count{%s} %llu\n",
-				f->name, labels, (unsigned long long)n, f->name, labels,
+		r = render_bucket(f, text, "+Inf", n, out);
+	if (r == 0)
+		r = sn__buf_printf(out, "%s_sum{%s} %.9g\n%s_count{%s} %llu\n", f->name, labels,
 				atomic_load_explicit(&s->gauge, memory_order_relaxed), f->name,
 				labels, (unsigned long long)n);
 	return r;

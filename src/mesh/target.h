@@ -71,6 +71,10 @@ struct sn_mesh_target {
 
 /** Made when missing. NULL: out of memory. */
 struct sn_mesh_target *sn__mesh_target(struct sn_mesh *mesh, struct sn_target *t);
+/** sn__mesh_each_peer() of one target. */
+void sn__mesh_target_each_peer(struct sn_mesh_target *mt,
+		void (*fn)(const struct sn_target *t, const struct sn_peer_stat *stat, void *arg),
+		void *arg);
 
 /** @size zeroed bytes that begin with a cache line; *ret_block is to be freed. NULL: out of memory. */
 static inline void *sn_alloc_line(size_t size, void **ret_block)
