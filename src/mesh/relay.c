@@ -2,8 +2,8 @@
 
 /*
  * Time: a request that came with a deadline is held to it whatever it does. One without is given
- * `timeout` from the moment its body has come to the head of the answer; from there on the HTTP
- * client's idle time-out watches. One timer stands for both.
+ * `timeout` from the moment its body has come to the head of the answer, and between any two pieces of
+ * that. One timer stands for both.
  *
  * A kept connection that the service closed just when it was used is tried anew once, when the request
  * may be sent twice (RFC 9110, 9.2.2) and has no body that is gone.
@@ -25,6 +25,8 @@
 #define POOL_IDLE_MS 4000 /* Node closes at 5 s */
 #define POOL_MAX 1024
 #define H2_STREAMS 100
+#define PING_MS 30000         /* silent HTTP/2 connections with open streams, both sides */
+#define GRPC_IDLE_MS 86400000 /* PINGs tell whether the service is there */
 
 struct relay {
 	struct sn_hosted hosted;
@@ -118,6 +120,7 @@ static int dest_of(struct relay *relay, bool http2, struct sn_http_dest **ret_de
 			.idle_ms = POOL_IDLE_MS,
 			.version = http2 ? SN_HTTP_2 : SN_HTTP_1,
 			.max_streams = H2_STREAMS,
+			.ping_ms = PING_MS,
 	};
 	int r = 0;
 
@@ -159,18 +162,21 @@ static void add(struct hop *h, struct sn_str name, const char *value)
 	h->more[h->n_more++] = (struct sn_http_header){name, sn_str_from(value)};
 }
 
-/* "203.0.113.9" without its port; nothing for a Unix socket. */
+/* "203.0.113.9", "2001:db8::9"; nothing for a Unix socket. */
 static void read_client(struct hop *h)
 {
 	const struct sn_addr *addr = sn__exchange_peer(h->proxy.x);
-	char *end;
+	char text[SN_ADDR_TEXT_MAX];
+	size_t n;
 
 	if (addr == NULL || addr->u.sa.sa_family == AF_UNIX)
 		return;
-	(void)sn__addr_text(addr, h->client);
-	end = strrchr(h->client, ':');
-	if (end != NULL)
-		*end = '\0';
+	(void)sn__addr_text(addr, text);
+	n = (size_t)(strrchr(text, ':') - text); /* the port is left out */
+	if (text[0] == '[')
+		(void)snprintf(h->client, sizeof(h->client), "%.*s", (int)n - 2, text + 1);
+	else
+		(void)snprintf(h->client, sizeof(h->client), "%.*s", (int)n, text);
 }
 
 /* Who asks, for a service that only sees us. X-Forwarded-For has bare addresses, Forwarded (RFC 7239)
@@ -181,30 +187,25 @@ static int forward_client(struct hop *h)
 	const struct relay *relay = relay_of(h);
 	const struct sn_str *before = relay->trust ? sn__http_find(head, "x-forwarded-for") : NULL;
 	const struct sn_str *chain = relay->trust ? sn__http_find(head, "forwarded") : NULL;
-	const char *proto = relay->secure ? "https" : "http";
-	size_t n;
+	const char *proto = relay->secure ? "https" : "http", *client = h->client;
+	bool v6;
 
 	read_client(h);
-	n = strlen(h->client);
-	if (before != NULL)
-		h->forwarded_for = h->client[0] == '['
-				? sn__asprintf("%.*s, %.*s", (int)before->len, before->ptr,
-						  (int)(n - 2), h->client + 1)
-				: sn__asprintf("%.*s%s%s", (int)before->len, before->ptr,
-						  n > 0 ? ", " : "", h->client);
-	else if (h->client[0] == '[')
-		h->forwarded_for = sn__strndup(h->client + 1, n - 2);
-	else
-		h->forwarded_for = sn__strdup(h->client);
+	v6 = strchr(client, ':') != NULL;
+	if (before != NULL) {
+		h->forwarded_for = sn__asprintf("%.*s%s%s", (int)before->len, before->ptr,
+				client[0] != '\0' ? ", " : "", client);
+		client = h->forwarded_for;
+	}
 	if (chain != NULL)
 		h->forwarded = sn__asprintf("%.*s, for=%s%s%s;proto=%s", (int)chain->len,
-				chain->ptr, h->client[0] == '[' ? "\"" : "",
-				n > 0 ? h->client : "unknown", h->client[0] == '[' ? "\"" : "",
+				chain->ptr, v6 ? "\"[" : "",
+				h->client[0] != '\0' ? h->client : "unknown", v6 ? "]\"" : "",
 				proto);
-	if (h->forwarded_for == NULL || (chain != NULL && h->forwarded == NULL))
+	if (client == NULL || (chain != NULL && h->forwarded == NULL))
 		return SN_E_NOMEM;
-	if (h->forwarded_for[0] != '\0')
-		add(h, SN_STR("X-Forwarded-For"), h->forwarded_for);
+	if (client[0] != '\0')
+		add(h, SN_STR("X-Forwarded-For"), client);
 	if (!relay->trust || sn__http_find(head, "x-forwarded-proto") == NULL)
 		add(h, SN_STR("X-Forwarded-Proto"), proto);
 	if (h->forwarded != NULL)
@@ -435,25 +436,45 @@ static int send_on(struct hop *h, struct sn_error *err)
 			.n_headers2 = h->n_more,
 			.source = p->source,
 			.upgrade = p->upgrade,
+			.idle_timeout_ms = p->grpc ? GRPC_IDLE_MS : relay->timeout_ms,
 	};
 	return sn__http_start(dest, &h->req, err);
 }
 
+/* Byte by byte as it came. In absolute form the authority counts, not the Host header (RFC 9112,
+ * 3.2.2): both are the service's to judge, and must not differ. */
+static int copy_request(struct hop *h, struct sn_error *err)
+{
+	struct sn_str target = sn__exchange_head(h->proxy.x)->target;
+	struct sn_url url;
+	int r;
+
+	if (target.len > 0 && target.ptr[0] != '/' && target.ptr[0] != '*') {
+		r = sn__url_parse(target, &url, err);
+		if (r < 0)
+			return sn__error_set(err, SN_E_INVALID, "the target is not valid");
+		target = url.target.len > 0 ? url.target : SN_STR("/");
+		r = sn__proxy_request(&h->proxy, target, is_ours);
+		if (r == 0 && !sn__str_ieq(h->proxy.host, url.authority))
+			return sn__error_set(err, SN_E_INVALID, "Host and target differ");
+	} else {
+		r = sn__proxy_request(&h->proxy, target, is_ours);
+	}
+	return r < 0 ? sn__error_set(err, r, "%s", sn_strerror(r)) : 0;
+}
+
 static int start(struct hop *h, struct sn_error *err)
 {
-	const char *path = sn_exchange_path(h->proxy.x), *query = sn_exchange_query(h->proxy.x);
-	SN_AUTO_FREE char *url = query[0] != '\0' ? sn__asprintf("%s?%s", path, query)
-						  : sn__strdup(path);
 	const struct sn_serving *s = sn__exchange_serving(h->proxy.x);
-	int r = url != NULL ? 0 : SN_E_NOMEM;
+	int r;
 
 	h->deadline_ns = s->deadline_ns;
 	h->b3 = s->b3;
 	h->w3c = s->w3c;
-	if (r == 0)
-		r = sn__proxy_request(&h->proxy, sn_str_from(url), is_ours);
-	if (r == 0)
-		r = forward_client(h);
+	r = copy_request(h, err);
+	if (r < 0)
+		return r;
+	r = forward_client(h);
 	if (r < 0)
 		return sn__error_set(err, r, "%s", sn_strerror(r));
 	sn__serving_headers(s, &h->trace);
@@ -465,6 +486,8 @@ static int start(struct hop *h, struct sn_error *err)
 	r = send_on(h, err);
 	if (r < 0)
 		return r;
+	if (h->proxy.grpc) /* a stream of messages may be silent */
+		sn__exchange_endless(h->proxy.x);
 	sn__proxy_started(&h->proxy);
 	arm(h);
 	return 0;
@@ -595,5 +618,7 @@ int sn__relay_listen(
 	l.how.config.max_body = opts->max_body != 0 ? opts->max_body : UINT64_MAX;
 	l.how.config.max_connections = opts->max_connections;
 	l.how.config.idle_timeout_ms = opts->idle_ms;
+	l.how.config.ping_ms = PING_MS;
+	l.how.config.extended_connect = true;
 	return sn__hosted_open(rt, &l.how, &hosted, err);
 }

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from conftest import PATIENCE, Agent, Raw, Service, free_port, peers_message
 from test_h2 import cert  # noqa: F401 (a fixture)
 from test_sidecar import DEBIAN_PYTHON, GRPC_SERVER, WebSockets
+from test_sidecar_ws import NODE as WS_NODE
 from test_trace import Collector, lower
 
 ROOT = os.path.abspath(os.environ.get("SINEW_BUILD_ROOT", "build"))
@@ -361,6 +362,60 @@ print("ok")
 """
 
 
+GRPC_SILENT = """
+import sys, time
+import grpc
+
+channel = grpc.insecure_channel(sys.argv[1])
+
+def slowly():
+    for i in range(3):
+        yield b"a%d" % i
+        time.sleep(1.5)
+
+assert list(channel.stream_stream("/p.S/chat")(slowly())) == [b"A0", b"A1", b"A2"]
+print("ok")
+"""
+
+
+def test_grpc_streams_may_be_silent(sinew):
+    server = subprocess.Popen([DEBIAN_PYTHON, "-c", GRPC_SERVER], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True)
+    sinew.children.append(server)
+    p = Proxy(sinew, int(server.stdout.readline()), timeout="500ms", text="limits: {idle: 1s}\n")
+    client = subprocess.run([DEBIAN_PYTHON, "-c", GRPC_SILENT, p.addr], capture_output=True, text=True,
+                            timeout=120)
+    assert client.stdout == "ok\n", client.stdout + client.stderr
+
+
+def test_absolute_form(sinew, cleanup):
+    s, p = served(sinew, cleanup)
+
+    def raw(head):
+        with socket.create_connection(("127.0.0.1", p.port), PATIENCE) as c:
+            c.sendall(head + b"Connection: close\r\n\r\n")
+            answer = b""
+            while piece := c.recv(65536):
+                answer += piece
+            return answer.split()[1]
+    assert raw(b"GET http://a.example/x?y HTTP/1.1\r\nHost: a.example\r\n") == b"200"
+    assert s.requests[0][1] == "/x?y" and s.requests[0][2]["Host"] == "a.example"
+    assert raw(b"GET http://a.example/x?y HTTP/1.1\r\nHost: b.example\r\n") == b"400"
+    assert raw(b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n") == b"501"
+    assert len(s.requests) == 1
+    assert raw(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n") == b"200" and s.requests[1][1] == "*"
+
+
+def test_websocket_over_http2(sinew, cleanup):
+    s = WebSockets()
+    cleanup(s)
+    p = Proxy(sinew, s.port)
+    js = WS_NODE.replace("/call/service/basket/rest/chat", "/chat").replace("|| !h['sinew-call-id']", "")
+    out = subprocess.run([node, "-e", js, "http://" + p.addr], capture_output=True, text=True, timeout=90)
+    assert out.stdout == "ok\n", out.stdout + out.stderr
+    until(lambda: not p.metrics()[("sinew_inbound_inflight", None)])
+
+
 def test_grpc(sinew, cleanup):
     server = subprocess.Popen([DEBIAN_PYTHON, "-c", GRPC_SERVER], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, text=True)
@@ -488,6 +543,16 @@ def test_an_answer_that_breaks_off(sinew, cleanup):
     r = subprocess.run(["curl", "-s", "--http2-prior-knowledge", "http://" + p.addr],
                        capture_output=True, timeout=60)
     assert r.returncode != 0 and r.stdout in (b"", b"half")
+
+
+def test_an_answer_that_falls_silent(sinew, cleanup):
+    s, p = served(sinew, cleanup, lambda h, b: (h.send_response(200), h.send_header("Content-Length", "9"),
+                                                h.end_headers(), h.wfile.write(b"half"), time.sleep(5)),
+                  timeout="200ms")
+    begin = time.monotonic()
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        p.ask("GET", "/")
+    assert time.monotonic() - begin < 3
 
 
 def test_a_client_that_goes_ends_the_work(sinew, cleanup):
