@@ -114,7 +114,11 @@ async def pump(reader, writer):
             pass
 
 
+connections = set()  # the loop itself does not keep them from the collector of garbage
+
+
 async def connection(to, reader, writer):
+    connections.add(asyncio.current_task())
     far = None
     try:
         await uncut()
@@ -128,6 +132,7 @@ async def connection(to, reader, writer):
     except OSError:
         pass
     finally:
+        connections.discard(asyncio.current_task())
         for w in (writer, far):
             if w is not None:
                 w.transport.abort()

@@ -140,6 +140,36 @@ def test_failures_are_retried_and_the_last_answer_comes_back(sinew, cleanup):
     assert len(s.requests) == n + 1
 
 
+@pytest.mark.parametrize("size, times", [(5, 2), (65536, 2), (65537, 1), (400_000, 1)])
+def test_a_body_is_sent_again_while_it_fits(sinew, cleanup, size, times):
+    data = os.urandom(size)
+    s = Service(lambda h, b: Service.reply(h, 503 if len(s.requests) < 2 else 200))
+    r = run_with(sinew, cleanup, s)
+    answer, _ = r.ask("POST", "/call/service/basket/rest/x", data)
+    assert answer.status == (200 if times == 2 else 503)
+    assert [q[3] for q in s.requests] == [data] * times
+
+
+def test_a_body_of_which_a_part_was_taken_is_sent_again_from_its_begin(sinew, cleanup):
+    def take(server, c, n):
+        if n == 1:
+            c.recv(20_000)
+            server.reset(c)
+        elif server.read_request(c):
+            c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    data = os.urandom(60_000)
+    raw = Raw(take)
+    r = run_with(sinew, cleanup, raw)
+    with socket.create_connection(("127.0.0.1", r.port), PATIENCE) as c:  # in two pieces
+        c.sendall(b"POST /call/service/basket/rest/x HTTP/1.1\r\nHost: localhost\r\n"
+                  b"Content-Length: 60000\r\n\r\n" + data[:30_000])
+        while raw.accepted < 2:
+            pass
+        c.sendall(data[30_000:])
+        assert c.recv(4096).startswith(b"HTTP/1.1 200 OK")
+    assert raw.requests[0][1] == data
+
+
 def test_a_call_that_fails_tells_its_story(sinew, cleanup):
     port = free_port()
     r = Running(sinew, "peers: %s\npolicies: %s\n" % (basket(port), json.dumps(FAST["policies"])))
