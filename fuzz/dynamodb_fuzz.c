@@ -76,6 +76,8 @@ static void params(struct sn_str text, struct sn_buf *out)
 		sn__buf_clear(out);
 		r = sn__dynamodb_params(op, text, SN_STR("table"), out, NULL);
 		must(r == SN_E_INVALID || (r == 0) == (check == 0));
+		if (check == 0)
+			(void)sn__dynamodb_safety(op, text.ptr, text.len);
 		if (r != 0)
 			continue;
 		must(sn__json_check(sn__buf_str(out), NULL) == 0);

@@ -5,6 +5,7 @@
 #include <sinew/database.h>
 
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
@@ -543,6 +544,83 @@ static void pages_on_a_loop(void **state)
 	script_end();
 }
 
+/* ---- from other threads ---- */
+
+struct reader {
+	struct sn_runtime *rt;
+	unsigned seed;
+	atomic_uint told; /* pages that ended */
+	atomic_uint asked;
+	atomic_uint wrong;
+};
+
+static void on_any_page(struct sn_items *items, const char *json, size_t n,
+		const struct sn_error *err, void *arg)
+{
+	struct reader *reader = arg;
+	int code = err != NULL ? sn_error_code(err) : 0;
+
+	(void)items;
+	(void)n;
+	if (code != 0 && code != SN_E_CANCELLED && code != SN_E_CLOSED)
+		atomic_fetch_add(&reader->wrong, 1);
+	if ((json == NULL) != (err != NULL))
+		atomic_fetch_add(&reader->wrong, 1);
+	atomic_fetch_add(&reader->told, 1);
+}
+
+/* Pages asked for, cancelled, looked at and thrown away while the loop is busy with them. */
+static void *read_a_lot(void *arg)
+{
+	struct reader *reader = arg;
+	unsigned random = reader->seed;
+
+	for (unsigned i = 0; i < 300; i++) {
+		struct sn_items *items = NULL;
+		char *position = NULL;
+
+		if (sn_database_scan(reader->rt, "contacts", NULL, &items, NULL) < 0) {
+			atomic_fetch_add(&reader->wrong, 1);
+			continue;
+		}
+		for (unsigned k = 0; k < 4; k++) {
+			random = random * 1103515245 + 12345;
+			if (sn_items_next(items, on_any_page, reader, NULL) == 1)
+				atomic_fetch_add(&reader->asked, 1);
+			if ((random >> 16 & 3) == 0)
+				sn_items_cancel(items);
+			if ((random >> 18 & 3) == 0 && sn_items_position(items, &position) == 0)
+				sn_free(position);
+		}
+		sn_items_destroy(items);
+	}
+	return NULL;
+}
+
+static void pages_from_other_threads(void **state)
+{
+	struct sn_runtime *rt = open_runtime(SN_MODE_THREAD);
+	struct reader readers[3];
+	pthread_t threads[3];
+
+	(void)state;
+	script_begin(NULL, 0); /* every call is one too many: "{}" */
+	for (unsigned i = 0; i < 3; i++) {
+		memset(&readers[i], 0, sizeof(readers[i]));
+		readers[i].rt = rt;
+		readers[i].seed = i;
+		assert_int_equal(pthread_create(&threads[i], NULL, read_a_lot, &readers[i]), 0);
+	}
+	for (unsigned i = 0; i < 3; i++)
+		(void)pthread_join(threads[i], NULL);
+	assert_int_equal(sn_close(rt, NULL, NULL), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_true(readers[i].asked >= 300);
+		assert_int_equal(readers[i].told, readers[i].asked);
+		assert_int_equal(readers[i].wrong, 0);
+	}
+}
+
 /* ---- what is refused before anything is asked ---- */
 
 static void refused(void **state)
@@ -712,6 +790,7 @@ int main(void)
 			cmocka_unit_test(pages_waited_for),
 			cmocka_unit_test(items_on_a_loop),
 			cmocka_unit_test(pages_on_a_loop),
+			cmocka_unit_test(pages_from_other_threads),
 			cmocka_unit_test(refused),
 			cmocka_unit_test(no_memory),
 			cmocka_unit_test(no_memory_in_parts),
