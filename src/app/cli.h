@@ -54,6 +54,7 @@ enum sn_opt_id {
 	SN_OPT_KEY,
 	SN_OPT_INSECURE,
 	SN_OPT_FROM,
+	SN_OPT_SHARD,
 	SN_OPT_COUNT,
 };
 

@@ -100,27 +100,45 @@ static void on_end(const struct sn_error *err, void *arg)
 	atomic_store(&t->over, true);
 }
 
+/* A duration back from now, or a time of the calendar. */
+static bool read_time(const char *text, uint64_t *ret_ms)
+{
+	uint64_t ago_ms, now_ms;
+	struct timespec now;
+	int64_t seconds;
+	int32_t nanos;
+
+	if (sn__parse_duration_ms(sn_str_from(text), &ago_ms) == 0) {
+		(void)clock_gettime(CLOCK_REALTIME, &now);
+		now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / SN_NS_PER_MS;
+		*ret_ms = ago_ms < now_ms ? now_ms - ago_ms : 0;
+		return true;
+	}
+	if (sn__protobuf_timestamp_parse(sn_str_from(text), &seconds, &nanos) < 0 || seconds < 0)
+		return false;
+	*ret_ms = (uint64_t)seconds * 1000 + (uint64_t)nanos / SN_NS_PER_MS;
+	return true;
+}
+
 static bool read_from(struct sn_cli *cli, struct sn_queue_consumer_options *o)
 {
 	const char *from = cli->opt[SN_OPT_FROM];
-	uint64_t ago_ms, now_ms;
-	struct timespec now;
 
+	o->shard = cli->opt[SN_OPT_SHARD];
 	o->from = SN_QUEUE_LATEST;
 	if (from == NULL || strcmp(from, "latest") == 0)
 		return true;
 	o->from = SN_QUEUE_TRIM_HORIZON;
-	if (strcmp(from, "oldest") == 0)
+	if (strcmp(from, "trim-horizon") == 0 || strcmp(from, "oldest") == 0)
 		return true;
-	if (sn__parse_duration_ms(sn_str_from(from), &ago_ms) < 0) {
-		sn__cli_say(cli, "--from is oldest, latest or a duration like 10m, not `%s`", from);
-		return false;
-	}
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / SN_NS_PER_MS;
 	o->from = SN_QUEUE_AT_TIMESTAMP;
-	o->timestamp_ms = ago_ms < now_ms ? now_ms - ago_ms : 0;
-	return true;
+	if (read_time(from, &o->timestamp_ms))
+		return true;
+	sn__cli_say(cli,
+			"--from is trim-horizon, latest, a duration like 10m or a time like "
+			"2026-01-31T12:00:00Z, not `%s`",
+			from);
+	return false;
 }
 
 int sn__queue_tail(struct sn_cli *cli, struct sn_runtime *rt)

@@ -59,8 +59,9 @@ static const struct sn_opt queue_opts[] = {
 		SECRETS_OPTION,
 		{SN_OPT_RETRY, 0, "retry", "safe|all|none",
 				"what may be tried again (default: as policies say)"},
-		{SN_OPT_FROM, 0, "from", "oldest|latest|DURATION",
+		{SN_OPT_FROM, 0, "from", "trim-horizon|latest|TIME",
 				"tail: where to begin; 10m: what came in the last ten minutes (default: latest)"},
+		{SN_OPT_SHARD, 0, "shard", "ID", "tail: only this shard"},
 		{0, 0, NULL, NULL, NULL},
 };
 
@@ -182,7 +183,9 @@ const struct sn_cmd sn__commands[] = {
 							      "prints a line for each record: {\"shard\", \"sequence\", \"key\", "
 							      "\"arrival\" (milliseconds since 1970), \"data\"}; data that is no text "
 							      "stands as \"base64\" instead. What does not work for now is told with -v and "
-							      "tried again.\n\n" WAIT_TEXT,
+							      "tried again. TIME is a duration (10m: what came in the last ten minutes), "
+							      "a time like 2026-01-31T12:00:00Z, or `oldest`, another word for "
+							      "trim-horizon.\n\n" WAIT_TEXT,
 				"sinew queue jobs info\n"
 				"sinew queue jobs tail --from 10m\n"
 				"sinew queue jobs PutRecord '{\"Data\": \"aGk=\", \"PartitionKey\": \"k\"}'",

@@ -113,7 +113,7 @@ def test_queue(sinew, stream, sdk, agent_of):
     tail.process.terminate()
     assert tail.process.wait(foreign.PATIENCE) == 0
     r = sinew.run("queue", "contacts", "tail", "--from", "sometime", agent=agent, env=CLEAN)
-    assert r.returncode == 2 and "--from is oldest, latest or a duration" in r.stderr
+    assert r.returncode == 2 and "--from is trim-horizon, latest, a duration" in r.stderr
     r = sinew.run("queue", "contacts", "tail", "{}", agent=agent, env=CLEAN)
     assert r.returncode == 2
 

@@ -5,6 +5,7 @@ import json
 import os
 import queue
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -157,3 +158,41 @@ def peer(tmp_path):
     yield make
     for p in made:
         p.close()
+
+
+class Tail:
+    """sinew queue jobs tail: lines of JSON."""
+
+    def __init__(self, config, *args):
+        self.p = subprocess.Popen([BINARY, "queue", "jobs", "tail", "--config", config, *args],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.lines = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.p.stdout:
+            self.lines.put(json.loads(line))
+
+    def got(self, n):
+        return [self.lines.get(timeout=PATIENCE) for _ in range(n)]
+
+    def end(self, sig=signal.SIGINT):
+        """(exit status, stderr)."""
+        if sig is not None:
+            self.p.send_signal(sig)
+        err = self.p.stderr.read()
+        return self.p.wait(PATIENCE), err
+
+
+@pytest.fixture
+def tail(tmp_path):
+    made = []
+
+    def make(stream, url, *args):
+        made.append(Tail(mesh_file(tmp_path / ("tail%d.yaml" % len(made)),
+                                   {"jobs": (stream, url)}), *args))
+        return made[-1]
+    yield make
+    for t in made:
+        t.p.kill()
+        t.p.wait()
