@@ -236,6 +236,12 @@ static void test_outcomes(void **state)
 					 .sent = SN_DRIVER_SENT_YES},
 					SN_OUTCOME_THROTTLED, SN_PHASE_READ,
 					SN_RETRY_UNAVAILABLE | SN_RETRY_429, SN_E_STATUS},
+			{{.verdict = SN_DRIVER_THROTTLED,
+					 .code = SN_E_STATUS,
+					 .foreign = 400,
+					 .sent = SN_DRIVER_SENT_NO},
+					SN_OUTCOME_THROTTLED, SN_PHASE_READ,
+					SN_RETRY_UNAVAILABLE | SN_RETRY_429, SN_E_STATUS},
 			/* from a careless module */
 			{{.verdict = (enum sn_driver_verdict)77,
 					 .code = 5,

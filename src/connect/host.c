@@ -157,7 +157,8 @@ void sn__driver_outcome(const struct sn_outcome *from, struct sn_driver_outcome 
 
 static enum sn_phase phase_of(const struct sn_driver_outcome *o)
 {
-	if (o->verdict == SN_DRIVER_OK)
+	/* Throttled before anything was done is an answer too, not a peer that cannot be reached. */
+	if (o->verdict == SN_DRIVER_OK || o->verdict == SN_DRIVER_THROTTLED)
 		return SN_PHASE_READ;
 	switch (o->code) {
 	case SN_E_RESOLVE:

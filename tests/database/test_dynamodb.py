@@ -383,6 +383,17 @@ def test_the_first_entry_fails_the_next_is_used(table, start, fault_proxy):
     assert len(second.seen) == 5
 
 
+def test_a_throttled_first_entry_stays_the_first(table, start, fault_proxy):
+    """It answers, so that it is asked again; whatever the operation, for nothing was done."""
+    first, second = fault_proxy(table), fault_proxy(table)
+    _, peer = start(seed_form(("contacts", config(first.url)), ("contacts", config(second.url))))
+    for op, params in (("PutItem", PUT), ("UpdateItem", GET)):
+        first.fault("ThrottlingException", 1)
+        attempts, _, _ = peer.call(op, params)
+        assert attempts == 2
+    assert len(first.seen) == 4 and not second.seen
+
+
 # ---- the command ----
 
 @pytest.fixture
