@@ -368,8 +368,9 @@ static void on_change(struct sn_timer *t)
 {
 	static const char *const values[] = {
 			"{\"1\":{\"protocol\":\"http\",\"address\":\"10.0.0.1\",\"port\":80}}",
-			"{\"1\":{\"protocol\":\"http\",\"address\":\"10.0.0.1\",\"port\":80},"
-			"\"2\":{\"protocol\":\"http\",\"address\":\"10.0.0.2\",\"port\":80}}",
+			/* one text, and clang knows it */
+			("{\"1\":{\"protocol\":\"http\",\"address\":\"10.0.0.1\",\"port\":80},"
+			 "\"2\":{\"protocol\":\"http\",\"address\":\"10.0.0.2\",\"port\":80}}"),
 			"{\"2\":{\"protocol\":\"http\",\"address\":\"10.0.0.2\",\"port\":80}}"};
 	static struct mw_update up;
 
