@@ -43,8 +43,8 @@ def npm(source=HERE):
     modules = os.path.join(folder, "node_modules")
     if os.path.isdir(modules):
         return modules
-    if not shutil.which("node") or not shutil.which("npm"):
-        raise Missing("node or npm is missing")
+    if not shutil.which("npm"):
+        raise Missing("npm is missing")
     os.makedirs(cache, exist_ok=True)
     with open(folder + ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two builds are tested at once
