@@ -113,14 +113,14 @@ static int policies_open(
 	return r;
 }
 
-static int agent_tls(
-		struct sn_runtime *rt, const struct sn_config_tls *from, struct sn_tls **ret_tls)
+static int client_tls(struct sn_runtime *rt, const struct sn_config_tls *from,
+		const char *server_name /* may be NULL */, struct sn_tls **ret_tls)
 {
 	struct sn_tls_options tls = {
 			.ca = from->ca,
 			.cert = from->cert,
 			.key = from->key,
-			.server_name = from->server_name,
+			.server_name = server_name,
 			.no_verify = !from->verify,
 	};
 
@@ -149,7 +149,8 @@ static int berlioz_open(struct sn_runtime *rt, struct sn_berlioz *berlioz,
 			b.peers = peers = sn__json_text(config->message);
 		r = config->message != NULL && peers == NULL
 				? SN_E_NOMEM
-				: agent_tls(rt, &config->agent.tls, &b.agent_tls);
+				: client_tls(rt, &config->agent.tls, config->agent.tls.server_name,
+						  &b.agent_tls);
 		if (r < 0)
 			sn__error_set(err, r, "out of memory");
 	}
@@ -248,8 +249,13 @@ static int listen_all(struct sn_runtime *rt, const struct sn_options *o,
 static int trace_open(struct sn_runtime *rt, const struct sn_config *config, struct sn_error *err)
 {
 	const struct sn_config_trace *t = &config->trace;
-	int r = 0;
+	struct sn_tls *tls;
+	int r = client_tls(rt, &config->tls, NULL, &tls);
 
+	if (r < 0)
+		return sn__error_set(err, r, "out of memory");
+	sn__tracer_set_tls(rt->tracer, tls);
+	sn__tls_unref(tls);
 	if (t->zipkin != NULL)
 		r = sn__tracer_add(rt->tracer, SN_EXPORT_ZIPKIN, t->zipkin, t->sample, err);
 	if (r == 0 && t->otlp != NULL)

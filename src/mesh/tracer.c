@@ -23,6 +23,7 @@ struct sn_tracer {
 	struct sn_family *spans, *waiting;
 	struct sn_collector collector;
 	double sample;
+	struct sn_tls *tls; /* NULL: the system's roots */
 	struct sn_http_pool *pool;
 	struct sn_buf service, remote;
 	sn_trace_name_fn *fn;
@@ -124,7 +125,9 @@ static int dest_of(struct sn_tracer *t, const struct sn_url *url, struct sn_http
 	SN_AUTO_FREE char *host = sn__strndup(url->host.ptr, url->host.len);
 	int r = host != NULL ? 0 : SN_E_NOMEM;
 
-	if (r == 0 && url->secure)
+	if (url->secure && t->tls != NULL)
+		opts.tls = sn__tls_ref(t->tls);
+	else if (r == 0 && url->secure)
 		r = sn__tls_create(t->loop, &tls, false, &opts.tls);
 	opts.host = host;
 	if (r == 0)
@@ -184,6 +187,12 @@ int sn__tracer_add(struct sn_tracer *t, enum sn_exporter_form form, const char *
 	return 0;
 }
 
+void sn__tracer_set_tls(struct sn_tracer *t, struct sn_tls *tls)
+{
+	sn__tls_unref(t->tls);
+	t->tls = sn__tls_ref(tls);
+}
+
 int sn__tracer_start(struct sn_tracer *t, struct sn_http_pool *pool)
 {
 	struct sn_error err;
@@ -240,6 +249,7 @@ void sn__tracer_destroy(struct sn_tracer *t)
 		sn__exporter_discard(t->exporters[i]);
 	for (unsigned i = 0; i < t->n_urls; i++)
 		sn__free(t->urls[i]);
+	sn__tls_unref(t->tls);
 	sn__buf_finish(&t->service);
 	sn__buf_finish(&t->remote);
 	sn__free(t);

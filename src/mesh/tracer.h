@@ -37,6 +37,8 @@ SN_MUST_USE int sn__tracer_set_names(struct sn_tracer *tracer, struct sn_str ser
  * says what), SN_E_NOMEM. */
 SN_MUST_USE int sn__tracer_add(struct sn_tracer *tracer, enum sn_exporter_form form,
 		const char *url, double sample, struct sn_error *err);
+/** What https collectors are trusted by (referenced); before the start. Else the system's roots. */
+void sn__tracer_set_tls(struct sn_tracer *tracer, struct sn_tls *tls);
 /** Once there are connections. SN_E_NOMEM, SN_E_INVALID. */
 SN_MUST_USE int sn__tracer_start(struct sn_tracer *tracer, struct sn_http_pool *pool);
 /** The collector of `enable-zipkin`; @url NULL: none, spans are dropped. After the start. Results as

@@ -19,6 +19,9 @@ from conftest import BINARY, FAST, PATIENCE, Raw, Service, free_port, peers_mess
 from test_sidecar import Running, basket, run_with
 
 
+BROWSER = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+
+
 def over_tcp(port, method, path, body=None, headers=(), host=None):
     c = http.client.HTTPConnection(host or "127.0.0.1", port, timeout=PATIENCE)
     c.request(method, path, body, dict(headers))
@@ -494,3 +497,27 @@ def test_the_unit_file_is_one(sinew):
                        timeout=60)
     assert r.returncode == 0 and "sinew.service" not in r.stderr, r.stderr
     assert "Type=notify" in text and "WatchdogSec=" in text
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+def test_the_console_in_a_browser(sinew, cleanup):
+    port, s = free_port(), Service()
+    cleanup(s)
+    sidecar = free_port()
+    peers = peers_message(s.port)["peers"]
+    peers["service"]["<b>x"] = peers["service"]["basket"]  # a name is text, never markup
+    start(sinew, "name: shop\nlisten: {admin: '127.0.0.1:%d', sidecar: '127.0.0.1:%d'}\npeers: %s\n" % (
+        port, sidecar, json.dumps(peers)))
+    assert over_tcp(sidecar, "GET", "/call/service/basket/rest/")[0] == 200
+    assert over_tcp(sidecar, "GET", "/call/service/%3Cb%3Ex/rest/")[0] == 200
+    out = subprocess.run(
+        [BROWSER, "--no-sandbox", "--disable-gpu", "--headless", "--disable-dev-shm-usage",
+         "--user-data-dir=%s" % (sinew.tmp / "browser"), "--virtual-time-budget=5000", "--dump-dom",
+         "http://127.0.0.1:%d/" % port], capture_output=True, text=True, timeout=PATIENCE * 3)
+    page = out.stdout.split("<script>")[0]
+    assert '<h1 id="name">shop</h1>' in page and '<p id="ready" class="">ready</p>' in page, page
+    rows = re.findall("<tr>(.*?)</tr>", page.split("<tbody")[1])
+    cells = {r[0]: r for r in (re.findall("<td[^>]*>(.*?)</td>", row) for row in rows)}
+    assert set(cells) == {"service basket/rest", "service &lt;b&gt;x/rest"}, page
+    assert all(len(c) == 10 and c[1] == "1" and c[9] == "closed" for c in cells.values())
+    assert len(re.findall("<th>", page)) == 10

@@ -4,7 +4,10 @@ they take is checked against the forms' own rules."""
 import json
 import os
 import re
+import ssl
+import subprocess
 import threading
+import time
 
 from conftest import FAST, PATIENCE, Agent, Service, free_port, peers_message
 from test_sidecar import Running, basket
@@ -13,10 +16,10 @@ SOURCE = os.environ.get("SINEW_SOURCE_ROOT", os.getcwd())
 
 
 class Collector(Service):
-    def __init__(self, status=202):
+    def __init__(self, status=202, **kw):
         self.spans = []
         self.changed = threading.Condition()
-        super().__init__(self.take)
+        super().__init__(self.take, **kw)
         self.status = status
 
     def take(self, h, body):
@@ -171,3 +174,28 @@ def test_otlp_has_a_span_a_call_and_one_an_attempt(sinew, cleanup):
     told = [lower(q[2])["traceparent"] for q in s.requests]
     assert told == ["00-%s-%s-01" % (call["traceId"], x["spanId"]) for x in attempts]
     assert int(call["startTimeUnixNano"]) <= int(attempts[0]["startTimeUnixNano"])
+
+
+def test_a_collector_with_a_certificate_of_our_own_authority(sinew, cleanup):
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", sinew.tmp / "key.pem",
+                    "-out", sinew.tmp / "cert.pem"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sinew.tmp / "cert.pem", sinew.tmp / "key.pem")
+    s, trusted, other = Service(), Collector(200, ssl=context), Collector(200, ssl=context)
+    for c in (s, trusted, other):
+        cleanup(c)
+    text = "trace: {otlp: 'https://127.0.0.1:%d'}\npeers: %s\n"
+    r = Running(sinew, text % (trusted.port, basket(s.port)) + "tls: {ca: %s}\n" % (
+        sinew.tmp / "cert.pem"))
+    r.ask("GET", "/call/service/basket/rest/")
+    assert len(trusted.wait(2)) == 2
+    r.process.terminate()
+    assert r.process.wait(PATIENCE) == 0
+    r = Running(sinew, text % (other.port, basket(s.port)))  # the system does not know it
+    r.ask("GET", "/call/service/basket/rest/")
+    end = time.monotonic() + PATIENCE
+    while b'sinew_spans_total{exporter="otlp",result="failed"} 2' not in r.admin("/metrics")[1]:
+        assert time.monotonic() < end
+    assert other.spans == []
