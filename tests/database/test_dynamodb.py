@@ -370,6 +370,50 @@ def test_the_database_moves_while_calls_run(table, start, fault_proxy):
     assert int(good) > 500
 
 
+def test_the_database_moves_and_the_old_place_is_gone_at_once(table, start, fault_proxy):
+    homes = [fault_proxy(table) for _ in range(4)]
+    agent, peer = start(seed_form(("contacts", config(homes[0].url))), fast=False)
+    assert peer.ask("flood", "contacts", "8") == ["flooding"]
+    for old, new in zip(homes, homes[1:]):
+        old.wait_seen(100)
+        agent.push(seed_form(("contacts", config(new.url))))
+        old.stop()  # what is under way breaks, what comes before the news is refused
+        new.wait_seen(20)
+    homes[-1].wait_seen(100)
+    done, _, failed, first = peer.ask("stop")
+    assert (done, failed) == ("flooded", "0"), first
+
+
+def test_a_breaker_does_not_follow_the_database(table, start, fault_proxy):
+    """The old place is known to be bad; the new one is a new one."""
+    old, new = fault_proxy(table), fault_proxy(table)
+    agent, peer = start(seed_form(("contacts", config(old.url))))
+    peer.call("PutItem", PUT)
+    old.stop()
+    while peer.refused("GetItem", GET)[0] != "BREAKER":
+        pass
+    agent.push(seed_form(("contacts", config(new.url))))
+    end = time.monotonic() + 0.9  # before the breaker would let a probe through
+    while peer.ask("call", "contacts", "GetItem", GET)[0] != "ok":
+        assert time.monotonic() < end
+    assert len(new.seen) == 1
+
+
+def test_refusals_and_throttling_do_not_open_the_breaker(table, start, fault_proxy):
+    proxy = fault_proxy(table)
+    _, peer = start(seed_form(("contacts", config(proxy.url))))
+    peer.call("PutItem", PUT)
+    for _ in range(40):
+        assert peer.ask("put", "contacts", {"id": "a"}, "condition=attribute_not_exists(id)")[1] == "REJECTED"
+    assert peer.call("GetItem", GET)[0] == 1
+    proxy.fault("ProvisionedThroughputExceededException", 60)
+    for _ in range(20):
+        assert peer.refused("GetItem", GET)[1] == "ProvisionedThroughputExceededException"
+    while proxy.faults[-1].left > 0:  # an empty budget makes fewer attempts of a call
+        peer.refused("GetItem", GET)
+    assert peer.call("GetItem", GET)[0] == 1
+
+
 def test_the_first_entry_fails_the_next_is_used(table, start, fault_proxy):
     """`balance: first`: the next one only while the first cannot be reached."""
     first, second = fault_proxy(table), fault_proxy(table)

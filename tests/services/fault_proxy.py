@@ -58,6 +58,8 @@ class FaultProxy:
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            disable_nagle_algorithm = True  # head and body are written apart
+
             def setup(self):
                 super().setup()
                 with outer.lock:
