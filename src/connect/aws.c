@@ -50,7 +50,9 @@ struct sn_aws {
 	struct sn_aws_creds *key_creds; /* the key is of; may be NULL */
 	char key_day[9];
 	struct sn_buf text; /* an authorization under work */
-	int64_t offset_s;   /* the service's clock is so much ahead of ours */
+	int64_t date_s;     /* of date, the last one written */
+	char date[SN_SIGV4_DATE];
+	int64_t offset_s; /* the service's clock is so much ahead of ours */
 	struct sn_list reqs;
 	bool closing;
 	struct sn_task task;
@@ -182,8 +184,13 @@ static int sign(struct sn_aws *aws, struct sn_aws_req *req)
 /* [0] is Authorization, once there is one; [4] exists with a session's token only. */
 static void fill_headers(struct sn_aws *aws, struct sn_aws_req *req)
 {
+	int64_t at_s = SN_MAX(now_s(aws), 0);
+
+	if (aws->date[0] == '\0' || aws->date_s != at_s)
+		sn__sigv4_date((uint64_t)at_s * SN_NS_PER_S, aws->date);
+	aws->date_s = at_s;
+	memcpy(req->date, aws->date, sizeof(req->date));
 	req->offset_s = aws->offset_s;
-	sn__sigv4_date((uint64_t)SN_MAX(now_s(aws), 0) * SN_NS_PER_S, req->date);
 	req->headers[1] = (struct sn_http_header){
 			SN_STR("Content-Type"), sn_str_from(aws->content_type)};
 	req->headers[2] = (struct sn_http_header){
@@ -197,8 +204,11 @@ static void fill_headers(struct sn_aws *aws, struct sn_aws_req *req)
 
 static void keep_text(char *out, size_t size, const struct sn_str *s /* may be NULL */)
 {
-	(void)snprintf(out, size, "%.*s", s != NULL ? (int)SN_MIN(s->len, size - 1) : 0,
-			s != NULL && s->len > 0 ? s->ptr : "");
+	size_t n = s != NULL ? SN_MIN(s->len, size - 1) : 0;
+
+	if (n > 0)
+		memcpy(out, s->ptr, n);
+	out[n] = '\0';
 }
 
 static void on_head(struct sn_http_req *http, const struct sn_http_head *head)
