@@ -153,10 +153,10 @@ static int messages_grow(struct sn_queue_batch *b, size_t *cap)
 	size_t more = *cap == 0 ? 16 : *cap * 2;
 	struct sn_queue_message *v;
 
-	if (b->n < *cap)
-		return 0;
 	if (b->n >= SN_BATCH_RECORDS_MAX)
 		return SN_E_PROTOCOL;
+	if (b->n < *cap)
+		return 0;
 	v = sn__arena_alloc(&b->arena, more * sizeof *v);
 	if (v == NULL)
 		return SN_E_NOMEM;
@@ -343,10 +343,10 @@ static int list_grow(struct sn_shard_list *list)
 	size_t more = list->cap == 0 ? 16 : list->cap * 2;
 	struct sn_shard_info *v;
 
+	if (list->n >= SN_SHARDS_MAX)
+		return SN_E_NOTSUP; /* not to be taken for the reader's limit of depth */
 	if (list->n < list->cap)
 		return 0;
-	if (list->n >= SN_SHARDS_MAX)
-		return SN_E_NOTSUP;
 	v = sn__arena_alloc(&list->arena, more * sizeof *v);
 	if (v == NULL)
 		return SN_E_NOMEM;
