@@ -488,3 +488,63 @@ def test_nothing_is_left_behind(table, start):
     peer.p.wait(20)
     assert peer.p.returncode == 0
     assert not [line for line in peer.log if "error" in line.lower()], peer.log
+
+
+# ---- seen from outside ----
+
+def test_spans_and_headers(table, start, fault_proxy, cleanup):
+    """One span an attempt, as the guidelines' connector has them; nothing of them goes to the service."""
+    collector = foreign.Service(lambda h, body: collector.reply(h, 202))
+    cleanup(collector)
+    proxy = fault_proxy(table)
+    message = seed_form(("contacts", config(proxy.url)))
+    message["policies"] = {"values": dict(FAST["policies"]["values"], **{
+        "enable-zipkin": True, "zipkin-endpoint": "http://127.0.0.1:%d/api/v2/spans" % collector.port})}
+    _, peer = start(message, BERLIOZ_CLUSTER="shop", BERLIOZ_SECTOR="core", BERLIOZ_SERVICE="front")
+    proxy.fault("ProvisionedThroughputExceededException")
+    peer.call("PutItem", PUT)
+    peer.refused("GetItem", {"Key": {"other": {"S": "x"}}})
+    end = time.monotonic() + 20
+    spans = []
+    while len(spans) < 3:
+        assert time.monotonic() < end, spans
+        spans = [s for _, _, _, body in collector.requests for s in json.loads(body)]
+        time.sleep(0.05)
+    spans.sort(key=lambda s: s["timestamp"])
+    assert [s["name"] for s in spans] == ["putitem", "putitem", "getitem"]
+    assert all(s["kind"] == "CLIENT" and s["tags"]["http.url"] == "/" for s in spans)
+    assert all(s["localEndpoint"]["serviceName"] == "service-shop-core-front" for s in spans)
+    assert all(s["remoteEndpoint"]["serviceName"] == "database-shop-core-contacts" for s in spans), spans
+    assert "error" in spans[0]["tags"] and "error" not in spans[1]["tags"]
+    for _, _, headers in proxy.seen:
+        assert not [n for n in headers if n.startswith(("x-b3", "trace", "sinew"))], headers
+
+
+def test_the_sidecar(table, sinew, sdk, cleanup, fault_proxy):
+    """Another program, without a library: POST /database/NAME/OPERATION."""
+    import urllib.error
+    import urllib.request
+    port = foreign.free_port()
+    file = sinew.tmp / "sinew.yaml"
+    proxy = fault_proxy(table, {"AK": "SK"})
+    file.write_text("name: t\nlisten: {sidecar: '127.0.0.1:%d'}\npeers: %s\n" % (
+        port, json.dumps(seed_form(("contacts", config(proxy.url)))["peers"])))
+    process = sinew.start("run", file)
+    for line in process.stderr:
+        if "sidecar on" in line:
+            break
+
+    def ask(operation, params):
+        request = urllib.request.Request("http://127.0.0.1:%d/database/contacts/%s" % (port, operation),
+                                         json.dumps(params).encode(), method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as r:
+                return r.status, json.load(r)
+        except urllib.error.HTTPError as e:
+            return e.code, json.load(e)
+    proxy.fault("cut", 1)
+    assert ask("PutItem", PUT) == (200, {})
+    assert ask("GetItem", GET) == (200, PUT)
+    assert doc(sdk, "Get", {"Key": {"id": "a"}}, table)["Item"] == {"id": "a", "n": {"$number": "1"}}
+    status, problem = ask("PutItem", dict(PUT, ConditionExpression="attribute_not_exists(id)"))
+    assert status >= 400 and problem["error"] == "ConditionalCheckFailedException"
