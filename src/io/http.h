@@ -76,6 +76,12 @@ struct sn_body_source {
 	/** Up to @n bytes into @out: count, 0 at the end, SN_E_AGAIN (then call
 	 * sn__http_body_ready() later), or an error, which fails the request. */
 	ssize_t (*read)(struct sn_body_source *src, void *out, size_t n);
+	/** Instead of read(), without a copy, where that is possible (HTTP/1.1, length known); NULL:
+	 * cannot. What comes next at *ret_view, until the loop turns or used() is called: its length,
+	 * else as read(). */
+	ssize_t (*view)(struct sn_body_source *src, const char **ret_view);
+	/** @n bytes of the view have left. */
+	void (*used)(struct sn_body_source *src, size_t n);
 	/** Start over for a retry; NULL: cannot. 0 or an error. */
 	int (*rewind)(struct sn_body_source *src);
 	int64_t length; /* -1: unknown, sent chunked */

@@ -351,21 +351,49 @@ static int source_fill(struct sn_http_conn *conn)
 	return 1;
 }
 
+/* As source_fill(), but what there is stays with the source. */
+static int source_view(struct sn_http_conn *conn, struct sn_str *ret_view)
+{
+	struct sn_body_source *src = conn->req->source;
+	const char *view;
+	ssize_t n;
+
+	if (conn->body_off == (uint64_t)src->length) {
+		conn->source_done = true;
+		return 1;
+	}
+	n = src->view(src, &view);
+	if (n == SN_E_AGAIN)
+		return 0;
+	if (n <= 0)
+		return n == 0 ? SN_E_EOF : (int)n;
+	*ret_view = (struct sn_str){
+			view, (size_t)SN_MIN((uint64_t)n, (uint64_t)src->length - conn->body_off)};
+	return 1;
+}
+
+static bool has_view(const struct sn_http_req *req)
+{
+	return req->source != NULL && req->source->view != NULL && req->source->length >= 0;
+}
+
 /* What is to be sent next into @vec; 0 pieces: nothing now. Negative: the source failed. */
 static int next_output(struct sn_http_conn *conn, struct sn_str vec[2])
 {
 	struct sn_http_req *req = conn->req;
 	int r = 0;
 
+	vec[1] = (struct sn_str){NULL, 0};
 	/* The head waits for the first piece, so that both leave together. */
-	if (req->source != NULL && !conn->source_done && conn->out.len < BODY_PIECE)
+	if (has_view(req) && !conn->source_done)
+		r = source_view(conn, &vec[1]);
+	else if (req->source != NULL && !conn->source_done && conn->out.len < BODY_PIECE)
 		r = source_fill(conn);
 	if (r < 0)
 		return r;
 	conn->source_waits = req->source != NULL && !conn->source_done && r == 0 &&
 			conn->out.len == 0;
 	vec[0] = sn__buf_str(&conn->out);
-	vec[1] = (struct sn_str){NULL, 0};
 	if (req->source == NULL && req->body.ptr != NULL)
 		vec[1] = (struct sn_str){
 				req->body.ptr + conn->body_off, req->body.len - conn->body_off};
@@ -385,6 +413,11 @@ static bool account(struct sn_http_conn *conn, size_t n)
 	if (n > 0 && req->result.sent == SN_SENT_NO)
 		req->result.sent = SN_SENT_MAYBE;
 	sn__buf_consume(&conn->out, from_out);
+	if (has_view(req) && n > from_out) {
+		conn->body_off += n - from_out;
+		conn->source_done = conn->body_off == (uint64_t)req->source->length;
+		req->source->used(req->source, n - from_out);
+	}
 	if (req->source != NULL)
 		return conn->out.len == 0 && conn->source_done;
 	conn->body_off += n - from_out;

@@ -74,6 +74,10 @@ static void check_request(unsigned id, struct sn_str request)
 	const char *body = memmem(request.ptr, request.len, "\r\n\r\n", 4);
 
 	assert_non_null(body);
+	if (c->src.view != NULL) {
+		assert_int_equal(request.ptr + request.len - body - 4, c->src.length);
+		assert_memory_equal(body + 4, c->body, (size_t)c->src.length);
+	}
 	if (c->p.req.source == NULL)
 		assert_true(sn_str_eq(c->p.req.body,
 				(struct sn_str){body + 4,
@@ -166,6 +170,23 @@ static ssize_t read_source(struct sn_body_source *src, void *out, size_t n)
 	return (ssize_t)n;
 }
 
+static ssize_t view_source(struct sn_body_source *src, const char **ret_view)
+{
+	struct call *c = SN_CONTAINER_OF(src, struct call, src);
+	size_t most = below(200) + 1;
+
+	*ret_view = c->body + src->length - c->left;
+	return (ssize_t)SN_MIN(c->left, most);
+}
+
+static void used_source(struct sn_body_source *src, size_t n)
+{
+	struct call *c = SN_CONTAINER_OF(src, struct call, src);
+
+	assert_true(n <= c->left);
+	c->left -= n;
+}
+
 static void on_start(struct sn_timer *t)
 {
 	struct call *c = SN_CONTAINER_OF(t, struct call, start);
@@ -182,6 +203,12 @@ static void on_start(struct sn_timer *t)
 		c->src = (struct sn_body_source){.read = read_source,
 				.length = below(2) != 0 ? -1 : (int64_t)c->left};
 		c->p.req.source = &c->src;
+		if (c->src.length > 0 && below(2) != 0) {
+			c->src.view = view_source;
+			c->src.used = used_source;
+			for (size_t i = 0; i < c->left; i++)
+				c->body[i] = (char)('a' + i % 23);
+		}
 	} else if (post) {
 		memset(c->body, 'b', sizeof c->body);
 		c->p.req.body = (struct sn_str){c->body, below(sizeof c->body)};

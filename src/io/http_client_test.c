@@ -509,11 +509,27 @@ static ssize_t letters_read(struct sn_body_source *src, void *out, size_t n)
 	return (ssize_t)n;
 }
 
+static ssize_t letters_view(struct sn_body_source *src, const char **ret_view)
+{
+	static char many[50000];
+	struct letters *l = SN_CONTAINER_OF(src, struct letters, src);
+	ssize_t n = letters_read(src, many, sizeof(many));
+
+	*ret_view = many;
+	l->left += n > 0 ? (size_t)n : 0; /* until they are used */
+	return n;
+}
+
+static void letters_used(struct sn_body_source *src, size_t n)
+{
+	SN_CONTAINER_OF(src, struct letters, src)->left -= n;
+}
+
 static void from_source(void **state)
 {
 	static const struct step step = {OK5, THEN_KEEP};
 
-	for (int kind = 0; kind < 8; kind++) {
+	for (int kind = 0; kind < 16; kind++) {
 		bool chunked = kind & 1, hesitate = kind & 2, large = kind & 4;
 		size_t total = large ? 300000 : 37;
 		struct letters l = {.src.read = letters_read,
@@ -529,6 +545,8 @@ static void from_source(void **state)
 		l.loop = w.client;
 		l.req = &p.req;
 		l.src.length = chunked ? -1 : (int64_t)total;
+		l.src.view = kind & 8 ? letters_view : NULL; /* of no use with chunks */
+		l.src.used = letters_used;
 		probe_init(&p, "PUT", "/");
 		p.pending = &pending;
 		p.req.source = &l.src;

@@ -314,7 +314,7 @@ static struct sn_str keep(struct sn_buf *texts, struct sn_str s)
 	return (struct sn_str){at, s.len};
 }
 
-static ssize_t source_read(struct sn_body_source *source, void *out, size_t n)
+static ssize_t source_view(struct sn_body_source *source, const char **ret_view)
 {
 	struct sn_proxy *p = SN_CONTAINER_OF(source, struct sn_proxy, in);
 
@@ -324,8 +324,14 @@ static ssize_t source_read(struct sn_body_source *source, void *out, size_t n)
 		p->body_waits = !p->body_over;
 		return p->body_over ? 0 : SN_E_AGAIN;
 	}
-	n = SN_MIN(n, p->body.len - p->body_given);
-	memcpy(out, sn__buf_data(&p->body) + p->body_given, n);
+	*ret_view = sn__buf_data(&p->body) + p->body_given;
+	return (ssize_t)(p->body.len - p->body_given);
+}
+
+static void source_used(struct sn_body_source *source, size_t n)
+{
+	struct sn_proxy *p = SN_CONTAINER_OF(source, struct sn_proxy, in);
+
 	if (source->rewind != NULL)
 		p->body_given += n;
 	else
@@ -334,6 +340,18 @@ static ssize_t source_read(struct sn_body_source *source, void *out, size_t n)
 		p->body_paused = false;
 		sn_exchange_pause(p->x, false);
 	}
+}
+
+static ssize_t source_read(struct sn_body_source *source, void *out, size_t n)
+{
+	const char *view = NULL;
+	ssize_t there = source_view(source, &view);
+
+	if (there <= 0)
+		return there;
+	n = SN_MIN(n, (size_t)there);
+	memcpy(out, view, n);
+	source_used(source, n);
 	return (ssize_t)n;
 }
 
@@ -351,6 +369,8 @@ static void take_body(struct sn_proxy *p)
 		return;
 	p->in = (struct sn_body_source){
 			.read = source_read,
+			.view = source_view,
+			.used = source_used,
 			.length = head->has_length ? (int64_t)head->length : -1,
 	};
 	if (head->has_length && head->length <= p->keep_max && head->length < SN_PROXY_AHEAD)

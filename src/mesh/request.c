@@ -163,6 +163,22 @@ static ssize_t body_read(struct sn_body_source *source, void *out, size_t n)
 	return got;
 }
 
+/* Only of sources that keep what they gave themselves, or gave what is too large to keep. */
+static ssize_t body_view(struct sn_body_source *source, const char **ret_view)
+{
+	struct sn_fetch_body *b = body_of(source);
+
+	return b->inner->view(b->inner, ret_view);
+}
+
+static void body_used(struct sn_body_source *source, size_t n)
+{
+	struct sn_fetch_body *b = body_of(source);
+
+	b->lost = b->inner->rewind == NULL;
+	b->inner->used(b->inner, n);
+}
+
 static int body_restart(struct sn_fetch *f)
 {
 	struct sn_fetch_body *b = &f->pull;
@@ -637,6 +653,12 @@ int sn__fetch_start(struct sn_runtime *rt, struct sn_fetch *f, struct sn_error *
 		f->pull.inner = f->source;
 		f->pull.source = (struct sn_body_source){
 				.read = body_read, .length = f->source->length};
+		if (f->source->view != NULL && f->source->length >= 0 &&
+				(f->source->rewind != NULL ||
+						(uint64_t)f->source->length > f->pull.kept.max)) {
+			f->pull.source.view = body_view;
+			f->pull.source.used = body_used;
+		}
 	}
 	f->call.ops = &call_ops;
 	f->call.target = f->target;

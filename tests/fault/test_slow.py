@@ -6,7 +6,7 @@ import time
 
 from fault import LONG, SANITIZED, Floor, Load, Peer, Sinew, wait_until
 
-CLIENTS = 1000 if LONG else 100  # of each kind
+CLIENTS = 300 if LONG else 100  # of each kind
 HEAD_TIMEOUT = 10                # fixed: of a head from its first byte on
 HEAD = b"POST /call/service/app/web/sum HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n"
 
