@@ -130,7 +130,8 @@ struct sn_driver_call {
 
 	/* the result */
 	struct sn_driver_outcome outcome;
-	const char *result; /* OK: JSON text, need not end with a NUL; lives until done() returns */
+	const char *result; /* OK: a JSON object, need not end with a NUL; lives until done() returns. The
+	                     * core checks it: what is none is a broken answer */
 	size_t result_size; /* 0: {} */
 	char type[96];     /* REJECTED and the like: the service's name of the error, "" for none */
 	char message[256]; /* its sentence, cut to fit */

@@ -85,6 +85,15 @@ static int keep_result(struct sn_resource_call *rc)
 
 /* ---- the end of an attempt ---- */
 
+/* Something between us and the service spoke, or the service is not what it seems. */
+static void no_json(struct sn_outcome *outcome)
+{
+	outcome->class = SN_OUTCOME_FAILED;
+	outcome->code = SN_E_PROTOCOL;
+	outcome->retry_on = SN_RETRY_RESET;
+	(void)snprintf(outcome->detail, sizeof(outcome->detail), "the answer is no JSON object");
+}
+
 static void native_done(struct sn_driver_call *n)
 {
 	struct sn_resource_call *rc = SN_CONTAINER_OF(n, struct sn_resource_call, native);
@@ -92,6 +101,9 @@ static void native_done(struct sn_driver_call *n)
 	int r = keep_result(rc);
 
 	sn__driver_outcome_of(&n->outcome, &outcome);
+	if (outcome.class == SN_OUTCOME_OK && n->result_size > 0 &&
+			sn__params_check((struct sn_str){n->result, n->result_size}, NULL) < 0)
+		no_json(&outcome);
 	rc->refused = outcome.class == SN_OUTCOME_REJECTED && outcome.code == SN_E_REJECTED &&
 			outcome.sent != SN_SENT_NO && rc->result->type[0] != '\0';
 	if (r < 0 && (outcome.class == SN_OUTCOME_OK || rc->refused)) {

@@ -414,6 +414,21 @@ static void test_sizes(void **state)
 	cw_close(&cw);
 }
 
+static void test_no_json(void **state)
+{
+	struct connect_world cw;
+	struct cw_call c;
+
+	open_world(&cw, ONE("a"));
+	sn__sim_service("a")->mumbles = true;
+	cw_call(&cw, &c, "Get", "{}");
+	assert_int_equal(c.code, SN_E_PROTOCOL);
+	assert_int_equal(c.rc.call.attempt, 3);
+	says(&c, "the answer is no JSON object");
+	cw_finish(&c);
+	cw_close(&cw);
+}
+
 static void test_start_error(void **state)
 {
 	struct connect_world cw;
@@ -557,6 +572,7 @@ int main(void)
 			cmocka_unit_test(test_timeout_and_cancel),
 			cmocka_unit_test(test_breaker),
 			cmocka_unit_test(test_sizes),
+			cmocka_unit_test(test_no_json),
 			cmocka_unit_test(test_start_error),
 			cmocka_unit_test(test_shared),
 			cmocka_unit_test(test_params),

@@ -176,8 +176,8 @@ static void answer(struct sn_sim_service *s, struct sn_driver_call *pub)
 	} else {
 		execute(s, pub);
 		set(pub, SN_DRIVER_OK, SN_DRIVER_SENT_YES, 0, 200, "");
-		pub->result = pub->params;
-		pub->result_size = pub->params_size;
+		pub->result = s->mumbles ? "<html>" : pub->params;
+		pub->result_size = s->mumbles ? 6 : pub->params_size;
 	}
 }
 

@@ -26,6 +26,7 @@ struct sn_sim_service {
 	unsigned start_errors; /* start() itself fails */
 	uint64_t delay_ms, jitter_ms;
 	size_t answer_size; /* bytes of the answer's text; 0: what was asked is given back */
+	bool mumbles;       /* the answer is no JSON */
 
 	unsigned open;    /* instances */
 	unsigned opened;  /* ever */
