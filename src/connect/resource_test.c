@@ -230,6 +230,26 @@ static void test_first(void **state)
 	cw_close(&cw);
 }
 
+/* The order is that of the identities, not that of the message. */
+static void test_first_of_three(void **state)
+{
+	static const char *const want[] = {"1", "2", "10"};
+	struct connect_world cw;
+	struct cw_call c;
+
+	open_world(&cw,
+			"{\"10\":{\"subClass\":\"sim\",\"config\":{\"service\":\"c\"}},"
+			"\"2\":{\"subClass\":\"sim\",\"config\":{\"service\":\"b\"}},"
+			"\"1\":{\"subClass\":\"sim\",\"config\":{\"service\":\"a\"}}}");
+	for (int i = 0; i < 3; i++) {
+		cw_call(&cw, &c, "Get", "{}");
+		assert_string_equal(sn_result_identity(&c.result), want[i]);
+		cw_finish(&c);
+		sn__sim_service(i == 0 ? "a" : "b")->away = true;
+	}
+	cw_close(&cw);
+}
+
 static void test_spread(void **state)
 {
 	static const char *const balances[] = {
@@ -565,6 +585,7 @@ int main(void)
 			cmocka_unit_test(test_gives_up),
 			cmocka_unit_test(test_unsafe),
 			cmocka_unit_test(test_first),
+			cmocka_unit_test(test_first_of_three),
 			cmocka_unit_test(test_spread),
 			cmocka_unit_test(test_moves),
 			cmocka_unit_test(test_moves_in_time),

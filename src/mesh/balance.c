@@ -175,6 +175,25 @@ static uint32_t choose_by_load(const struct sn_pick *p, bool special, bool tried
 	return b != NONE && is_better(load_of(p, b), load_of(p, a)) ? b : a;
 }
 
+/* The first entry, and when it may not be taken the next one in the order of identities. */
+static uint32_t choose_first(const struct sn_pick *p, bool special, bool tried_too)
+{
+	uint32_t n = p->peers->n, best = NONE, first = p->peers->first < n ? p->peers->first : 0;
+	uint64_t lowest = UINT64_MAX;
+
+	if (!special || eligible(p, first, tried_too))
+		return first;
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t number = sn__identity_number(p->peers->peers[i].identity);
+
+		if ((best == NONE || number < lowest) && eligible(p, i, tried_too)) {
+			best = i;
+			lowest = number;
+		}
+	}
+	return best;
+}
+
 static uint32_t choose(const struct sn_pick *p, bool special, bool tried_too)
 {
 	uint32_t n = p->peers->n;
@@ -183,7 +202,7 @@ static uint32_t choose(const struct sn_pick *p, bool special, bool tried_too)
 		return !special || eligible(p, 0, tried_too) ? 0 : NONE;
 	switch (p->balance) {
 	case SN_BALANCE_FIRST:
-		return scan_from(p, p->peers->first < n ? p->peers->first : 0, special, tried_too);
+		return choose_first(p, special, tried_too);
 	case SN_BALANCE_ROUND_ROBIN:
 		return scan_from(p, (uint32_t)(p->mt->round_robin++ % n), special, tried_too);
 	case SN_BALANCE_LEAST_REQUEST:

@@ -132,6 +132,10 @@ const struct sn_peers *sn__peers_none(void);
 /** Index of @identity, or p->n. */
 uint32_t sn__peers_find(const struct sn_peers *p, struct sn_str identity);
 
+/** The order of identities (spec 4.5): canonical decimals below 2^32 - 1 first, rising; UINT64_MAX for
+ * all others, whose order is that of appearance. */
+uint64_t sn__identity_number(struct sn_str identity);
+
 /** Every place of a section that has a value, in order of first appearance. @path: its JSON text.
  * Any thread; @value is valid during the call. A negative return ends it and is passed on. */
 int sn__catalog_each_path(struct sn_catalog *cat, enum sn_section section,

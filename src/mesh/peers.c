@@ -391,8 +391,7 @@ static struct sn_str put(char **at, struct sn_str s)
 	return copy;
 }
 
-/* Identities that are canonical decimals below 2^32 - 1 come first, in rising order. */
-static uint64_t decimal_identity(struct sn_str s)
+uint64_t sn__identity_number(struct sn_str s)
 {
 	uint64_t v;
 
@@ -423,7 +422,7 @@ static void fill(struct sn_peers *p, const struct entries *es)
 		peer->port = e->port;
 		peer->weight = e->weight;
 		atomic_init(&peer->state, NULL);
-		number = decimal_identity(peer->identity);
+		number = sn__identity_number(peer->identity);
 		if (number < lowest) {
 			lowest = number;
 			p->first = i;
