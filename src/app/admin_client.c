@@ -60,6 +60,31 @@ int sn__admin_default(const struct sn_cli *cli, const char *name, char **ret_lis
 	return *ret_listen != NULL ? 0 : SN_E_NOMEM;
 }
 
+/* The socket called @name in @dir and @folder; NULL: there is none. */
+static char *socket_in(const char *dir, const char *folder, const char *name)
+{
+	char *listen = dir != NULL ? sn__asprintf("unix:%s%s/%s.sock", dir, folder, name) : NULL;
+
+	if (listen != NULL && access(listen + strlen("unix:"), F_OK) == 0)
+		return listen;
+	sn__free(listen);
+	return NULL;
+}
+
+/* Where a running one listens by default: the service manager's and the user's have not the same
+ * environment, so all places are looked at. */
+static int find_default(const struct sn_cli *cli, const char *name, char **ret_listen)
+{
+	SN_AUTO_FREE char *state = NULL;
+
+	*ret_listen = socket_in(getenv("XDG_RUNTIME_DIR"), "/sinew", name);
+	if (*ret_listen == NULL)
+		*ret_listen = socket_in("/run", "/sinew", name);
+	if (*ret_listen == NULL && sn__session_record_dir(cli, &state) == 0)
+		*ret_listen = socket_in(state, "", name);
+	return *ret_listen != NULL ? 0 : sn__admin_default(cli, name, ret_listen);
+}
+
 /* The address as text, and the token that the file gives. The caller frees both. */
 static int find(const struct sn_cli *cli, char **ret_listen, char **ret_token)
 {
@@ -77,7 +102,7 @@ static int find(const struct sn_cli *cli, char **ret_listen, char **ret_token)
 	else if (config != NULL && config->admin.address != NULL)
 		*ret_listen = sn__strdup(config->admin.address);
 	else
-		r = sn__admin_default(cli, config != NULL ? config->name : "sinew", ret_listen);
+		r = find_default(cli, config != NULL ? config->name : "sinew", ret_listen);
 	sn__config_destroy(config);
 	return r == 0 && *ret_listen == NULL ? SN_E_NOMEM : r;
 }

@@ -254,6 +254,17 @@ def test_other_users_do_not_get_in(sinew, cleanup):
     assert ask(0) == "HTTP/1.1 200"
 
 
+def test_the_socket_is_found_where_a_service_manager_s_environment_put_it(sinew, cleanup):
+    name = "test-%d" % os.getpid()
+    # no XDG_RUNTIME_DIR there: /run/sinew, else the state directory
+    p, f = start(sinew, "name: %s\npeers: {}\n" % name, env={"XDG_RUNTIME_DIR": ""})
+    r = sinew.run("top", "--once", "--config", f)
+    assert r.returncode == 0 and r.stdout.startswith(name + ": 0 targets"), r
+    p.terminate()
+    assert p.wait(PATIENCE) == 0
+    assert not os.path.exists("/run/sinew/%s.sock" % name)
+
+
 # ---- breakers ----
 
 def test_breakers_can_be_forced(sinew, cleanup):
