@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mesh/exporter.h"
 
+#include <stdio.h>
+
 #include "base/json.h"
 #include "base/mem.h"
 
@@ -32,7 +34,10 @@ struct sn_exporter {
 	struct sn_timer timeout; /* of the request, and of the last one while closing */
 	struct sn_task task;
 	struct sn_exporter_counts counts;
+	sn_exporter_warn_fn *warn; /* may be NULL */
+	void *warn_arg;
 	bool sending, closing;
+	bool ailing; /* the latest batch was not taken */
 	void (*done)(void *arg);
 	void *done_arg;
 };
@@ -52,6 +57,8 @@ int sn__exporter_create(const struct sn_exporter_options *opts, struct sn_export
 	}
 	e->loop = opts->loop;
 	e->form = opts->form;
+	e->warn = opts->warn;
+	e->warn_arg = opts->warn_arg;
 	e->header.name = SN_STR("Content-Type");
 	e->header.value = SN_STR("application/json");
 	sn_list_init(&e->queue);
@@ -230,14 +237,37 @@ static void batch_over(struct sn_exporter *e, bool taken)
 		sn__buf_finish(&e->batch);
 }
 
+/* Once for each change, however many batches are lost. */
+static void tell(struct sn_exporter *e, bool taken)
+{
+	const struct sn_http_result *res = &e->req.result;
+	const char *name = e->form == SN_EXPORT_ZIPKIN ? "Zipkin" : "OTLP";
+	char text[192];
+
+	if (e->warn == NULL || e->ailing == !taken)
+		return;
+	e->ailing = !taken;
+	if (taken)
+		(void)snprintf(text, sizeof(text), "the %s collector takes spans again", name);
+	else if (res->code == 0)
+		(void)snprintf(text, sizeof(text), "spans are lost: the %s collector answers %u",
+				name, res->status);
+	else
+		(void)snprintf(text, sizeof(text), "spans are lost: the %s collector: %s", name,
+				res->detail[0] != '\0' ? res->detail : sn_strerror(res->code));
+	e->warn(text, e->warn_arg);
+}
+
 static void on_done(struct sn_http_req *req)
 {
 	struct sn_exporter *e = SN_CONTAINER_OF(req, struct sn_exporter, req);
+	bool taken = req->result.code == 0 && req->result.status / 100 == 2;
 
 	e->sending = false;
 	if (!e->closing) /* else it bounds all that is left */
 		sn__timer_stop(e->loop, &e->timeout);
-	batch_over(e, req->result.code == 0 && req->result.status / 100 == 2);
+	batch_over(e, taken);
+	tell(e, taken);
 	if (e->closing && (sn_list_empty(&e->queue) || req->result.code != 0))
 		sn__loop_defer(e->loop, &e->task, on_closed);
 	else if (e->closing || e->n_queue >= SN_EXPORTER_BATCH_MAX)

@@ -21,10 +21,14 @@
 enum sn_exporter_form { SN_EXPORT_ZIPKIN, SN_EXPORT_OTLP };
 
 struct sn_exporter;
+/** A sentence for the log: spans are lost, and why; spans are taken again. */
+typedef void sn_exporter_warn_fn(const char *text, void *arg);
 struct sn_exporter_options {
 	struct sn_loop *loop;
 	enum sn_exporter_form form;
-	struct sn_str service; /* of the OTLP resource */
+	struct sn_str service;     /* of the OTLP resource */
+	sn_exporter_warn_fn *warn; /* told when it changes, not for each batch; may be NULL */
+	void *warn_arg;
 };
 struct sn_exporter_counts {
 	uint64_t sent;    /* spans a collector has taken */

@@ -16,6 +16,8 @@ struct fixture {
 	struct sn_exporter *exporter;
 	unsigned status; /* what the collector answers; 0: nothing */
 	const char *answer;
+	unsigned n_warnings;
+	char warning[200];
 	unsigned batches; /* it has taken */
 	size_t spans;     /* in them */
 	size_t last_batch;
@@ -71,6 +73,14 @@ static void collector(struct sn_exchange *x, void *arg)
 	}
 }
 
+static void on_warning(const char *text, void *arg)
+{
+	struct fixture *f = arg;
+
+	f->n_warnings++;
+	(void)snprintf(f->warning, sizeof(f->warning), "%s", text);
+}
+
 static struct fixture *setup_form(struct world *w, enum sn_exporter_form form)
 {
 	struct fixture *f = test_malloc(sizeof(*f));
@@ -83,6 +93,8 @@ static struct fixture *setup_form(struct world *w, enum sn_exporter_form form)
 	assert_int_equal(sn__http_pool_create(w->a, NULL, &f->pool), 0);
 	dest.addr = sn__http_server_addr(f->server);
 	assert_int_equal(sn__http_dest_create(f->pool, &dest, &f->dest), 0);
+	opts.warn = on_warning;
+	opts.warn_arg = f;
 	assert_int_equal(sn__exporter_create(&opts, &f->exporter), 0);
 	return f;
 }
@@ -214,11 +226,17 @@ static void refused(void **state)
 	add(f, 1);
 	until_sent_or_failed(f, 1);
 	assert_int_equal(counts(f).failed, 1);
-	f->status = 202;
+	assert_string_equal(f->warning, "spans are lost: the Zipkin collector answers 503");
 	add(f, 2);
 	until_sent_or_failed(f, 2);
-	assert_int_equal(f->batches, 2);
-	assert_string_equal(f->first_name, "s2");
+	assert_int_equal(f->n_warnings, 1); /* told once */
+	f->status = 202;
+	add(f, 3);
+	until_sent_or_failed(f, 3);
+	assert_int_equal(f->n_warnings, 2);
+	assert_string_equal(f->warning, "the Zipkin collector takes spans again");
+	assert_int_equal(f->batches, 3);
+	assert_string_equal(f->first_name, "s3");
 	teardown(f);
 }
 

@@ -117,6 +117,13 @@ static void policy_warn(const char *text, void *arg)
 	sn__log(&rt->log, SN_LOG_WARNING, "policies", "%s", text);
 }
 
+static void trace_warn(const char *text, void *arg)
+{
+	struct sn_runtime *rt = arg;
+
+	sn__log(&rt->log, SN_LOG_WARNING, "trace", "%s", text);
+}
+
 static int mesh_open(
 		struct sn_runtime *rt, const struct sn_options *opts, sn_paths_fn *paths, void *arg)
 {
@@ -141,6 +148,8 @@ static int mesh_open(
 		r = sn__metrics_create(0, &rt->metrics);
 	if (r == 0)
 		r = sn__tracer_create(rt->loop, &rt->tracer);
+	if (r == 0)
+		sn__tracer_on_warning(rt->tracer, trace_warn, rt);
 	if (r == 0)
 		r = sn__tracer_set_metrics(rt->tracer, rt->metrics);
 	mesh.policies = rt->policies;

@@ -28,6 +28,8 @@ struct sn_tracer {
 	struct sn_buf service, remote;
 	sn_trace_name_fn *fn;
 	void *arg;
+	sn_exporter_warn_fn *warn; /* may be NULL */
+	void *warn_arg;
 	unsigned closing; /* exporters that have not ended */
 	void (*done)(void *arg);
 	void *done_arg;
@@ -98,6 +100,12 @@ int sn__tracer_set_metrics(struct sn_tracer *t, struct sn_metrics *m)
 	return 0;
 }
 
+void sn__tracer_on_warning(struct sn_tracer *t, sn_exporter_warn_fn *fn, void *arg)
+{
+	t->warn = fn;
+	t->warn_arg = arg;
+}
+
 int sn__tracer_set_names(
 		struct sn_tracer *t, struct sn_str service, sn_trace_name_fn *fn, void *arg)
 {
@@ -141,7 +149,12 @@ static int point(struct sn_tracer *t, struct sn_exporter **at, enum sn_exporter_
 		const char *text, struct sn_error *err)
 {
 	struct sn_exporter_options opts = {
-			.loop = t->loop, .form = form, .service = sn__buf_str(&t->service)};
+			.loop = t->loop,
+			.form = form,
+			.service = sn__buf_str(&t->service),
+			.warn = t->warn,
+			.warn_arg = t->warn_arg,
+	};
 	const char *usual = form == SN_EXPORT_ZIPKIN ? "/api/v2/spans" : "/v1/traces";
 	SN_AUTO_FREE char *path = NULL;
 	struct sn_http_dest *dest = NULL;

@@ -27,6 +27,8 @@ struct sn_tracer;
 typedef int sn_trace_name_fn(void *arg, const struct sn_target *target, struct sn_buf *out);
 
 SN_MUST_USE int sn__tracer_create(struct sn_loop *loop, struct sn_tracer **ret_tracer);
+/** Whom to tell when a collector begins or ends to lose spans; before the start. */
+void sn__tracer_on_warning(struct sn_tracer *tracer, sn_exporter_warn_fn *fn, void *arg);
 /** Tell in @m what becomes of spans. @m outlives the tracer. SN_E_NOMEM. */
 SN_MUST_USE int sn__tracer_set_metrics(struct sn_tracer *tracer, struct sn_metrics *m);
 /** @service: our own name. @fn NULL: "kind-name-endpoint". SN_E_NOMEM. */

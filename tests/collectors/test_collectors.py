@@ -160,6 +160,9 @@ def test_a_killed_collector_costs_its_spans_only(sinew, cleanup, collector, form
     totals, waiting = counted(r)
     assert totals == {(form, "sent"): 40, (form, "dropped"): 0, (form, "failed"): 100}
     assert waiting == {form: 0}
+    r.process.terminate()
+    log = r.process.stderr.read()
+    assert log.count("spans are lost: the ") == 1 and log.count("takes spans again") == 1, log
 
 
 def test_a_mute_collector_holds_up_nothing_and_loss_is_counted(sinew, cleanup):  # noqa: F811
