@@ -166,6 +166,7 @@ static int sidecar_open(struct sn_runtime *rt, const struct sn_config *config, s
 			.listen = config->sidecar.address,
 			.token = config->sidecar.token,
 			.hosts = config->sidecar.hosts.items,
+			.max_head = (size_t)config->limits.header_bytes,
 			.max_connections = (unsigned)config->limits.connections,
 			.idle_ms = (uint32_t)config->limits.idle_ms,
 	};
@@ -183,6 +184,7 @@ static int inbound_open(struct sn_runtime *rt, const struct sn_config *config, s
 			.trust_forwarded = in->trust_forwarded,
 			.max_body = in->max_body,
 			.max_inflight = (unsigned)in->max_inflight,
+			.max_head = (size_t)config->limits.header_bytes,
 			.max_connections = (unsigned)config->limits.connections,
 			.idle_ms = (uint32_t)config->limits.idle_ms,
 			.timeout_ms = (uint32_t)in->timeout_ms,

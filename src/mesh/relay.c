@@ -616,6 +616,7 @@ int sn__relay_listen(
 	if (r < 0)
 		return r;
 	l.how.config.max_body = opts->max_body != 0 ? opts->max_body : UINT64_MAX;
+	l.how.config.max_head = opts->max_head;
 	l.how.config.max_connections = opts->max_connections;
 	l.how.config.idle_timeout_ms = opts->idle_ms;
 	l.how.config.ping_ms = PING_MS;

@@ -19,6 +19,7 @@ struct sn_relay_options {
 	bool http2;         /* HTTP/2 to the service with prior knowledge; gRPC always */
 	bool trust_forwarded; /* X-Forwarded-* and Forwarded of the client are added to, not replaced */
 	uint64_t max_body;     /* bytes; 0: no limit */
+	size_t max_head;       /* bytes; 0: 64 KiB */
 	unsigned max_inflight; /* requests at once, beyond: 503; 0: no limit */
 	unsigned max_connections;
 	uint32_t idle_ms; /* of clients' connections */

@@ -371,6 +371,7 @@ int sn__sidecar_listen(
 	l.how.config.hosts = opts->hosts;
 	l.how.config.extended_connect = true;
 	l.how.config.max_body = opts->max_body != 0 ? opts->max_body : UINT64_MAX;
+	l.how.config.max_head = opts->max_head;
 	l.how.config.max_connections = opts->max_connections;
 	l.how.config.idle_timeout_ms = opts->idle_ms;
 	return sn__hosted_open(rt, &l.how, &hosted, err);

@@ -14,6 +14,7 @@ struct sn_sidecar_options {
 	const char *listen;       /* as sn__addr_parse_listen() reads it */
 	const char *token;        /* asked for as "Authorization: Bearer TOKEN"; NULL: none */
 	const char *const *hosts; /* as struct sn_http_server_config; may be NULL */
+	size_t max_head;          /* bytes; 0: 64 KiB */
 	uint64_t max_body;        /* bytes; 0: no limit */
 	unsigned max_connections; /* 0: 10000 */
 	uint32_t idle_ms;         /* 0: 60000 */

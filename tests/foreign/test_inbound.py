@@ -497,6 +497,14 @@ def test_limits(sinew, cleanup):
     assert p.ask("GET", "/")[0].status == 200
 
 
+@pytest.mark.parametrize("front", ["--http1.1", "--http2-prior-knowledge"])
+def test_the_head_has_a_limit(sinew, cleanup, front):
+    s, p = served(sinew, cleanup, text="limits: {header: 4KiB}\n")
+    assert p.curl("/", front, "-H", "X: " + "a" * 3000)[0].endswith(" 200")
+    assert p.curl("/", front, "-H", "X: " + "a" * 5000)[0].endswith(" 431")
+    assert len(s.requests) == 1
+
+
 def test_a_service_that_is_not_there(sinew, cleanup):
     port = free_port()
     p = Proxy(sinew, port)
