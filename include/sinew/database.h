@@ -28,7 +28,7 @@ extern "C" {
  *
  * inside an item, not in its place. A map whose only member really has such a name is written with
  * one '$' more ({"$$B": ...}), so that every item comes back as it was stored. Nested deeper than
- * about 30 levels: SN_E_LIMIT.
+ * about 60 levels: SN_E_LIMIT.
  *
  * Threads: any. Callbacks run on the loop thread, exactly once, never before the call returned.
  */

@@ -408,7 +408,8 @@ static void items_on_a_loop(void **state)
 					"{\"Item\":{\"id\":{\"S\":\"a\"}}}", NULL},
 			{"UpdateItem", "{\"Key\":{\"id\":{\"S\":\"a\"}},\"UpdateExpression\":\"REMOVE x\"}",
 					NULL, "ValidationException"},
-			{"DeleteItem", "{\"Key\":{\"id\":{\"S\":\"a\"}}}", "[]", NULL},
+			{"DeleteItem", "{\"Key\":{\"id\":{\"S\":\"a\"}}}", "{\"Attributes\":[]}",
+					NULL},
 			{"GetItem", "{\"Key\":{\"id\":{\"S\":\"b\"}}}", NULL, NULL},
 	};
 	struct sn_runtime *rt = open_runtime(SN_MODE_FOREIGN);

@@ -330,6 +330,7 @@ static int position_text(const struct sn_items *items, struct sn_buf *text)
 		r = sn__buf_puts(text, "null");
 	} else {
 		sn__json_begin(&in, sn__buf_str(&items->start));
+		in.wide = true;
 		r = sn__item_unmarshal(&in, text);
 	}
 	return r < 0 ? r : sn__buf_append(text, "", 1);

@@ -57,6 +57,7 @@ static int inject(struct sn_str json, struct sn_str name, struct sn_str value, b
 	int r = sn__buf_append(out, "{", 1);
 
 	sn__json_begin(&in, json.len > 0 ? json : SN_STR(" "));
+	in.wide = true;
 	if (r == 0)
 		r = member_begin(name, out);
 	if (r == 0)

@@ -10,7 +10,7 @@
 /**
  * Append to @out the object @json (text of the caller's) with its member @name set to the JSON
  * value @value, whatever members of that name it had; all others stay as they are written, in their
- * order, doubles too. The set member comes first. Levels as in proto/json_pull.h. SN_E_INVALID (no
+ * order, doubles too. The set member comes first. Levels as of a wide reader in proto/json_pull.h. SN_E_INVALID (no
  * object, or more than one value), SN_E_PARSE (*ret_offset, which may be NULL: where), SN_E_LIMIT,
  * SN_E_NOMEM; then @out is as it was.
  */

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "base/test.h"
+#include "proto/json_pull.h"
 
 static void expect(const char *json, const char *want)
 {
@@ -82,7 +83,7 @@ static void refuses(void **state)
 	refuse(SN_STR("{}{}"), SN_E_PARSE, 2);
 	memset(deep, '[', sizeof deep);
 	memcpy(deep, "{\"a\":", 5);
-	refuse((struct sn_str){deep, sizeof deep}, SN_E_LIMIT, 68);
+	refuse((struct sn_str){deep, sizeof deep}, SN_E_LIMIT, 5 + SN_JSON_PULL_WIDE - 1);
 }
 
 static void limit(void **state)

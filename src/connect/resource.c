@@ -362,7 +362,7 @@ int sn__params_check(struct sn_str json, struct sn_error *err)
 	struct sn_json_pull r;
 	size_t at;
 
-	if (sn__json_check(json, &at) < 0)
+	if (sn__json_check_wide(json, &at) < 0)
 		return sn__error_set(err, SN_E_INVALID, "params are no JSON: byte %zu", at);
 	sn__json_begin_checked(&r, json);
 	if (sn__json_peek(&r) != SN_JSON_OBJECT)

@@ -91,7 +91,7 @@ static int hex4(const char *p, const char *end, unsigned *ret)
 }
 
 /* At the backslash. Length of the escape, or 0. */
-static size_t escape_len(const char *p, const char *end)
+static size_t escape_len(const char *p, const char *end, bool wide)
 {
 	unsigned u, low;
 
@@ -99,7 +99,7 @@ static size_t escape_len(const char *p, const char *end)
 		return 0;
 	if (p[1] != 'u')
 		return p[1] != '\0' && strchr("\"\\/bfnrt", p[1]) != NULL ? 2 : 0;
-	if (hex4(p + 2, end, &u) < 0 || u == 0 || (u >= 0xdc00 && u <= 0xdfff))
+	if (hex4(p + 2, end, &u) < 0 || (u == 0 && !wide) || (u >= 0xdc00 && u <= 0xdfff))
 		return 0;
 	if (u < 0xd800 || u > 0xdbff)
 		return 6;
@@ -154,7 +154,7 @@ static int scan_string(struct sn_json_pull *r, struct sn_json_string *ret)
 		if (*p == '"')
 			break;
 		if (*p == '\\') {
-			n = escape_len(p, r->end);
+			n = escape_len(p, r->end, r->wide);
 			escaped = true;
 		} else if ((unsigned char)*p >= 0x80) {
 			n = utf8_len(p, r->end);
@@ -225,7 +225,7 @@ static int enter(struct sn_json_pull *r, enum sn_json_type type)
 		return r->error;
 	if (sn__json_peek(r) != type)
 		return fail(r, SN_E_PARSE);
-	if (r->depth == SN_JSON_PULL_DEPTH)
+	if (r->depth == (r->wide ? SN_JSON_PULL_WIDE : SN_JSON_PULL_DEPTH))
 		return fail(r, SN_E_LIMIT);
 	r->depth++;
 	r->p++;
@@ -348,12 +348,24 @@ static int scan_scalar(struct sn_json_pull *r)
 	}
 }
 
+static void level_set(uint64_t *bits, unsigned level, bool on)
+{
+	uint64_t bit = UINT64_C(1) << (level % 64);
+
+	bits[level / 64] = on ? bits[level / 64] | bit : bits[level / 64] & ~bit;
+}
+
+static bool level_is(const uint64_t *bits, unsigned level)
+{
+	return (bits[level / 64] >> (level % 64) & 1) != 0;
+}
+
 /* One value, checked. Containers are entered and left without recursion; which kind each level is
  * stands in the bits of @objects, a level a bit. */
 static int skip_checking(struct sn_json_pull *r)
 {
 	const unsigned outer = r->depth;
-	uint64_t objects = 0;
+	uint64_t objects[SN_JSON_PULL_WIDE / 64] = {0};
 
 	for (;;) {
 		enum sn_json_type type = sn__json_peek(r);
@@ -362,7 +374,7 @@ static int skip_checking(struct sn_json_pull *r)
 		if (type == SN_JSON_OBJECT || type == SN_JSON_ARRAY) {
 			if (enter(r, type) < 0)
 				return r->error;
-			objects = objects << 1 | (type == SN_JSON_OBJECT);
+			level_set(objects, r->depth - 1, type == SN_JSON_OBJECT);
 		} else if (scan_scalar(r) < 0) {
 			return r->error;
 		}
@@ -371,11 +383,10 @@ static int skip_checking(struct sn_json_pull *r)
 
 			if (r->depth == outer)
 				return 0;
-			n = (objects & 1) != 0 ? sn__json_member(r, &key) : sn__json_item(r);
+			n = level_is(objects, r->depth - 1) ? sn__json_member(r, &key)
+							    : sn__json_item(r);
 			if (n < 0)
 				return n;
-			if (n == 0)
-				objects >>= 1;
 		} while (n == 0);
 	}
 }
@@ -452,18 +463,29 @@ int sn__json_finish(struct sn_json_pull *r)
 	return r->p == r->end && r->depth == 0 ? 0 : fail(r, SN_E_PARSE);
 }
 
-int sn__json_check(struct sn_str text, size_t *ret_offset)
+static int check(struct sn_str text, bool wide, size_t *ret_offset)
 {
 	struct sn_json_pull r;
 	int rc;
 
 	sn__json_begin(&r, text);
+	r.wide = wide;
 	rc = sn__json_skip(&r, NULL);
 	if (rc == 0)
 		rc = sn__json_finish(&r);
 	if (rc < 0 && ret_offset != NULL)
 		*ret_offset = sn_json_offset(&r);
 	return rc;
+}
+
+int sn__json_check(struct sn_str text, size_t *ret_offset)
+{
+	return check(text, false, ret_offset);
+}
+
+int sn__json_check_wide(struct sn_str text, size_t *ret_offset)
+{
+	return check(text, true, ret_offset);
 }
 
 /* ---- texts ---- */
@@ -503,7 +525,7 @@ static size_t piece(const char **p, const char *end, char *out)
 		out[0] = *(*p)++;
 		return 1;
 	}
-	n = escape_len(*p, end);
+	n = escape_len(*p, end, true);
 	if (n == 2) {
 		out[0] = to[strchr(from, (*p)[1]) - from];
 		*p += 2;

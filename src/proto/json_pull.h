@@ -6,7 +6,7 @@
  * Internal. A strict JSON reader (RFC 8259) over one buffer: the caller asks for what it expects,
  * nothing is allocated, every value can be had as the bytes it was written in. Refused beyond the
  * grammar: text that is no UTF-8, \u0000 and lone surrogates (no text could hold them), more than
- * SN_JSON_PULL_DEPTH levels. Of members with one name the last wins; the reader shows them all.
+ * SN_JSON_PULL_DEPTH levels; a `wide` reader takes \u0000 and SN_JSON_PULL_WIDE levels. Of members with one name the last wins; the reader shows them all.
  *
  * Any thread; one reader is one thread's. After an error every call returns it again.
  *
@@ -19,6 +19,7 @@
 #include "base/str.h"
 
 #define SN_JSON_PULL_DEPTH 64u
+#define SN_JSON_PULL_WIDE 128u /* at most 128 */
 
 enum sn_json_type {
 	SN_JSON_ERROR, /* no value begins here */
@@ -36,6 +37,7 @@ struct sn_json_pull {
 	unsigned depth;
 	bool comma;   /* a value stands before in this container */
 	bool trusted; /* checked before: skipping only counts brackets */
+	bool wide;    /* may be set once begun: for what is passed on and not kept as texts */
 	int error;
 };
 
@@ -74,11 +76,13 @@ static inline size_t sn_json_offset(const struct sn_json_pull *r)
 /** The whole of @text is one value. @ret_offset (may be NULL): of the error, on failure.
  * SN_E_PARSE, SN_E_LIMIT. */
 SN_MUST_USE int sn__json_check(struct sn_str text, size_t *ret_offset);
+/** As above, by a wide reader. */
+SN_MUST_USE int sn__json_check_wide(struct sn_str text, size_t *ret_offset);
 
 /* ---- what the parts mean (of text that was read without error) ---- */
 
 /** Text of a string without its escapes; @out has room for s.raw.len bytes. Returns the length. No
- * NUL is added. */
+ * NUL is added; one may be in it when the reader was wide. */
 size_t sn__json_unescape(struct sn_json_string s, char *out);
 bool sn__json_string_is(struct sn_json_string s, struct sn_str text);
 /** Whether both are the same text, however escaped. */

@@ -265,6 +265,55 @@ static void quoting(void **state)
 	assert_memory_equal(back, text.ptr, text.len);
 }
 
+/* What is only passed on: any text, more levels, both kinds of them. */
+static void wide(void **state)
+{
+	char text[2 * SN_JSON_PULL_WIDE + 40];
+	struct sn_json_string key;
+	struct sn_json_pull r;
+	struct sn_str raw;
+	size_t at = 0, n = 0;
+
+	(void)state;
+	assert_int_equal(sn__json_check(SN_STR("\"a\\u0000\""), NULL), SN_E_PARSE);
+	assert_int_equal(sn__json_check_wide(SN_STR("\"a\\u0000\""), NULL), 0);
+	assert_int_equal(sn__json_check_wide(SN_STR("\"\\ud800\""), NULL), SN_E_PARSE);
+	assert_int_equal(sn__json_check_wide(SN_STR("\"\0\""), NULL), SN_E_PARSE);
+	sn__json_begin(&r, SN_STR("{\"\\u0000\":[1]}"));
+	r.wide = true;
+	assert_int_equal(sn__json_enter_object(&r), 0);
+	assert_int_equal(sn__json_member(&r, &key), 1);
+	assert_int_equal(sn__json_unescape(key, text), 1);
+	assert_int_equal(text[0], 0);
+	assert_int_equal(sn__json_skip(&r, &raw), 0);
+	assert_int_equal(raw.len, 3);
+	memset(text, '[', SN_JSON_PULL_WIDE);
+	memset(text + SN_JSON_PULL_WIDE, ']', SN_JSON_PULL_WIDE);
+	assert_int_equal(sn__json_check_wide(
+					 (struct sn_str){text, (size_t)2 * SN_JSON_PULL_WIDE}, &at),
+			0);
+	assert_int_equal(sn__json_check((struct sn_str){text, (size_t)2 * SN_JSON_PULL_WIDE}, &at),
+			SN_E_LIMIT);
+	assert_int_equal(at, SN_JSON_PULL_DEPTH);
+	memset(text, '[', SN_JSON_PULL_WIDE + 1);
+	assert_int_equal(sn__json_check_wide((struct sn_str){text, sizeof text}, &at), SN_E_LIMIT);
+	assert_int_equal(at, SN_JSON_PULL_WIDE);
+	/* Objects and arrays by turns, closed by the wrong bracket at every level. */
+	for (unsigned levels = 1; levels <= 20; levels++) {
+		n = 0;
+		for (unsigned i = 0; i < levels; i++) {
+			memcpy(text + n, i % 3 == 1 ? "{\"\":" : "[", i % 3 == 1 ? 4 : 1);
+			n += i % 3 == 1 ? 4 : 1;
+		}
+		text[n++] = '0';
+		for (unsigned i = levels; i-- > 0;)
+			text[n++] = i % 3 == 1 ? '}' : ']';
+		assert_int_equal(sn__json_check_wide((struct sn_str){text, n}, &at), 0);
+		text[n - 1] = '}';
+		assert_int_equal(sn__json_check_wide((struct sn_str){text, n}, &at), SN_E_PARSE);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -277,6 +326,7 @@ int main(void)
 			cmocka_unit_test(equality),
 			cmocka_unit_test(out_of_memory),
 			cmocka_unit_test(quoting),
+			cmocka_unit_test(wide),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

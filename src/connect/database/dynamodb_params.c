@@ -265,6 +265,7 @@ int sn__dynamodb_params(const struct sn_driver_operation *operation, struct sn_s
 		r = sn__inject_text(json, SN_STR("TableName"), table, out, &offset);
 	} else {
 		sn__json_begin(&w.in, json.len > 0 ? json : SN_STR(" "));
+		w.in.wide = true;
 		r = rewrite(&w, operation->flags);
 		offset = sn_json_offset(&w.in);
 	}
@@ -302,6 +303,7 @@ enum sn_driver_safety sn__dynamodb_safety(
 	if ((operation->flags & (CONDITION | TOKEN)) == 0)
 		return safety;
 	sn__json_begin_checked(&in, (struct sn_str){params, size});
+	in.wide = true;
 	if (sn__json_enter_object(&in) < 0)
 		return safety;
 	while (sn__json_member(&in, &key) > 0) {

@@ -245,6 +245,7 @@ int sn__item_marshal(struct sn_str json, struct sn_buf *out, size_t *ret_offset)
 	int r;
 
 	sn__json_begin(&in, json.len > 0 ? json : SN_STR(" "));
+	in.wide = true;
 	if (sn__json_peek(&in) == SN_JSON_OBJECT)
 		r = marshal_members(&in, out, 0);
 	else

@@ -27,6 +27,8 @@ static const struct {
 		/* Texts keep their escapes. */
 		{"{\"\\u00e9\\n\":\"\\ud83d\\ude00\\\"\xc3\xa9\"}",
 				"{\"\\u00e9\\n\":{\"S\":\"\\ud83d\\ude00\\\"\xc3\xa9\"}}", NULL},
+		{"{\"z\":\"a\\u0000b\",\"\\u0000\":0}",
+				"{\"z\":{\"S\":\"a\\u0000b\"},\"\\u0000\":{\"N\":\"0\"}}", NULL},
 		{"{\"a\":{\"b\":[{\"c\":1}]}}",
 				"{\"a\":{\"M\":{\"b\":{\"L\":[{\"M\":{\"c\":{\"N\":\"1\"}}}]}}}}",
 				NULL},
@@ -73,6 +75,7 @@ static int unmarshal(const char *item, struct sn_buf *out)
 	int r;
 
 	sn__json_begin(&in, sn_str_from(item));
+	in.wide = true;
 	r = sn__item_unmarshal(&in, out);
 	return r < 0 ? r : sn__json_finish(&in);
 }
@@ -175,18 +178,18 @@ static void levels(void **state)
 	sn__buf_init(&out, 4096);
 	sn__buf_init(&back, 4096);
 	memcpy(deep, "{\"a\":", 5);
-	memset(deep + 5, '[', 63);
-	memset(deep + 68, ']', 63);
-	deep[131] = '}';
-	assert_int_equal(sn__item_marshal((struct sn_str){deep, 132}, &out, NULL), 0);
+	memset(deep + 5, '[', 127);
+	memset(deep + 132, ']', 127);
+	deep[259] = '}';
+	assert_int_equal(sn__item_marshal((struct sn_str){deep, 260}, &out, NULL), 0);
 	/* Twice as many on the wire. */
 	assert_int_equal(sn__buf_append(&out, "", 1), 0);
 	assert_int_equal(unmarshal(sn__buf_data(&out), &back), SN_E_LIMIT);
 	assert_int_equal(back.len, 0);
 	sn__buf_clear(&out);
-	memset(deep + 5, '[', 64);
-	assert_int_equal(sn__item_marshal((struct sn_str){deep, 132}, &out, &n), SN_E_LIMIT);
-	assert_int_equal(n, 5 + 63);
+	memset(deep + 5, '[', 128);
+	assert_int_equal(sn__item_marshal((struct sn_str){deep, 260}, &out, &n), SN_E_LIMIT);
+	assert_int_equal(n, 5 + 127);
 	assert_int_equal(out.len, 0);
 	sn__buf_finish(&out);
 	sn__buf_finish(&back);

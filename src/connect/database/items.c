@@ -199,6 +199,7 @@ int sn__item_answer(enum sn_item_verb verb, struct sn_str json, struct sn_buf *o
 	int r;
 
 	sn__json_begin(&in, json);
+	in.wide = true;
 	if (sn__json_peek(&in) != SN_JSON_OBJECT)
 		return SN_E_PROTOCOL;
 	r = sn__json_enter_object(&in);
@@ -256,6 +257,7 @@ int sn__item_page(struct sn_str answer, uint64_t max, struct sn_item_page *page)
 
 	page->start = (struct sn_str){NULL, 0};
 	sn__json_begin(&in, answer);
+	in.wide = true;
 	r = sn__json_peek(&in) == SN_JSON_OBJECT ? sn__json_enter_object(&in) : SN_E_PROTOCOL;
 	while (r == 0) {
 		r = sn__json_member(&in, &key);
