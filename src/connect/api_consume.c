@@ -54,7 +54,6 @@ struct sn_queue_consumer {
 	struct sn_shards *shards;
 	struct sn_list idle; /* asking.link */
 	struct sn_list busy; /* asking.link */
-	struct sn_list outs; /* sn_queue_batch.link */
 	struct sn_task pump_task;
 	struct sn_timer timer, drain_timer;
 	struct sn_error error; /* of on_end; code 0: none */
@@ -114,6 +113,7 @@ static void consumer_over(struct sn_queue_consumer *c, const struct sn_error *er
 	pump_later(c);
 }
 
+/* What is answered from now on is only freed, by who answers: nothing here may know of it any more. */
 static void deafen(struct sn_queue_consumer *c)
 {
 	pthread_mutex_lock(&c->lock);
@@ -134,11 +134,9 @@ static void consumer_end(struct sn_queue_consumer *c)
 	bool counted = c->counted;
 
 	sn__loop_undefer(rt->loop, &c->pump_task);
-	deafen(c); /* what is answered from now on is only freed */
+	deafen(c);
 	c->ended = true;
 	sn__shards_destroy(SN_TAKE(c->shards));
-	SN_LIST_FOREACH_SAFE (pos, &c->outs)
-		sn_list_remove(pos);
 	c->o.on_end(c->error.code != 0 ? &c->error : NULL, c->o.arg);
 	if (c->released)
 		consumer_leave(c);
@@ -247,7 +245,6 @@ static void give(struct sn_queue_consumer *c, const struct sn_shards_todo *todo)
 	atomic_fetch_add(&c->refs, 1);
 	b->consumer = c;
 	b->owner = todo->shard;
-	sn_list_push_back(&c->outs, &b->link);
 	c->o.on_batch(b, c->o.arg);
 }
 
@@ -259,7 +256,6 @@ static void answer_run(struct sn_task *task)
 	if (c->ended) {
 		sn__batch_destroy(b);
 	} else {
-		sn_list_remove(&b->link);
 		sn__shards_batch_done(
 				c->shards, b->owner, b->n_answered, sn__loop_now_ns(c->rt->loop));
 		pump_later(c);
@@ -532,7 +528,6 @@ static int consumer_create(struct sn_runtime *rt, const char *name,
 	sn_list_init(&c->link);
 	sn_list_init(&c->idle);
 	sn_list_init(&c->busy);
-	sn_list_init(&c->outs);
 	c->connect = sn__connect_of(rt);
 	r = c->connect == NULL ? sn__error_set(err, SN_E_NOTSUP, "%s", sn_strerror(SN_E_NOTSUP))
 			       : shards_create(c, err);

@@ -6,6 +6,7 @@
 #include <sinew/queue.h>
 
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -458,6 +459,93 @@ static void drained_in_time(void **state)
 	assert_int_equal(seen.checkpoints, 0);
 }
 
+/* Batches go to another thread, which answers while the runtime closes. */
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct sn_queue_batch *batch;
+	unsigned given, answered, ends;
+	bool over;
+} desk = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static void on_batch_elsewhere(struct sn_queue_batch *batch, void *arg)
+{
+	(void)arg;
+	pthread_mutex_lock(&desk.lock);
+	assert_null(desk.batch); /* one shard, one batch */
+	desk.batch = batch;
+	desk.given++;
+	pthread_cond_broadcast(&desk.changed);
+	pthread_mutex_unlock(&desk.lock);
+}
+
+static void on_end_elsewhere(const struct sn_error *err, void *arg)
+{
+	(void)arg;
+	(void)err;
+	pthread_mutex_lock(&desk.lock);
+	desk.ends++;
+	pthread_mutex_unlock(&desk.lock);
+}
+
+static void *clerk(void *arg)
+{
+	(void)arg;
+	pthread_mutex_lock(&desk.lock);
+	while (!desk.over || desk.batch != NULL) {
+		struct sn_queue_batch *batch = desk.batch;
+
+		if (batch == NULL) {
+			pthread_cond_wait(&desk.changed, &desk.lock);
+			continue;
+		}
+		desk.batch = NULL;
+		desk.answered++;
+		pthread_cond_broadcast(&desk.changed);
+		pthread_mutex_unlock(&desk.lock);
+		sn_queue_batch_answer(batch, 3);
+		pthread_mutex_lock(&desk.lock);
+	}
+	pthread_mutex_unlock(&desk.lock);
+	return NULL;
+}
+
+static void answered_while_closing(void **state)
+{
+	struct sn_queue_consumer_options o = SN_QUEUE_CONSUMER_INIT;
+	int64_t live = sn__mem_live();
+
+	(void)state;
+	o.on_batch = on_batch_elsewhere;
+	o.on_end = on_end_elsewhere;
+	for (unsigned i = 0; i < 30; i++) {
+		struct sn_runtime *rt = open_runtime(SN_MODE_THREAD);
+		struct sn_queue_consumer *c;
+		pthread_t thread;
+
+		stream.n = 3;
+		desk.given = desk.answered = desk.ends = 0;
+		desk.over = false;
+		assert_int_equal(pthread_create(&thread, NULL, clerk, NULL), 0);
+		assert_int_equal(sn_queue_consume(rt, "jobs", &o, &c, NULL), 0);
+		pthread_mutex_lock(&desk.lock);
+		while (i % 3 == 0 ? desk.given == 0 : desk.answered == 0)
+			pthread_cond_wait(&desk.changed, &desk.lock);
+		pthread_mutex_unlock(&desk.lock);
+		if (i % 2 == 0)
+			sn_queue_consumer_stop(c, 0);
+		assert_int_equal(sn_close(rt, NULL, NULL), 0);
+		pthread_mutex_lock(&desk.lock);
+		desk.over = true;
+		pthread_cond_broadcast(&desk.changed);
+		pthread_mutex_unlock(&desk.lock);
+		pthread_join(thread, NULL);
+		assert_int_equal(desk.answered, desk.given);
+		assert_int_equal(desk.ends, 1);
+		assert_int_equal(sn__mem_live(), live);
+	}
+}
+
 static void within_a_deadline(void **state)
 {
 	struct sn_runtime *rt = open_runtime(SN_MODE_FOREIGN);
@@ -487,6 +575,7 @@ int main(void)
 			cmocka_unit_test(part_by_part),
 			cmocka_unit_test(closed_at_any_time),
 			cmocka_unit_test(drained_in_time),
+			cmocka_unit_test(answered_while_closing),
 			cmocka_unit_test(within_a_deadline),
 	};
 

@@ -221,7 +221,6 @@ int sn__batch_parse(struct sn_str json, const char *shard, struct sn_batch_answe
 
 	if (b == NULL)
 		return SN_E_NOMEM;
-	sn_list_init(&b->link);
 	sn__arena_init(&b->arena, 4096, ARENA_MAX);
 	b->shard = sn__arena_strdup(&b->arena, sn_str_from(shard));
 	sn__json_begin(&in, json.len > 0 ? json : SN_STR(" "));

@@ -7,7 +7,6 @@
 
 #include <sinew/queue.h>
 #include "base/arena.h"
-#include "base/list.h"
 #include "base/str.h"
 #include "io/loop.h"
 
@@ -29,7 +28,6 @@ struct sn_queue_batch {
 	/* of the consumer that gave it out */
 	struct sn_queue_consumer *consumer;
 	struct sn_shard *owner;
-	struct sn_list link;
 	struct sn_task task;
 	size_t n_answered;
 };
