@@ -68,7 +68,8 @@ typedef void sn_queue_puts_fn(
  * twice. Order: of records with one key within a request is kept until one of them has to be sent
  * again: it comes after those that were taken. Who needs strict order puts one record at a time.
  *
- * @opts: deadline_ms is for all of it. SN_E_INVALID (*ret_error says which record), SN_E_LIMIT,
+ * @opts: deadline_ms, and that of the context, are for all of it. The end is SN_E_STATUS when records
+ * were refused for good, else the error of the request that failed. SN_E_INVALID (*ret_error says which record), SN_E_LIMIT,
  * SN_E_NOMEM, SN_E_CLOSED, SN_E_FORKED. @fn runs exactly once, never before this returned.
  */
 SN_API SN_MUST_USE int sn_queue_put(struct sn_runtime *rt, const char *name,
