@@ -241,6 +241,9 @@ static void iterator_json(const struct request *r)
 	} else if (strstr(r->params, "LATEST") != NULL) {
 		/* Once, unless there was no memory to keep it. */
 		assert_true(w.from == SN_QUEUE_LATEST && (!sh->begun || w.poor > 0));
+		/* What follows on a shard that is read is read from its beginning. */
+		for (int k = 0; k < 2; k++)
+			assert_true(sh->parents[k] < 0 || !w.shards[sh->parents[k]].begun);
 		sh->answered = at = sh->n;
 	} else {
 		assert_int_equal(sh->answered, 0);
