@@ -334,6 +334,8 @@ int sn__cmd_run(struct sn_cli *cli)
 		sn__cli_say(cli, "%s", sn_error_text(&err));
 		return SN_EXIT_USAGE;
 	}
+	if (cli->opt[SN_OPT_LOG] == NULL)
+		cli->log_json = config->log.format == 1;
 	keep_spare_memory();
 	harden(config);
 	r = run(cli, config);

@@ -146,11 +146,12 @@ static int open_runtime(
 	opts.config = sn__session_config(cli);
 	opts.agent = cli->opt[SN_OPT_AGENT];
 	log_init(&session_log, cli);
-	if (!opts.no_listen) /* what warns of a server is for whoever runs it */
-		session_log.shown = SN_MAX(session_log.shown, SN_LOG_WARNING);
 	opts.log = log_line;
 	opts.log_arg = &session_log;
 	opts.log_level = SN_MAX(session_log.shown, SN_LOG_WARNING);
+	/* What warns of a server is for whoever runs it, and its file may ask for more or less. */
+	if (!opts.no_listen && session_log.shown == SN_LOG_ERROR)
+		session_log.shown = SN_LOG_DEBUG;
 	agent_of(cli, opts.config, agent, AGENT_MAX);
 	if (opts.config == NULL && agent[0] == '\0' && source == NULL) {
 		sn__cli_say(cli,

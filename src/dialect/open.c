@@ -142,6 +142,7 @@ static int berlioz_open(struct sn_runtime *rt, struct sn_berlioz *berlioz,
 		b.config_agent = config->agent.url;
 		b.agent_optional = config->inbound.addr != NULL;
 		b.agent_ping_ms = (uint32_t)config->agent.ping_ms;
+		b.agent_message_max = (size_t)config->limits.message_bytes;
 		b.prune_absent = config->agent.prune_absent;
 		if (b.state_dir == NULL)
 			b.state_dir = config->state;
@@ -166,6 +167,7 @@ static int sidecar_open(struct sn_runtime *rt, const struct sn_config *config, s
 			.listen = config->sidecar.address,
 			.token = config->sidecar.token,
 			.hosts = config->sidecar.hosts.items,
+			.max_body = config->limits.body_bytes,
 			.max_head = (size_t)config->limits.header_bytes,
 			.max_connections = (unsigned)config->limits.connections,
 			.idle_ms = (uint32_t)config->limits.idle_ms,
@@ -182,7 +184,7 @@ static int inbound_open(struct sn_runtime *rt, const struct sn_config *config, s
 			.to = in->to,
 			.http2 = in->http2,
 			.trust_forwarded = in->trust_forwarded,
-			.max_body = in->max_body,
+			.max_body = in->max_body != 0 ? in->max_body : config->limits.body_bytes,
 			.max_inflight = (unsigned)in->max_inflight,
 			.max_head = (size_t)config->limits.header_bytes,
 			.max_connections = (unsigned)config->limits.connections,

@@ -54,7 +54,7 @@ static void empty_file(void **state)
 	assert_null(c->state);
 	assert_int_equal(c->log.level, SN_LOG_INFO);
 	assert_false(c->log.level_given);
-	assert_int_equal(c->limits.body_bytes, 16 << 20);
+	assert_int_equal(c->limits.body_bytes, 0);
 	assert_true(c->tls.verify);
 	assert_true(c->agent.tls.verify);
 	sn__config_destroy(c);

@@ -200,3 +200,21 @@ def test_further_hosts(sinew, cleanup):
     assert ask(b"sidecar.internal", b"Origin: http://evil") == 403
     assert ask(b"sidecar.internal", b"Origin: null") == 403
     assert ask(b"localhost", b"Sec-Fetch-Site: same-site") == 403
+
+
+def test_other_lines_are_as_the_file_says(sinew, cleanup):
+    s = Service()
+    cleanup(s)
+    r = Running(sinew, "log: {level: error, format: json}\nagent: ws://127.0.0.1:%d/t\npeers: %s\n" % (
+        free_port(), basket(s.port)))
+    r.process.send_signal(signal.SIGTERM)
+    _, err = r.process.communicate(timeout=PATIENCE)
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert lines and not any(line["level"] == "warning" for line in lines)
+
+
+def test_a_body_over_the_limit(sinew, cleanup):
+    s = Service()
+    r = run_with(sinew, cleanup, "off", s, more="limits: {body: 1000}")
+    assert r.ask("POST", "/call/service/basket/rest/", b"x" * 1000)[0].status == 200
+    assert r.ask("POST", "/call/service/basket/rest/", b"x" * 1001)[0].status == 413

@@ -12,6 +12,7 @@ struct sn_link {
 	char *url;
 	struct sn_tls *tls;
 	uint32_t ping_ms;
+	size_t message_max;
 	void (*message)(struct sn_str text, void *arg);
 	void (*log)(enum sn_log_level level, const char *line, void *arg);
 	void *arg;
@@ -115,7 +116,7 @@ static void connect_now(struct sn_timer *timer)
 {
 	struct sn_link *link = SN_CONTAINER_OF(timer, struct sn_link, timer);
 	struct sn_ws_options opts = {
-			.max_message = SN_LINK_MESSAGE_MAX,
+			.max_message = link->message_max,
 			.ping_ms = link->ping_ms,
 			.close_timeout_ms = SN_LINK_CLOSE_MS,
 	};
@@ -157,6 +158,7 @@ int sn__link_create(
 		return sn__error_set(err, SN_E_NOMEM, "out of memory");
 	link->loop = opts->loop;
 	link->ping_ms = opts->ping_ms;
+	link->message_max = opts->message_max != 0 ? opts->message_max : SN_LINK_MESSAGE_MAX;
 	link->message = opts->message;
 	link->log = opts->log;
 	link->arg = opts->arg;

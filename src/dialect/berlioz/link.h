@@ -23,6 +23,7 @@ struct sn_link_options {
 	const char *url;    /* ws://host:port/TASK or wss://; copied */
 	struct sn_tls *tls; /* for wss; referenced; NULL: default verification */
 	uint32_t ping_ms;   /* keep-alive; 0: off */
+	size_t message_max; /* bytes; 0: SN_LINK_MESSAGE_MAX */
 	/** A text message; borrowed, unless taken. */
 	void (*message)(struct sn_str text, void *arg);
 	/** One line for each change of state. */
