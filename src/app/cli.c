@@ -38,6 +38,17 @@ void sn__cli_say(const struct sn_cli *cli, const char *fmt, ...)
 	sn__cli_log(cli, "error", line);
 }
 
+void sn__cli_tell(const struct sn_cli *cli, const char *fmt, ...)
+{
+	char line[2048];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(line, sizeof line, fmt, ap);
+	va_end(ap);
+	sn__cli_log(cli, "info", line);
+}
+
 void sn__cli_log(const struct sn_cli *cli, const char *level, const char *line)
 {
 	/* One line is one write, whatever thread it comes from. */

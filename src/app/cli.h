@@ -102,8 +102,10 @@ extern const char *const sn__commands_planned[]; /* names fixed for later versio
  * --version are answered here too: then *ret_done is true. */
 SN_MUST_USE int sn__cli_parse(struct sn_cli *cli, int argc, char **argv, bool *ret_done);
 
-/** A line on stderr: "sinew: ..." (or as JSON with --log json). */
+/** A line on stderr: "sinew: ..." (or as JSON with --log json): an error. */
 void sn__cli_say(const struct sn_cli *cli, const char *fmt, ...) SN_PRINTF(2, 3);
+/** The same for what is none. */
+void sn__cli_tell(const struct sn_cli *cli, const char *fmt, ...) SN_PRINTF(2, 3);
 /** The same for a line that is made already; @level: "error", "info". Any thread. */
 void sn__cli_log(const struct sn_cli *cli, const char *level, const char *line);
 /** The exit status that stands for a result code. */

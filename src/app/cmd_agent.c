@@ -53,9 +53,9 @@ static void say_address(const struct run *run)
 
 	(void)sn__addr_text(addr, text);
 	if (addr->u.sa.sa_family == AF_UNIX)
-		sn__cli_say(run->cli, "agent listens on %s", text);
+		sn__cli_tell(run->cli, "agent listens on %s", text);
 	else
-		sn__cli_say(run->cli, "agent listens on ws://%s/", text);
+		sn__cli_tell(run->cli, "agent listens on ws://%s/", text);
 }
 
 static int read_listen(const struct sn_cli *cli, struct sn_addr *ret_addr)

@@ -135,7 +135,7 @@ static int admin_listen(struct sn_cli *cli, const struct sn_config *config, stru
 	int r;
 
 	if (config->admin.address != NULL) { /* sn_open() did it */
-		sn__cli_say(cli, "admin API on %s", config->admin.address);
+		sn__cli_tell(cli, "admin API on %s", config->admin.address);
 		return 0;
 	}
 	r = sn__admin_default(cli, config->name, &listen);
@@ -151,7 +151,7 @@ static int admin_listen(struct sn_cli *cli, const struct sn_config *config, stru
 	if (r < 0)
 		sn__cli_say(cli, "admin API: %s", sn_error_text(&err));
 	else
-		sn__cli_say(cli, "admin API on %s", listen);
+		sn__cli_tell(cli, "admin API on %s", listen);
 	return r < 0 ? SN_EXIT_FAILED : 0;
 }
 
@@ -212,7 +212,7 @@ static void on_told(struct course *c)
 		return;
 	c->said = true;
 	notify("STOPPING=1");
-	sn__cli_say(c->cli, "draining; a signal ends it at once");
+	sn__cli_tell(c->cli, "draining; a signal ends it at once");
 }
 
 /* Until what was under way has ended, or nobody waits for it. */
@@ -280,9 +280,9 @@ static int serve(struct course *c, const struct sn_config *config)
 		return r;
 	r = admin_listen(c->cli, config, c->rt);
 	if (r == 0 && config->sidecar.address != NULL)
-		sn__cli_say(c->cli, "sidecar on %s", config->sidecar.address);
+		sn__cli_tell(c->cli, "sidecar on %s", config->sidecar.address);
 	if (r == 0 && config->inbound.addr != NULL)
-		sn__cli_say(c->cli, "inbound on %s", config->inbound.addr);
+		sn__cli_tell(c->cli, "inbound on %s", config->inbound.addr);
 	if (r == 0) {
 		r = run_to_end(c);
 		give_signals_back();
