@@ -26,12 +26,12 @@ void sn__buf_finish(struct sn_buf *b); /* frees; usable again */
 
 static inline const char *sn__buf_data(const struct sn_buf *b)
 {
-	return b->block + b->head;
+	return b->block != NULL ? b->block + b->head : NULL;
 }
 
 static inline struct sn_str sn__buf_str(const struct sn_buf *b)
 {
-	return (struct sn_str){b->block != NULL ? b->block + b->head : NULL, b->len};
+	return (struct sn_str){sn__buf_data(b), b->len};
 }
 
 /** Room for @n more bytes at *ret_space; valid until the next call. SN_E_LIMIT, SN_E_NOMEM. */
