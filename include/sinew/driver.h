@@ -42,6 +42,24 @@ struct sn_driver_task {
 	void *core[6]; /* the core's */
 };
 
+/** Readiness of a descriptor of the driver's client library. */
+struct sn_driver_poll;
+#define SN_DRIVER_READABLE 1u
+#define SN_DRIVER_WRITABLE 2u
+
+/** A name being resolved; embedded in what it belongs to. */
+#define SN_DRIVER_ADDRESSES_MAX 16
+struct sn_driver_lookup {
+	/** filled by the driver: once, never before resolve() returned. @code: 0, or SN_E_RESOLVE,
+	 * SN_E_TIMEOUT, SN_E_NOMEM with words in `detail`. */
+	void (*done)(struct sn_driver_lookup *lookup, int code);
+	/* the result, until done() returns */
+	unsigned n_addresses;
+	char addresses[SN_DRIVER_ADDRESSES_MAX][48]; /* "192.0.2.1", "2001:db8::1", best first */
+	const char *detail;
+	void *core[2]; /* the core's */
+};
+
 /** Lives until finish() has been called. Built-in drivers get more: src/connect/driver.h. */
 struct sn_driver_host {
 	size_t size; /* of this struct: what lies behind an older core's end must not be called */
@@ -57,6 +75,24 @@ struct sn_driver_host {
 	uint64_t (*now_ns)(struct sn_driver_host *host);
 	/** One line for the log: no secrets. @level: 0 error, 1 warning, 2 information, 3 debug. */
 	void (*log)(struct sn_driver_host *host, int level, const char *line);
+	/** realloc() that the core counts, for modules: @p NULL: new, @size 0: freed. NULL: out of memory,
+	 * @p is as it was. Any thread. */
+	void *(*memory)(struct sn_driver_host *host, void *p /* may be NULL */, size_t size);
+	/** Watch @fd, which stays the caller's; fn is called with what it is ready for. SN_E_NOTSUP (the
+	 * simulated loop), SN_E_NOMEM, SN_E_IO. */
+	int (*poll_open)(struct sn_driver_host *host, int fd,
+			void (*fn)(unsigned events, void *arg), void *arg,
+			struct sn_driver_poll **ret_poll);
+	/** @events: SN_DRIVER_READABLE | SN_DRIVER_WRITABLE; 0: rest. At first it rests. */
+	void (*poll_want)(struct sn_driver_poll *poll, unsigned events);
+	/** No call afterwards; before @fd is closed. Harmless inside fn. */
+	void (*poll_close)(struct sn_driver_poll *poll);
+	/** By the core's own resolver, off the loop's way. @name: a name or an address, copied.
+	 * SN_E_INVALID, SN_E_NOMEM: nothing follows. */
+	int (*resolve)(struct sn_driver_host *host, struct sn_driver_lookup *lookup,
+			const char *name);
+	/** done() does not follow. Harmless afterwards. */
+	void (*resolve_cancel)(struct sn_driver_host *host, struct sn_driver_lookup *lookup);
 };
 
 /* ---- instances ---- */
@@ -164,7 +200,7 @@ struct sn_driver {
 	                   * connector's `type` says */
 	enum sn_topic topic;
 	const char *summary;             /* one line, no period */
-	unsigned capabilities;           /* none are defined yet: 0 */
+	unsigned capabilities;           /* SN_DRIVER_BY_OPTIONS */
 	const struct sn_option *options; /* of a connector in the file; may be NULL: none */
 	size_t options_size;             /* of their struct */
 	size_t state_size;               /* bytes of an instance, zeroed by the core */
@@ -178,8 +214,12 @@ struct sn_driver {
 	/** The last function: free what is left. Follows done. */
 	void (*finish)(void *instance);
 	const struct sn_driver_calls *calls; /* native calls; NULL: none */
-	const void *ops; /* functions of the topic; none are defined yet: NULL */
+	const void *ops; /* functions of the topic: struct sn_database_ops (sinew/sql.h); may be NULL */
 };
+
+/** A peer's `config` is read by the table of options too, so that sn_driver_open.options is never NULL:
+ * what it does not know is ignored and named in the log, what is wrong ends the opening. */
+#define SN_DRIVER_BY_OPTIONS 1u
 
 #ifdef __cplusplus
 }

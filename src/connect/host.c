@@ -4,11 +4,13 @@
 
 #include "connect/driver.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/loop.h"
+#include "io/resolve.h"
 #include "mesh/admit.h"
 
 /* ---- tasks ---- */
@@ -112,6 +114,123 @@ static void host_log(struct sn_driver_host *host, int level, const char *line)
 	sn__log(host_of(host)->log, l, "driver", "%s", line);
 }
 
+/* ---- for modules: memory, readiness, names ---- */
+
+static void *host_memory(struct sn_driver_host *host, void *p, size_t size)
+{
+	if (size > 0)
+		return sn__realloc(p, size);
+	sn__free(p);
+	return NULL;
+}
+
+struct sn_driver_poll {
+	struct sn_poll *poll;
+	void (*fn)(unsigned events, void *arg);
+	void *arg;
+};
+
+static void on_poll(struct sn_poll *poll, unsigned events, void *arg)
+{
+	struct sn_driver_poll *p = arg;
+	unsigned ready = 0;
+
+	if ((events & SN_READABLE) != 0)
+		ready |= SN_DRIVER_READABLE;
+	if ((events & SN_WRITABLE) != 0)
+		ready |= SN_DRIVER_WRITABLE;
+	p->fn(ready, p->arg);
+}
+
+static int host_poll_open(struct sn_driver_host *host, int fd,
+		void (*fn)(unsigned events, void *arg), void *arg, struct sn_driver_poll **ret_poll)
+{
+	struct sn_driver_poll *p = sn__malloc(sizeof(*p));
+	int r = p != NULL ? 0 : SN_E_NOMEM;
+
+	if (r == 0) {
+		*p = (struct sn_driver_poll){.fn = fn, .arg = arg};
+		r = sn__poll_open(host_of(host)->loop, fd, on_poll, p, &p->poll);
+	}
+	if (r < 0)
+		sn__free(p);
+	else
+		*ret_poll = p;
+	return r;
+}
+
+static void host_poll_want(struct sn_driver_poll *p, unsigned events)
+{
+	unsigned wanted = 0;
+
+	if ((events & SN_DRIVER_READABLE) != 0)
+		wanted |= SN_READABLE;
+	if ((events & SN_DRIVER_WRITABLE) != 0)
+		wanted |= SN_WRITABLE;
+	sn__poll_want(p->poll, wanted);
+}
+
+static void host_poll_close(struct sn_driver_poll *p)
+{
+	sn__poll_close(p->poll);
+	sn__free(p);
+}
+
+struct lookup {
+	struct sn_resolve op;
+	struct sn_driver_lookup *pub;
+};
+
+static void on_resolved(struct sn_resolve *op, int status)
+{
+	struct lookup *l = SN_CONTAINER_OF(op, struct lookup, op);
+	struct sn_driver_lookup *pub = l->pub;
+
+	pub->n_addresses = 0;
+	pub->detail = status < 0 && op->detail != NULL ? op->detail : sn_strerror(status);
+	for (unsigned i = 0; status == 0 && i < op->n_addrs; i++) {
+		const struct sn_addr *a = &op->addrs[i];
+		const void *bytes = a->u.sa.sa_family == AF_INET6
+				? (const void *)&a->u.in6.sin6_addr
+				: (const void *)&a->u.in.sin_addr;
+
+		if (pub->n_addresses < SN_DRIVER_ADDRESSES_MAX &&
+				inet_ntop(a->u.sa.sa_family, bytes,
+						pub->addresses[pub->n_addresses],
+						sizeof(pub->addresses[0])) != NULL)
+			pub->n_addresses++;
+	}
+	pub->core[0] = NULL;
+	sn__free(l);
+	pub->done(pub, status);
+}
+
+static int host_resolve(struct sn_driver_host *host, struct sn_driver_lookup *pub, const char *name)
+{
+	struct lookup *l = sn__calloc(1, sizeof(*l));
+	int r = l != NULL ? sn__resolve(host_of(host)->loop, &l->op, name, 0, on_resolved)
+			  : SN_E_NOMEM;
+
+	if (r < 0) {
+		sn__free(l);
+		return r;
+	}
+	l->pub = pub;
+	pub->core[0] = l;
+	return 0;
+}
+
+static void host_resolve_cancel(struct sn_driver_host *host, struct sn_driver_lookup *pub)
+{
+	struct lookup *l = pub->core[0];
+
+	if (l == NULL)
+		return;
+	pub->core[0] = NULL;
+	sn__resolve_cancel(&l->op);
+	sn__free(l);
+}
+
 void sn__connect_host_init(struct sn_connect_host *host)
 {
 	host->pub = (struct sn_driver_host){
@@ -122,6 +241,12 @@ void sn__connect_host_init(struct sn_connect_host *host)
 			.undo = host_undo,
 			.now_ns = host_now_ns,
 			.log = host_log,
+			.memory = host_memory,
+			.poll_open = host_poll_open,
+			.poll_want = host_poll_want,
+			.poll_close = host_poll_close,
+			.resolve = host_resolve,
+			.resolve_cancel = host_resolve_cancel,
 	};
 }
 
