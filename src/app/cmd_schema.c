@@ -100,6 +100,21 @@ static json_t *map_schema(void)
 	return json_pack("{s:[s, s]}", "type", "object", "null");
 }
 
+/* Those of the dialects. */
+static int fill_upper(json_t *sections)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && sn__config_sections[i] != NULL; i++) {
+		json_t *map = NULL;
+
+		r = sn__options_schema(sn__config_sections[i]->options, &map);
+		if (r == 0)
+			r = fill(sections, sn__config_sections[i]->name, map);
+	}
+	return r;
+}
+
 static int fill_sections(json_t *root)
 {
 	json_t *sections = json_object_get(root, "properties");
@@ -121,14 +136,18 @@ static int fill_sections(json_t *root)
 		r = fill(listen, "sidecar", text_or(sn__config_listener_options));
 	if (r == 0 && sn__options_schema(sn__config_inbound_options, &inbound) == 0)
 		r = fill(listen, "inbound", inbound);
+	if (r == 0)
+		r = fill_upper(sections);
 	return r < 0 ? r : set(root, "$defs", json_pack("{s:o}", "policies", policies_schema()));
 }
 
 static json_t *file_schema(void)
 {
+	struct sn_option table[SN_CONFIG_OPTIONS_MAX];
 	json_t *root;
 
-	if (sn__options_schema(sn__config_options, &root) < 0)
+	sn__config_options(table);
+	if (sn__options_schema(table, &root) < 0)
 		return NULL;
 	if (fill_sections(root) < 0 || set(root, "$schema", json_string(DRAFT)) < 0 ||
 			set(root, "title", json_string("sinew.yaml")) < 0) {

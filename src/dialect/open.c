@@ -247,6 +247,12 @@ static int listen_all(struct sn_runtime *rt, const struct sn_options *o,
 		r = sidecar_open(rt, config, err);
 	if (r == 0 && config->inbound.addr != NULL)
 		r = inbound_open(rt, config, err);
+	for (size_t i = 0; r == 0 && sn__config_sections[i] != NULL; i++) {
+		const struct sn_config_section *s = sn__config_sections[i];
+
+		if (config->sections[i] != NULL && s->open != NULL)
+			r = s->open(rt, config, config->sections[i], err);
+	}
 	return r;
 }
 

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mesh/config.h"
 
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
 #include "base/json.h"
 #include "base/mem.h"
 #include "io/addr.h"
@@ -8,7 +12,7 @@
 
 /* ---- the tables ---- */
 
-/* What sn__config_options fills; struct sn_config is made from it. */
+/* What top_options fills; struct sn_config is made from it. */
 struct raw {
 	const char *name, *state;
 	const struct sn_yaml_node *agent, *peers, *endpoints, *consumes, *policies;
@@ -19,6 +23,7 @@ struct raw {
 	struct sn_config_log log;
 	struct sn_config_limits limits;
 	struct sn_config_tls tls;
+	const struct sn_yaml_node *sections[SN_CONFIG_SECTIONS_MAX];
 };
 
 #define TLS(field) offsetof(struct sn_config_tls, field)
@@ -199,7 +204,7 @@ static const struct sn_option listen_options[] = {
 		{0}};
 
 #define RAW(field) offsetof(struct raw, field)
-const struct sn_option sn__config_options[] = {{.name = "name",
+static const struct sn_option top_options[] = {{.name = "name",
 							       .kind = SN_OPTION_STRING,
 							       .offset = RAW(name),
 							       .def = "sinew",
@@ -260,6 +265,53 @@ static const char *const later[] = {"connectors", "streams", "hub", "node", "reg
 		"control", "metrics", "memory", "msg_broker", "data_store", "meta_store",
 		"database", "active_plugins", NULL};
 
+void sn__config_options(struct sn_option ret_table[SN_CONFIG_OPTIONS_MAX])
+{
+	size_t n = SN_COUNT(top_options) - 1, i;
+
+	memcpy(ret_table, top_options, n * sizeof(*ret_table));
+	for (i = 0; sn__config_sections[i] != NULL; i++, n++) {
+		assert(i < SN_CONFIG_SECTIONS_MAX && n < SN_CONFIG_OPTIONS_MAX - 1);
+		ret_table[n] = (struct sn_option){.name = sn__config_sections[i]->name,
+				.kind = SN_OPTION_ANY,
+				.offset = RAW(sections) + i * sizeof(const struct sn_yaml_node *),
+				.options = sn__config_sections[i]->options,
+				.help = sn__config_sections[i]->help};
+	}
+	ret_table[n] = (struct sn_option){0};
+}
+
+static bool is_section(const char *name)
+{
+	for (size_t i = 0; sn__config_sections[i] != NULL; i++) {
+		if (strcmp(sn__config_sections[i]->name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The tables of the sections, for the page. */
+static int sections_doc(struct sn_buf *out)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && sn__config_sections[i] != NULL; i++) {
+		const struct sn_config_section *s = sn__config_sections[i];
+		char prefix[64];
+
+		(void)snprintf(prefix, sizeof(prefix), "%s.", s->name);
+		r = sn__buf_printf(out,
+				"\n**`%s`**\n\n| key | kind | default | meaning |\n"
+				"| --- | --- | --- | --- |\n",
+				s->name);
+		if (r == 0)
+			r = sn__options_doc(s->options, prefix, out);
+		if (r == 0 && s->doc != NULL)
+			r = sn__buf_printf(out, "\n%s\n", s->doc);
+	}
+	return r;
+}
+
 int sn__config_doc(struct sn_buf *out)
 {
 	static const char begin[] =
@@ -290,10 +342,13 @@ int sn__config_doc(struct sn_buf *out)
 			"whose value is a map is a child, any other a policy (docs/policies.md):\n\n"
 			"```yaml\npolicies:\n  timeout: 2s\n  service:\n    basket:\n      rest: {timeout: 800ms, retry-count: 2}\n```\n\n"
 			"**Of later versions**, and refused with a sentence that says so: ";
+	struct sn_option table[SN_CONFIG_OPTIONS_MAX];
+	const char *comma = "";
 	int r = sn__buf_puts(out, begin);
 
+	sn__config_options(table);
 	if (r == 0)
-		r = sn__options_doc(sn__config_options, "", out);
+		r = sn__options_doc(table, "", out);
 	if (r == 0)
 		r = sn__buf_puts(out, end);
 	if (r == 0)
@@ -309,9 +364,15 @@ int sn__config_doc(struct sn_buf *out)
 	if (r == 0)
 		r = sn__options_doc(sn__config_inbound_tls_options, "listen.inbound.tls.", out);
 	if (r == 0)
+		r = sections_doc(out);
+	if (r == 0)
 		r = sn__buf_puts(out, peers);
-	for (size_t i = 0; r == 0 && later[i] != NULL; i++)
-		r = sn__buf_printf(out, "%s`%s`", i > 0 ? ", " : "", later[i]);
+	for (size_t i = 0; r == 0 && later[i] != NULL; i++) {
+		if (is_section(later[i]))
+			continue;
+		r = sn__buf_printf(out, "%s`%s`", comma, later[i]);
+		comma = ", ";
+	}
 	return r < 0 ? r : sn__buf_puts(out, ".\n");
 }
 
@@ -541,7 +602,7 @@ static void take_out_later(struct reader *rd, struct sn_yaml_node *root)
 
 		while (*name != NULL && !sn_str_eq(item->key, sn_str_from(*name)))
 			name++;
-		if (*name == NULL) {
+		if (*name == NULL || is_section(*name)) {
 			at = &item->next;
 			continue;
 		}
@@ -550,6 +611,39 @@ static void take_out_later(struct reader *rd, struct sn_yaml_node *root)
 		*at = item->next;
 		root->count--;
 	}
+}
+
+/* A section of a floor above. `hub:` with nothing asks for all defaults. */
+static int read_upper(struct reader *rd, size_t i, const struct sn_yaml_node *node)
+{
+	const struct sn_config_section *s = sn__config_sections[i];
+	struct sn_config *c = rd->config;
+	void *section;
+	int r;
+
+	if (node == NULL)
+		return 0;
+	if (node->kind != SN_YAML_MAP && !sn__yaml_is_null(node))
+		return sn__problem(rd->problems, node->place, "%s must be a map, not %s", s->name,
+				sn__yaml_kind_name(node));
+	section = sn__arena_alloc(&c->arena, s->size);
+	if (section == NULL)
+		return SN_E_NOMEM;
+	memset(section, 0, s->size);
+	r = sn__options_read(s->options, node, section, &c->arena, rd->problems);
+	if (r != SN_E_NOMEM && s->check != NULL)
+		r = worse(r, s->check(c, node, section, rd->problems));
+	c->sections[i] = section;
+	return r;
+}
+
+const void *sn__config_section(const struct sn_config *config, const char *name)
+{
+	for (size_t i = 0; sn__config_sections[i] != NULL; i++) {
+		if (strcmp(sn__config_sections[i]->name, name) == 0)
+			return config->sections[i];
+	}
+	return NULL;
 }
 
 static int read_sections(struct reader *rd, const struct raw *raw)
@@ -584,6 +678,8 @@ static int read_sections(struct reader *rd, const struct raw *raw)
 		r = worse(r, read_plain(rd, "endpoints", SN_YAML_MAP, raw->endpoints));
 	if (raw->consumes != NULL)
 		r = worse(r, read_plain(rd, "consumes", SN_YAML_LIST, raw->consumes));
+	for (size_t i = 0; sn__config_sections[i] != NULL; i++)
+		r = worse(r, read_upper(rd, i, raw->sections[i]));
 	return r;
 }
 
@@ -597,13 +693,15 @@ static bool log_level_given(const struct sn_yaml_node *root)
 static int read_all(struct reader *rd, sn_env_fn *env, void *arg)
 {
 	struct sn_config *c = rd->config;
+	struct sn_option table[SN_CONFIG_OPTIONS_MAX];
 	struct raw raw;
 	int r = sn__subst_yaml(&c->yaml, env, arg, rd->problems);
 
 	if (r == SN_E_NOMEM)
 		return r;
 	take_out_later(rd, c->yaml.root);
-	r = sn__options_read(sn__config_options, c->yaml.root, &raw, &c->arena, rd->problems);
+	sn__config_options(table);
+	r = sn__options_read(table, c->yaml.root, &raw, &c->arena, rd->problems);
 	if (r == SN_E_NOMEM)
 		return r;
 	c->file = c->yaml.file;

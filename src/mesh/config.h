@@ -71,6 +71,30 @@ struct sn_config_inbound {
 	struct sn_config_inbound_tls tls;    /* read from it */
 };
 
+struct sn_runtime;
+struct sn_config;
+
+/*
+ * A section of a floor above ("hub"): the file's reader knows its name and its table, the floor above
+ * what it means. Its map is read into a struct of the section's own.
+ */
+struct sn_config_section {
+	const char *name, *help;
+	const struct sn_option *options;
+	size_t size;     /* of the struct */
+	const char *doc; /* paragraphs for docs/config.md after its table; may be NULL */
+	/** What the table cannot say; @section: filled by it, members of kind ANY are read here. May be
+	 * NULL. SN_E_INVALID (see @problems), SN_E_NOMEM. */
+	int (*check)(struct sn_config *config, const struct sn_yaml_node *node, void *section,
+			struct sn_problems *problems);
+	/** Open what it asks for, before the runtime starts, which owns what was attached. May be NULL. */
+	int (*open)(struct sn_runtime *rt, const struct sn_config *config, const void *section,
+			struct sn_error *err);
+};
+#define SN_CONFIG_SECTIONS_MAX 8
+/** All there are, NULL last: src/dialect/sections.c. */
+extern const struct sn_config_section *const sn__config_sections[];
+
 struct sn_config {
 	const char *file; /* as in messages */
 	const char *name;
@@ -86,6 +110,7 @@ struct sn_config {
 	                          * beside it (endpoints, consumes, policies); NULL: none */
 	json_t *policies; /* tree {"values", "children"}, values in their plain form; NULL: none */
 	json_t *whole;    /* the file after substitution, secrets still in; never NULL */
+	void *sections[SN_CONFIG_SECTIONS_MAX]; /* as sn__config_sections; NULL: not in the file */
 
 	struct sn_yaml yaml;
 	struct sn_arena arena;
@@ -114,8 +139,13 @@ void sn__config_destroy(struct sn_config *config /* may be NULL */);
 #define SN_CONFIG_ORIGINS_MAX 2000
 SN_MUST_USE int sn__config_origins(const struct sn_config *config, json_t **ret_origins);
 
-/** The top-level options, for reference pages and JSON Schema; those of the map `agent`. */
-extern const struct sn_option sn__config_options[];
+/** The section called @name as its struct, or NULL when the file has none. */
+const void *sn__config_section(const struct sn_config *config, const char *name);
+
+/** The top-level options, sections of floors above among them, for reference pages and JSON Schema;
+ * those of the map `agent`. */
+#define SN_CONFIG_OPTIONS_MAX 32
+void sn__config_options(struct sn_option ret_table[SN_CONFIG_OPTIONS_MAX]);
 extern const struct sn_option sn__config_agent_options[];
 /** Those of `listen.admin` and `listen.sidecar`. */
 extern const struct sn_option sn__config_listener_options[];

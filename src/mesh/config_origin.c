@@ -86,6 +86,8 @@ static int below(struct origins *o, struct sn_str name, const struct sn_option *
 
 	if (r == 0)
 		r = sn__buf_append_str(&o->path, name);
+	if (opt != NULL && opt->kind == SN_OPTION_ANY && node == NULL)
+		table = NULL; /* nothing of a section that the file does not have */
 	if (opt != NULL && before == 0 && strcmp(opt->name, "agent") == 0)
 		table = sn__config_agent_options;
 	o->secret += secret;
@@ -139,11 +141,13 @@ int sn__config_origins(const struct sn_config *config, json_t **ret_origins)
 {
 	struct origins o = {.config = config, .doc = json_object()};
 	const struct sn_yaml_node *root = config->yaml.root;
+	struct sn_option table[SN_CONFIG_OPTIONS_MAX];
 	int r = o.doc != NULL ? 0 : SN_E_NOMEM;
 
+	sn__config_options(table);
 	sn__buf_init(&o.path, PATH_MAX_BYTES);
 	if (r == 0)
-		r = walk(&o, sn__config_options, root->kind == SN_YAML_MAP ? root : NULL);
+		r = walk(&o, table, root->kind == SN_YAML_MAP ? root : NULL);
 	sn__buf_finish(&o.path);
 	if (r == 0 && o.n_more > 0 &&
 			json_object_set_new(o.doc, "...",

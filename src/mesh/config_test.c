@@ -35,10 +35,16 @@ static void assert_json(const json_t *json, const char *want)
 
 static void table_is_sound(void **state)
 {
+	struct sn_option table[SN_CONFIG_OPTIONS_MAX];
 	struct sn_error err;
 
-	if (sn__options_check(sn__config_options, &err) < 0)
+	sn__config_options(table);
+	if (sn__options_check(table, &err) < 0)
 		fail_msg("%s", err.text);
+	for (size_t i = 0; sn__config_sections[i] != NULL; i++) {
+		if (sn__options_check(sn__config_sections[i]->options, &err) < 0)
+			fail_msg("%s: %s", sn__config_sections[i]->name, err.text);
+	}
 }
 
 static void empty_file(void **state)
