@@ -17,6 +17,9 @@ import time
 
 from net import HERE
 
+sys.path.append(os.path.join(HERE, ".."))
+from ports import free_port  # noqa: E402,F401
+
 BINARY = os.path.abspath(os.environ.get("SINEW_BINARY", "build/sinew"))
 LONG = bool(os.environ.get("SINEW_FAULT_LONG"))
 SANITIZED = b"__asan_init" in open(BINARY, "rb").read() if os.path.exists(BINARY) else False
@@ -26,11 +29,6 @@ IDLE = 1.5      # policy idle-timeout
 SLACK = 2.0 if not SANITIZED else 6.0  # of this machine, which may be busy
 MEMORY_KB = 5 * 1024  # what may stay: sinew run keeps up to 4 MiB of freed memory at hand
 LARGE, POSTED = 100_000, 40_000
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        return s.getsockname()[1]
 
 
 def wait_until(holds, what, seconds=None):

@@ -9,11 +9,15 @@ import queue
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 
 import pytest
 import websockets
+
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from ports import free_port  # noqa: E402,F401
 
 BINARY = os.path.abspath(os.environ.get("SINEW_BINARY", "build/sinew"))
 PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "20"))
@@ -218,12 +222,6 @@ class Raw:
 
     def stop(self):
         self.sock.close()
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def peer(port, protocol="http", address="127.0.0.1"):

@@ -10,10 +10,14 @@ import os
 import resource
 import socket
 import subprocess
+import sys
 import threading
 import time
 
 import h2raw
+
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from ports import free_port  # noqa: E402,F401
 
 BUILD = os.environ.get("SINEW_BUILD_ROOT", "build")
 NGHTTPD = os.environ.get("SINEW_H2_TARGET") == "nghttpd"
@@ -23,11 +27,6 @@ FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))  # ours and those of who we start
 if os.environ.get("SINEW_H2_DEBUG"):
     threading.excepthook = lambda a: print("thread:", a.exc_value)
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        return s.getsockname()[1]
 
 
 def wait_until(holds, seconds=10.0):

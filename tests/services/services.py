@@ -27,6 +27,9 @@ import urllib.error
 import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.append(os.path.join(HERE, ".."))
+from ports import free_ports  # noqa: E402
+
 PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "40"))
 
 
@@ -66,18 +69,6 @@ def npm(source=HERE):
             os.makedirs(folder, exist_ok=True)
             os.rename(os.path.join(made, "node_modules"), modules)
     return modules
-
-
-def free_ports(n):
-    """Ports that are free now."""
-    sockets = [socket.socket() for _ in range(n)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
 
 
 class Node:
