@@ -55,6 +55,7 @@ enum sn_opt_id {
 	SN_OPT_INSECURE,
 	SN_OPT_FROM,
 	SN_OPT_SHARD,
+	SN_OPT_URL,
 	SN_OPT_COUNT,
 };
 
@@ -128,6 +129,9 @@ int sn__queue_tail(struct sn_cli *cli, struct sn_runtime *rt);
 int sn__cmd_drivers(struct sn_cli *cli);
 int sn__cmd_schema(struct sn_cli *cli);
 int sn__cmd_grpc(struct sn_cli *cli);
+/** sinew registry serve|send; the second is in cmd_registry_send.c. */
+int sn__cmd_registry(struct sn_cli *cli);
+int sn__registry_send(struct sn_cli *cli);
 int sn__cmd_policies(struct sn_cli *cli);
 int sn__cmd_check(struct sn_cli *cli);
 int sn__cmd_top(struct sn_cli *cli);

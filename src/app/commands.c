@@ -83,6 +83,18 @@ static const struct sn_opt why_opts[] = {
 		{0, 0, NULL, NULL, NULL},
 };
 
+static const struct sn_opt registry_opts[] = {
+		{SN_OPT_LISTEN, 0, "listen", "ADDR",
+				"serve: host:port, :port (loopback) or unix:PATH (default: the file's "
+				"registry.listen, then 127.0.0.1:4567)"},
+		{SN_OPT_URL, 0, "url", "URL",
+				"send: the registry (default: the file's bridge.url, "
+				"$NODE_REGISTRY_URL, then http://127.0.0.1:4567)"},
+		{SN_OPT_STATE, 0, "state", "DIR",
+				"serve: where the SQLite store is kept (default: "
+				"$XDG_STATE_HOME/sinew or ~/.local/state/sinew)"},
+		{0, 0, NULL, NULL, NULL},
+};
 static const struct sn_opt check_opts[] = {
 		{SN_OPT_CONNECT, 0, "connect", NULL,
 				"also connect to the agent and wait for its first message"},
@@ -224,6 +236,18 @@ const struct sn_cmd sn__commands[] = {
 				"The address is printed on stderr. Ends with SIGTERM or SIGINT.\n",
 				"sinew agent --listen 127.0.0.1:55555 --mesh mesh.yaml", agent_opts,
 				sn__cmd_agent},
+		{"registry", "serve|send [JSON|@FILE|-]", 1, 2,
+				"serve the reTHINK domain registry, or send it one connector message",
+				"serve: the domain registry, as the file's section `registry` says, until "
+				"SIGTERM or SIGINT. With nothing set it listens on 127.0.0.1:4567 and keeps "
+				"its entries in SQLite; where the file is silent the environment of the "
+				"original server is read (STORAGE_TYPE, EXPIRES, ...). docs/rethink.md has "
+				"all of it.\n\n"
+				"send: the message, JSON as message nodes send it (default: from stdin), goes "
+				"through the registry connector; the response message is printed.\n",
+				"sinew registry serve\n"
+				"STORAGE_TYPE=RAM sinew registry serve --listen :4567",
+				registry_opts, sn__cmd_registry},
 		{"check", "FILE", 1, 1, "validate a file and say every problem with its place",
 				"FILE is sinew's own file or a mesh file. Every problem is a line "
 				"FILE:LINE:COLUMN: what was expected, with the nearest known name. Exits 2 "
@@ -290,7 +314,6 @@ const char *const sn__commands_planned[] = {
 		"node",
 		"publish",
 		"repl",
-		"registry",
 		"bridge",
 		"streams",
 		"dead-letters",
