@@ -17,6 +17,8 @@
  * sn_driver_host.post may be called from any thread.
  */
 
+#include <stdbool.h>
+
 #include <sinew/base.h>
 #include <sinew/option.h>
 
@@ -191,6 +193,131 @@ struct sn_driver_calls {
 			const char *params, size_t size);
 };
 
+/* ---- functions of SN_TOPIC_BROKER: struct sn_driver.ops points to a struct sn_driver_broker ---- */
+
+struct sn_driver_header {
+	const char *name, *value;
+};
+
+struct sn_driver_message {
+	const char *subject; /* or topic, in the broker's own spelling; no wildcards */
+	const char *reply; /* where an answer is expected; NULL: none, or the broker has no such thing */
+	const void *payload; /* any bytes; may be NULL when size is 0 */
+	size_t size;
+	const struct sn_driver_header *headers; /* brokers without headers ignore them */
+	size_t n_headers;
+};
+
+/** Messages to be published; embedded in the caller's operation. */
+struct sn_driver_publish {
+	/* filled by the core, everything else zero; messages and what they refer to live until done() */
+	const struct sn_driver_message *messages;
+	size_t n;     /* 1 or more; sent in this order */
+	bool durable; /* OK means the broker keeps it (a stream, QoS 1); else that it was written to a
+	               * connection that was up. SN_E_NOTSUP where the broker cannot */
+	struct sn_driver_outcome *outcomes; /* n of them, the driver's to fill. Disconnected:
+	                                     * SN_DRIVER_UNAVAILABLE at once, nothing is kept for later.
+	                                     * Too large, no permission: SN_DRIVER_REJECTED */
+	/** Exactly once, never before publish() returned. */
+	void (*done)(struct sn_driver_publish *p);
+	void *driver; /* the driver's */
+	void *core;   /* the core's */
+};
+
+/** A message that is answered by one message: request-reply. */
+struct sn_driver_request {
+	/* filled by the core, everything else zero; texts live until done() */
+	struct sn_driver_message message; /* reply is the driver's */
+	uint32_t timeout_ms;              /* for the answer; 1 or more */
+	/** Exactly once, never before request() returned. */
+	void (*done)(struct sn_driver_request *req);
+
+	/* the result */
+	struct sn_driver_outcome outcome; /* nobody listens there: SN_DRIVER_UNAVAILABLE with
+	                                   * SN_E_NO_PEER; no answer in time: SN_DRIVER_FAILED with
+	                                   * SN_E_TIMEOUT */
+	struct sn_driver_message answer;  /* when OK; lives until done() returns */
+	void *driver;
+	void *core;
+};
+
+struct sn_driver_subscription;
+
+/** A message for a subscription, the driver's, until it has been answered. */
+struct sn_driver_delivery {
+	struct sn_driver_message message;
+	struct sn_driver_subscription *sub;
+	unsigned attempt; /* 1: the first; 0: not known */
+	void *core;       /* the core's */
+};
+
+enum sn_driver_answer {
+	SN_DRIVER_ACK,    /* it need not come again */
+	SN_DRIVER_NACK,   /* it could not be handled now: deliver it again, to anybody */
+	SN_DRIVER_REJECT, /* no other try can succeed: it is not to come again */
+};
+
+/** A subscription; embedded in the caller's object, from subscribe() to ended(). */
+struct sn_driver_subscription {
+	/* filled by the core, everything else zero; texts live until ended() */
+	const char *filter; /* a subject, or the broker's pattern */
+	const char *group; /* each message goes to one member of the group; NULL: to every subscriber */
+	const char *durable; /* the name under which the broker keeps what is not acknowledged, over
+	                      * disconnections too; NULL: at most once, missed while away */
+	bool from_start;     /* durable, and new to the broker: begin with the oldest it keeps */
+	/** A message; uses up one credit. It must be answered exactly once, in here or later, also after
+	 * unsubscribe() and close(). */
+	void (*message)(struct sn_driver_subscription *sub, struct sn_driver_delivery *d);
+	/** The broker has confirmed it: what is published from now on is delivered. Again after each
+	 * reconnection. May be NULL. */
+	void (*active)(struct sn_driver_subscription *sub);
+	/** Exactly once, never before subscribe() returned: after unsubscribe() or close() (outcome OK,
+	 * or SN_E_CLOSED) when every delivery has been answered, or because the broker refuses it for
+	 * good (SN_DRIVER_REJECTED; retries are the driver's where they can help). */
+	void (*ended)(struct sn_driver_subscription *sub);
+
+	struct sn_driver_outcome outcome; /* read in ended() */
+	uint64_t dropped; /* messages that came without credit and beyond what the driver keeps */
+	void *driver;
+	void *core;
+};
+
+/** Who is told of the connection. */
+struct sn_driver_watch {
+	/** The first value in a later turn, then every change. @why: one clause when it is down ("" before
+	 * the first attempt has ended), the server when it is up. */
+	void (*changed)(struct sn_driver_watch *watch, bool up, const char *why);
+	void *core;
+};
+
+/** All on the loop's thread. Subscriptions stay over reconnections, which are the driver's and never
+ * end. Functions after close() return SN_E_CLOSED. */
+struct sn_driver_broker {
+	size_t size; /* sizeof(struct sn_driver_broker) */
+	/** Connect now, and tell @watch until the instance's finish(). At most once an instance; without
+	 * it, the first publish, request or subscription connects. Cannot fail. */
+	void (*watch)(void *instance, struct sn_driver_watch *watch);
+	/** SN_E_NOMEM, SN_E_INVALID (a malformed subject), SN_E_NOTSUP, SN_E_LIMIT (too much under way):
+	 * nothing follows. */
+	int (*publish)(void *instance, struct sn_driver_publish *p);
+	/** done() follows in a later turn; messages whose end is not known end with @code. At most once. */
+	void (*publish_cancel)(void *instance, struct sn_driver_publish *p, int code);
+	/** As publish(). NULL: the broker has no request-reply. */
+	int (*request)(void *instance, struct sn_driver_request *req);
+	void (*request_cancel)(void *instance, struct sn_driver_request *req, int code);
+	/** SN_E_NOMEM, SN_E_INVALID (a malformed filter or name), SN_E_NOTSUP (no groups or no durable
+	 * ones): nothing follows. It begins without credit. */
+	int (*subscribe)(void *instance, struct sn_driver_subscription *sub);
+	/** The core takes @more messages more. */
+	void (*credit)(void *instance, struct sn_driver_subscription *sub, uint32_t more);
+	/** @delay_ms: SN_DRIVER_NACK: not before (where the broker can). @d is gone. */
+	void (*answer)(void *instance, struct sn_driver_delivery *d, enum sn_driver_answer answer,
+			uint32_t delay_ms);
+	/** No message() follows; what the driver had fetched ahead is given back. Then ended(). A durable
+	 * name stays at the broker, unless @forget. At most once. */
+	void (*unsubscribe)(void *instance, struct sn_driver_subscription *sub, bool forget);
+};
+
 /* ---- the driver ---- */
 
 struct sn_driver {
@@ -214,7 +341,8 @@ struct sn_driver {
 	/** The last function: free what is left. Follows done. */
 	void (*finish)(void *instance);
 	const struct sn_driver_calls *calls; /* native calls; NULL: none */
-	const void *ops; /* functions of the topic: struct sn_database_ops (sinew/sql.h); may be NULL */
+	const void *ops; /* functions of the topic: struct sn_database_ops (sinew/sql.h) or struct
+	                  * sn_driver_broker; NULL: none */
 };
 
 /** A peer's `config` is read by the table of options too, so that sn_driver_open.options is never NULL:

@@ -80,6 +80,20 @@ static int check_operations(const struct sn_driver *d, struct sn_error *err)
 	return 0;
 }
 
+static int check_broker(const struct sn_driver_broker *b, struct sn_error *err)
+{
+	if (b->size != sizeof(*b))
+		return sn__error_set(err, SN_E_INVALID,
+				"its table of a broker has %zu bytes, not %zu: build it anew",
+				b->size, sizeof(*b));
+	if (b->watch == NULL || b->publish == NULL || b->publish_cancel == NULL ||
+			b->subscribe == NULL || b->credit == NULL || b->answer == NULL ||
+			b->unsubscribe == NULL ||
+			(b->request == NULL) != (b->request_cancel == NULL))
+		return sn__error_set(err, SN_E_INVALID, "its table of a broker lacks functions");
+	return 0;
+}
+
 /* What must fit before anything else of the table may be looked at. */
 int sn__driver_check_abi(const struct sn_driver *d, struct sn_error *err)
 {
@@ -108,6 +122,8 @@ int sn__driver_check(const struct sn_driver *d, struct sn_error *err)
 		r = sn__options_check(d->options, err);
 	if (r == 0 && d->calls != NULL)
 		r = check_operations(d, err);
+	if (r == 0 && d->topic == SN_TOPIC_BROKER && d->ops != NULL)
+		r = check_broker(d->ops, err);
 	return r;
 }
 
