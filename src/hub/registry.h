@@ -59,7 +59,9 @@ struct sn_hub_registry_options {
 	unsigned unhealthy_after;     /* failures in a row until it is removed; 0: 3 */
 	unsigned healthy_after;       /* reserved to checks that take nodes in and out; 0: 1 */
 	unsigned checks_at_once;      /* 0: 256 */
-	bool replace_dead;   /* a known id whose stored address fails its check is replaced */
+	bool replace_dead; /* a known id whose stored address fails its check is replaced */
+	bool renew_same; /* a known id that registers from its stored address is taken as registered
+	                      * (its attributes are replaced), else it exists */
 	uint32_t hub_ttl_ms; /* lease of the hub's own key; 0: 10000 */
 	size_t max_nodes;    /* 0: 1000000 -> SN_E_LIMIT */
 	struct sn_log *log;  /* may be NULL */
@@ -114,12 +116,29 @@ uint64_t sn__hub_revision(const struct sn_hub_registry *registry);
 /* Told of every change, also those made by other hubs; at most once a turn `settled` after them. */
 struct sn_hub_watcher;
 struct sn_hub_watcher {
-	struct sn_list link; /* zero at first */
+	struct sn_list link;              /* zero at first */
+	struct sn_hub_registry *registry; /* the registry's */
 	void (*changed)(struct sn_hub_watcher *w, const struct sn_hub_node *node, bool removed);
 	void (*settled)(struct sn_hub_watcher *w); /* may be NULL */
 };
 /** First every node there is is told, in a later turn. */
 void sn__hub_watch_add(struct sn_hub_registry *registry, struct sn_hub_watcher *w);
 void sn__hub_watch_remove(struct sn_hub_watcher *w);
+
+/* ---- counts ---- */
+
+struct sn_hub_counts {
+	uint64_t changes[SN_HUB_CLOSED +
+			1];                /* registrations and unregistrations by how they ended */
+	uint64_t checks, checks_failed;    /* periodic ones */
+	uint64_t removed;                  /* nodes that failed their checks */
+	uint64_t adopted;                  /* nodes of hubs that are gone */
+	uint64_t store_errors;             /* operations the store could not carry out */
+	uint64_t resyncs;                  /* times the list was read anew */
+	size_t nodes, own, hubs, checking; /* now */
+	bool ready;                        /* the list has been read */
+};
+void sn__hub_registry_counts(
+		const struct sn_hub_registry *registry, struct sn_hub_counts *ret_counts);
 
 #endif

@@ -51,7 +51,7 @@ struct sn_hub_op {
 	uint64_t ttl_ms;
 	/** RANGE: an entry; before done. */
 	void (*entry)(struct sn_hub_op *op, const struct sn_hub_entry *entry);
-	/** Exactly once. @code: 0; SN_E_EXISTS (a condition does not hold: `revision` is what the key
+	/** Exactly once. @code: 0; SN_E_INVALID (no key); SN_E_EXISTS (a condition does not hold: `revision` is what the key
 	 * has, 0 when there is none), SN_E_NOT_FOUND, SN_E_LIMIT, SN_E_NOMEM; SN_E_CONNECT, SN_E_TIMEOUT
 	 * (the engine is away; whether it was done is not known), SN_E_IO, SN_E_CLOSED. */
 	void (*done)(struct sn_hub_op *op, int code);
@@ -67,8 +67,8 @@ struct sn_hub_op {
 	void *engine[4];
 };
 
-/* Told of every change of keys that begin with `prefix`, each once, in the order of revisions, over
- * reconnections too. */
+/* Told of every change of keys that begin with `prefix`, each once, in the order of revisions (several
+ * changes may have one), over reconnections too; never inside a call to the store. */
 struct sn_hub_watch;
 struct sn_hub_watch {
 	/* filled by the owner, everything else zero */
@@ -89,7 +89,8 @@ struct sn_hub_store_ops {
 	void (*submit)(struct sn_hub_store *store, struct sn_hub_op *op);
 	void (*watch)(struct sn_hub_store *store, struct sn_hub_watch *w);
 	void (*unwatch)(struct sn_hub_store *store, struct sn_hub_watch *w);
-	/** What is under way ends with SN_E_CLOSED in later turns; then @done, and it is freed. */
+	/** What is under way ends with SN_E_CLOSED in later turns; then @done, and it is freed. Watches
+	 * hear nothing more and need not be taken back. */
 	void (*close)(struct sn_hub_store *store, void (*done)(void *arg), void *arg);
 };
 
