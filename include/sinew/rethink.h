@@ -63,14 +63,15 @@ struct sn_rethink_options {
 	size_t size;           /* sizeof(struct sn_rethink_options) */
 	struct sn_runtime *rt; /* whose loop to use; it must be closed after the connector. NULL: a
 	                        * thread of its own */
-	const struct sn_rethink_shim *shim; /* of the host, lives as long as the connector; NULL: one
+	const struct sn_rethink_shim
+			*shim; /* of the host, lives as long as the connector; NULL: one
 	                                     * of the two built in */
-	void *shim_host;                    /* what its functions are given */
-	const char *config; /* the connector's settings as a JSON object (or YAML): url, retries,
+	void *shim_host;       /* what its functions are given */
+	const char *config;    /* the connector's settings as a JSON object (or YAML): url, retries,
 	                     * ssl, domain, ..., see docs/rethink.md. NULL: none */
-	bool environment;   /* what config leaves out is taken from NODE_REGISTRY_URL, NODE_DOMAIN,
+	bool environment; /* what config leaves out is taken from NODE_REGISTRY_URL, NODE_DOMAIN,
 	                     * ...; without any url: http://127.0.0.1:4567 */
-	const char *url;    /* instead of config's: base URLs, separated by commas; NULL: config's */
+	const char *url;  /* instead of config's: base URLs, separated by commas; NULL: config's */
 	sn_rethink_fn *notify; /* told of changes of status: messages {"id", "type": "update",
 	                        * "from": "domain://registry.DOMAIN", "to": "URL/registration",
 	                        * "body": {"value": STATUS, "attribute": "status"}}; NULL: none */
@@ -134,8 +135,8 @@ SN_API SN_MUST_USE int sn_rethink_get_user_wait(
 		struct sn_rethink *c, const char *user, char **ret_response);
 SN_API SN_MUST_USE int sn_rethink_add_hyperty_wait(struct sn_rethink *c, const char *user,
 		const char *hyperty, const char *value, char **ret_response);
-SN_API SN_MUST_USE int sn_rethink_delete_hyperty_wait(struct sn_rethink *c, const char *user,
-		const char *hyperty, char **ret_response);
+SN_API SN_MUST_USE int sn_rethink_delete_hyperty_wait(
+		struct sn_rethink *c, const char *user, const char *hyperty, char **ret_response);
 SN_API SN_MUST_USE int sn_rethink_process_message_wait(
 		struct sn_rethink *c, const char *message, char **ret_response);
 

@@ -158,6 +158,29 @@ int sn__json_members(
 	return sn__json_read_members(&r, arena, ret_members);
 }
 
+int sn__json_plain_in(struct sn_json_string s, size_t room, struct sn_buf *scratch,
+		struct sn_str *ret_text)
+{
+	char *to;
+	size_t n;
+	int r = 0;
+
+	if (!s.escaped) {
+		*ret_text = s.raw;
+		return 0;
+	}
+	if (scratch->len == 0)
+		r = sn__buf_reserve(scratch, room, &to);
+	if (r == 0)
+		r = sn__buf_reserve(scratch, s.raw.len, &to);
+	if (r < 0)
+		return r;
+	n = sn__json_unescape(s, to);
+	sn__buf_commit(scratch, n);
+	*ret_text = (struct sn_str){to, n};
+	return 0;
+}
+
 const struct sn_json_member *sn__json_members_get(
 		const struct sn_json_members *m, struct sn_str key)
 {

@@ -8,6 +8,7 @@
  */
 
 #include "base/arena.h"
+#include "base/buf.h"
 #include "proto/json_pull.h"
 
 struct sn_json_member {
@@ -34,6 +35,10 @@ SN_MUST_USE int sn__json_twins(const struct sn_str *keys, size_t stride, uint32_
 /** A key or text without escapes, in place or in the arena. SN_E_NOMEM. */
 SN_MUST_USE int sn__json_plain(
 		struct sn_json_string s, struct sn_arena *arena, struct sn_str *ret_text);
+/** The same in place or at the end of @scratch. Of one document (@room: its length) several texts may
+ * be taken; @scratch is empty before the first, and none moves. SN_E_NOMEM, SN_E_LIMIT. */
+SN_MUST_USE int sn__json_plain_in(struct sn_json_string s, size_t room, struct sn_buf *scratch,
+		struct sn_str *ret_text);
 /** Member called @key, or NULL; linear. */
 const struct sn_json_member *sn__json_members_get(
 		const struct sn_json_members *m, struct sn_str key);

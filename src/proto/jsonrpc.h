@@ -49,7 +49,7 @@ enum sn_jsonrpc_kind {
 struct sn_jsonrpc_message {
 	enum sn_jsonrpc_kind kind;
 	struct sn_str id; /* JSON as written; also of an invalid message when it has a proper one */
-	struct sn_str method; /* without escapes */
+	struct sn_str method;         /* without escapes */
 	struct sn_str params, result; /* JSON as written */
 	struct sn_str token;          /* text without escapes; a member of ours */
 	int code;
@@ -63,7 +63,8 @@ SN_MUST_USE int sn__jsonrpc_read(struct sn_str value, struct sn_buf *scratch,
 
 /** Append {"jsonrpc":"2.0","id":@id,"result":@result}. @id ptr NULL: null. SN_E_NOMEM, SN_E_LIMIT
  * (@out); then @out is unchanged. So below. */
-SN_MUST_USE int sn__jsonrpc_write_result(struct sn_str id, struct sn_str result, struct sn_buf *out);
+SN_MUST_USE int sn__jsonrpc_write_result(
+		struct sn_str id, struct sn_str result, struct sn_buf *out);
 /** @data: JSON; ptr NULL: none. */
 SN_MUST_USE int sn__jsonrpc_write_error(struct sn_str id, int code, struct sn_str message,
 		struct sn_str data, struct sn_buf *out);

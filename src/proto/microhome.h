@@ -38,13 +38,13 @@ enum sn_microhome_fault {
 	SN_MICROHOME_FINE = 0,
 	SN_MICROHOME_E_UTF8,
 	SN_MICROHOME_E_JSON,
-	SN_MICROHOME_E_TYPE,         /* version 2: no object; version 1, sending: neither array, object
+	SN_MICROHOME_E_TYPE,      /* version 2: no object; version 1, sending: neither array, object
 	                              * nor text */
-	SN_MICROHOME_E_TYPE_1,       /* the latter */
-	SN_MICROHOME_E_STATUS,       /* a request whose status is not 1 */
-	SN_MICROHOME_E_VERSION,      /* strict */
-	SN_MICROHOME_E_FIELDS,       /* strict, sending */
-	SN_MICROHOME_E_TOO_LARGE,    /* sending */
+	SN_MICROHOME_E_TYPE_1,    /* the latter */
+	SN_MICROHOME_E_STATUS,    /* a request whose status is not 1 */
+	SN_MICROHOME_E_VERSION,   /* strict */
+	SN_MICROHOME_E_FIELDS,    /* strict, sending */
+	SN_MICROHOME_E_TOO_LARGE, /* sending */
 	SN_MICROHOME_E_STATUS_RANGE, /* sending */
 	SN_MICROHOME_E_NOMEM,
 };

@@ -62,15 +62,15 @@ struct sn_mh_security {
 /** Whether a node may listen there: on loopback always; elsewhere TLS and either token or client
  * certificates, or insecure. SN_E_REJECTED: the sentence has the line to add, below @where (e.g.
  * "hub.registry", "node", or "" for the command line's --insecure). SN_E_INVALID: halves of a pair. */
-SN_MUST_USE int sn__mh_security_check(const struct sn_mh_security *sec, const struct sn_addr *listen,
-		const char *where, struct sn_error *err);
+SN_MUST_USE int sn__mh_security_check(const struct sn_mh_security *sec,
+		const struct sn_addr *listen, const char *where, struct sn_error *err);
 
 /* ---- server ---- */
 
 /* What came. Texts have no NUL behind them and live until the handler returns. */
 struct sn_mh_event {
-	struct sn_str type;      /* or the method */
-	struct sn_str source;    /* ptr NULL: none. Of JSON-RPC params.source */
+	struct sn_str type;   /* or the method */
+	struct sn_str source; /* ptr NULL: none. Of JSON-RPC params.source */
 	struct sn_str id, timestamp;
 	struct sn_str data;  /* JSON as written (of JSON-RPC params); ptr NULL: absent */
 	struct sn_str error; /* JSON as written; ptr NULL: absent */
@@ -81,7 +81,8 @@ struct sn_mh_event {
 };
 /** @reply: answer now, or take a reference and answer later. Of several handlers the first answer is
  * sent; who never answers leaves the caller to its time-out. */
-typedef void sn_mh_handler_fn(const struct sn_mh_event *event, struct sn_mh_reply *reply, void *arg);
+typedef void sn_mh_handler_fn(
+		const struct sn_mh_event *event, struct sn_mh_reply *reply, void *arg);
 
 struct sn_mh_server_options {
 	const char *id;        /* source of our replies; copied */
@@ -89,16 +90,16 @@ struct sn_mh_server_options {
 	unsigned version;      /* of our replies; 0: 2 */
 	bool strict;           /* sn__microhome_read() */
 	bool no_keep;          /* no kept connections */
-	bool old_names;        /* the names before 0.0.1: their handlers are found by the new ones */
+	bool old_names; /* the names before 0.0.1: their handlers are found by the new ones */
 	struct sn_mh_security security; /* checked by the caller; copied */
 	/* limits; 0: the default */
 	unsigned max_connections; /* 4096; further ones are closed at once */
 	size_t max_value;         /* of JSON-RPC; 1 MiB */
-	uint32_t partial_ms;      /* 3000: without a byte of what has begun (or taken by the peer) */
-	uint32_t package_ms;      /* 30000: for the whole of it */
-	uint32_t idle_ms;         /* 10000: between packages */
-	uint32_t keep_idle_ms;    /* 60000: the same on a kept connection */
-	uint32_t answer_ms;       /* 30000: for a handler that keeps its reply */
+	uint32_t partial_ms;   /* 3000: without a byte of what has begun (or taken by the peer) */
+	uint32_t package_ms;   /* 30000: for the whole of it */
+	uint32_t idle_ms;      /* 10000: between packages */
+	uint32_t keep_idle_ms; /* 60000: the same on a kept connection */
+	uint32_t answer_ms;    /* 30000: for a handler that keeps its reply */
 };
 /** Listen. `µHome.core.healthcheck`, `µHome.healthcheck` and the JSON-RPC method of that name are
  * answered. SN_E_INVALID, SN_E_NOMEM, what listening and TLS say. */
@@ -106,27 +107,26 @@ SN_MUST_USE int sn__mh_server_open(struct sn_loop *loop, const struct sn_mh_serv
 		struct sn_mh_server **ret_server, struct sn_error *err);
 const struct sn_addr *sn__mh_server_addr(const struct sn_mh_server *server);
 /** One more handler of events of @type (copied), also as a JSON-RPC method of that name. SN_E_NOMEM. */
-SN_MUST_USE int sn__mh_server_on(struct sn_mh_server *server, struct sn_str type,
-		sn_mh_handler_fn *fn, void *arg);
+SN_MUST_USE int sn__mh_server_on(
+		struct sn_mh_server *server, struct sn_str type, sn_mh_handler_fn *fn, void *arg);
 /** The one handler of a JSON-RPC method (not of events); replaces. Its result is sent as given.
  * SN_E_NOMEM. */
-SN_MUST_USE int sn__mh_server_method(struct sn_mh_server *server, struct sn_str method,
-		sn_mh_handler_fn *fn, void *arg);
+SN_MUST_USE int sn__mh_server_method(
+		struct sn_mh_server *server, struct sn_str method, sn_mh_handler_fn *fn, void *arg);
 /** The first handler with these values. SN_E_NOT_FOUND. Allowed in a handler. */
-int sn__mh_server_off(struct sn_mh_server *server, struct sn_str type, sn_mh_handler_fn *fn,
-		void *arg);
+int sn__mh_server_off(
+		struct sn_mh_server *server, struct sn_str type, sn_mh_handler_fn *fn, void *arg);
 /** Stop listening; connections without a request that is being answered are closed. With @grace_ms
  * the others may end, then they are closed too. @done (may be NULL) in a later turn; the server is
  * freed before it. Replies that are kept stay valid. */
-void sn__mh_server_close(struct sn_mh_server *server, uint32_t grace_ms, void (*done)(void *arg),
-		void *arg);
+void sn__mh_server_close(
+		struct sn_mh_server *server, uint32_t grace_ms, void (*done)(void *arg), void *arg);
 
 struct sn_mh_server_stats {
 	uint64_t accepted, refused, requests, faults, unhandled, late, protocol_errors;
 	unsigned connections, kept, pending;
 };
-void sn__mh_server_stats(
-		const struct sn_mh_server *server, struct sn_mh_server_stats *ret_stats);
+void sn__mh_server_stats(const struct sn_mh_server *server, struct sn_mh_server_stats *ret_stats);
 
 /* ---- answering ---- */
 
@@ -175,8 +175,7 @@ struct sn_mh_client_stats {
 	uint64_t exchanges, reused;
 	unsigned kept, under_way, waiting;
 };
-void sn__mh_client_stats(
-		const struct sn_mh_client *client, struct sn_mh_client_stats *ret_stats);
+void sn__mh_client_stats(const struct sn_mh_client *client, struct sn_mh_client_stats *ret_stats);
 
 /* What is asked. Everything is copied (encoded) at the start. */
 struct sn_mh_send {
