@@ -230,6 +230,12 @@ int sn_error_copy(const struct sn_error *err, struct sn_error **ret_copy)
 	return 0;
 }
 
+void sn__error_give(const struct sn_error *err, struct sn_error **ret_error)
+{
+	if (err != NULL && ret_error != NULL && sn_error_copy(err, ret_error) < 0)
+		*ret_error = NULL;
+}
+
 void sn_error_destroy(struct sn_error *err)
 {
 	sn__free(err);

@@ -49,6 +49,10 @@ struct sn_error {
 /** Start over with code and sentence (cut at SN_ERROR_TEXT_MAX). Returns @code. */
 int sn__error_set(struct sn_error *err /* may be NULL */, int code, const char *fmt, ...)
 		SN_PRINTF(3, 4);
+/** For the caller of a public function: *ret_error becomes a copy, NULL when there is no memory for
+ * one. Nothing when one of them is NULL. */
+void sn__error_give(const struct sn_error *err /* may be NULL */,
+		struct sn_error **ret_error /* may be NULL */);
 /** Put "prefix: " before the text. Returns the error's code. */
 int sn__error_prefix(struct sn_error *err /* may be NULL */, const char *fmt, ...) SN_PRINTF(2, 3);
 /** A slot for the next attempt, zeroed; when full the middle ones give way, the first stays. */

@@ -567,7 +567,7 @@ int sn_queue_consume(struct sn_runtime *rt, const char *name,
 		}
 		sn__leave(rt);
 	}
-	if (r < 0 && ret_error != NULL && sn_error_copy(&err, ret_error) < 0)
-		*ret_error = NULL;
+	if (r < 0)
+		sn__error_give(&err, ret_error);
 	return r;
 }

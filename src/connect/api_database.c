@@ -80,7 +80,7 @@ static int item_start(struct sn_runtime *rt, const char *name, const char *json,
 			r = sn__error_set(&err, SN_E_NOMEM, "out of memory");
 	}
 	if (r < 0) {
-		sn__item_error(&err, ret_error);
+		sn__error_give(&err, ret_error);
 	} else {
 		*call = *like;
 		r = sn_database_call(rt, name, sn__item_operation(like->verb), sn__buf_data(&text),
@@ -100,7 +100,7 @@ static int item_take(enum sn_item_verb verb, const struct sn_result *res, char *
 	int r = answer_text(verb, res, &text, &err);
 
 	if (r < 0) {
-		sn__item_error(&err, ret_error);
+		sn__error_give(&err, ret_error);
 		return r;
 	}
 	if (ret_json != NULL)
@@ -121,7 +121,7 @@ static int item_wait(struct sn_runtime *rt, const char *name, const char *json,
 	int r = params_text(verb, json, opts, &o, &text, &err);
 
 	if (r < 0)
-		sn__item_error(&err, ret_error);
+		sn__error_give(&err, ret_error);
 	else
 		r = sn_database_call_wait(rt, name, sn__item_operation(verb), sn__buf_data(&text),
 				o.call, &res, ret_error);

@@ -107,7 +107,7 @@ static int items_create(struct sn_runtime *rt, const char *name, enum sn_item_ve
 
 	if (items == NULL) {
 		sn__error_set(&err, SN_E_NOMEM, "out of memory");
-		sn__item_error(&err, ret_error);
+		sn__error_give(&err, ret_error);
 		return SN_E_NOMEM;
 	}
 	items->rt = rt;
@@ -120,7 +120,7 @@ static int items_create(struct sn_runtime *rt, const char *name, enum sn_item_ve
 	r = items->name != NULL ? items_fill(items, opts, &err)
 				: sn__error_set(&err, SN_E_NOMEM, "out of memory");
 	if (r < 0) {
-		sn__item_error(&err, ret_error);
+		sn__error_give(&err, ret_error);
 		items_free(items);
 		return r;
 	}
@@ -221,7 +221,7 @@ static int page_begin(struct sn_items *items, struct sn_error **ret_error)
 	(void)pthread_mutex_unlock(&items->lock);
 	if (r < 0) {
 		sn__error_set(&err, r, "a page is under way");
-		sn__item_error(&err, ret_error);
+		sn__error_give(&err, ret_error);
 	}
 	return r;
 }
@@ -263,7 +263,7 @@ int sn_items_next(struct sn_items *items, sn_items_fn *fn, void *arg, struct sn_
 		return r;
 	r = page_params(items, &text, &err);
 	if (r < 0)
-		sn__item_error(&err, ret_error);
+		sn__error_give(&err, ret_error);
 	if (r == 0) {
 		items->fn = fn;
 		items->arg = arg;
@@ -296,7 +296,7 @@ int sn_items_next_wait(
 		return r;
 	r = page_params(items, &text, &err);
 	if (r < 0)
-		sn__item_error(&err, ret_error);
+		sn__error_give(&err, ret_error);
 	else
 		r = sn_database_call_wait(items->rt, items->name, sn__item_operation(items->verb),
 				sn__buf_data(&text), &items->call, &res, ret_error);
@@ -304,7 +304,7 @@ int sn_items_next_wait(
 	if (r == 0) {
 		r = page_read(items, res, &page, &err);
 		if (r < 0)
-			sn__item_error(&err, ret_error);
+			sn__error_give(&err, ret_error);
 	}
 	sn_result_destroy(res);
 	page_end(items);

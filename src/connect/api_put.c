@@ -342,12 +342,6 @@ static int put(struct sn_runtime *rt, const char *name, const struct sn_queue_re
 	return r;
 }
 
-static void error_give(const struct sn_error *err, struct sn_error **ret_error)
-{
-	if (ret_error != NULL && sn_error_copy(err, ret_error) < 0)
-		*ret_error = NULL;
-}
-
 int sn_queue_put(struct sn_runtime *rt, const char *name, const struct sn_queue_record *records,
 		size_t n, const struct sn_resource_options *opts, sn_queue_puts_fn *fn, void *arg,
 		struct sn_error **ret_error)
@@ -357,7 +351,7 @@ int sn_queue_put(struct sn_runtime *rt, const char *name, const struct sn_queue_
 	int r = put(rt, name, records, n, opts, &listener, &err);
 
 	if (r < 0)
-		error_give(&err, ret_error);
+		sn__error_give(&err, ret_error);
 	return r;
 }
 
@@ -398,7 +392,7 @@ int sn_queue_put_wait(struct sn_runtime *rt, const char *name,
 		if (r == 0)
 			r = wait_end(&w, ret_puts, ret_error);
 		else
-			error_give(&err, ret_error);
+			sn__error_give(&err, ret_error);
 	}
 	sn__leave(rt);
 	return r;

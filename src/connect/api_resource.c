@@ -9,39 +9,21 @@
 #include "mesh/api.h"
 #include "mesh/operation.h"
 
-struct resource_wait {
-	struct sn_wait wait;
-	struct sn_result *result; /* made beforehand: the answer moves into it */
-	struct sn_error *error;
-	bool answered;
-	bool called; /* it went out: `error` is all there is to say */
-	int code;
-};
-
-/* Who is told of the end: a function, or a waiting thread. */
-struct listener {
-	sn_result_fn *fn;
-	void *arg;
-	struct resource_wait *waiter; /* of a _wait call, else NULL */
-};
-
 struct resource {
 	struct sn_operation op;
 	struct sn_resource_call rc;
 	struct sn_connect *connect;
 	struct sn_runtime *rt;
-	struct sn_task start_task;
 	struct sn_buf text; /* operation and params, each with a NUL behind it */
 	struct sn_result result;
 	struct sn_context context;
-	struct listener listener;
 };
 
 /* What a call is made of. */
 struct asked {
 	const struct sn_resource_kind *kind;
 	const char *name, *operation, *params;
-	struct sn_resource_options options;
+	const struct sn_resource_options *opts; /* may be NULL */
 };
 
 /* ---- operations ---- */
@@ -81,71 +63,59 @@ static void resource_cancel(struct sn_operation *op)
 	sn__resource_stop(&resource_of(op)->rc);
 }
 
+static int resource_start(struct sn_operation *op, struct sn_error *err)
+{
+	struct resource *res = resource_of(op);
+
+	return sn__resource_start(&res->connect->pool, res->rt->mesh, &res->rc, err);
+}
+
+static void result_init(void *answer)
+{
+	sn__result_init(answer);
+}
+
+static void result_destroy(void *answer)
+{
+	sn_result_destroy(answer);
+}
+
+static void resource_tell(
+		const struct sn_listener *listener, void *answer, const struct sn_error *err)
+{
+	((sn_result_fn *)(void *)listener->fn)(answer, err, listener->arg);
+}
+
+static const struct sn_operation_type resource_type = {
+		.size = sizeof(struct resource),
+		.init = resource_init,
+		.reset = resource_reset,
+		.finish = resource_finish,
+		.start = resource_start,
+		.cancel = resource_cancel,
+		.answer = offsetof(struct resource, result),
+		.answer_size = sizeof(struct sn_result),
+		.answer_init = result_init,
+		.answer_destroy = result_destroy,
+		.tell = resource_tell,
+};
+
 int sn__resource_calls_create(struct sn_runtime *rt, struct sn_operations **ret_calls)
 {
-	static const struct sn_operation_type type = {
-			.size = sizeof(struct resource),
-			.init = resource_init,
-			.reset = resource_reset,
-			.finish = resource_finish,
-			.cancel = resource_cancel,
-	};
-
-	return sn__operations_create(rt, &type, ret_calls);
-}
-
-/* ---- the end ---- */
-
-/* A waiting thread takes the answer along; its own empty one stays here for the next call. */
-static void waiter_wake(struct resource_wait *w, struct sn_result *res, const struct sn_error *err)
-{
-	w->code = err != NULL ? sn_error_code(err) : 0;
-	w->answered = res != NULL;
-	if (res != NULL) {
-		struct sn_result empty = *w->result;
-
-		*w->result = *res;
-		w->result->lone = true;
-		*res = empty;
-		res->lone = false;
-	}
-	if (err != NULL && sn_error_copy(err, &w->error) < 0)
-		w->error = NULL;
-	sn__wait_wake(&w->wait);
-}
-
-static void resource_end(struct resource *res, const struct sn_error *err)
-{
-	struct listener listener = res->listener;
-	int code = err != NULL ? sn_error_code(err) : 0;
-	bool told = code == 0 ||
-			((code == SN_E_STATUS || code == SN_E_REJECTED) &&
-					res->result.type[0] != '\0');
-	struct sn_result *result = told ? &res->result : NULL;
-
-	if (listener.waiter != NULL)
-		waiter_wake(listener.waiter, result, err);
-	else
-		listener.fn(result, err, listener.arg);
-	sn__operation_give(&res->op);
-}
-
-static void on_done(struct sn_resource_call *rc, const struct sn_error *err)
-{
-	resource_end(SN_CONTAINER_OF(rc, struct resource, rc), err);
+	return sn__operations_create(rt, &resource_type, ret_calls);
 }
 
 /* ---- submission ---- */
 
-static void start_run(struct sn_task *task)
+static void on_done(struct sn_resource_call *rc, const struct sn_error *err)
 {
-	struct resource *res = SN_CONTAINER_OF(task, struct resource, start_task);
-	struct sn_error err;
+	struct resource *res = SN_CONTAINER_OF(rc, struct resource, rc);
+	int code = err != NULL ? sn_error_code(err) : 0;
+	bool told = code == 0 ||
+			((code == SN_E_STATUS || code == SN_E_REJECTED) &&
+					res->result.type[0] != '\0');
 
-	if (sn__resource_start(&res->connect->pool, res->rt->mesh, &res->rc, &err) < 0)
-		resource_end(res, &err);
-	else
-		sn__operation_started(&res->op);
+	sn__operation_end(&res->op, told, err);
 }
 
 static int text_fill(struct resource *res, const struct asked *a)
@@ -162,9 +132,9 @@ static int text_fill(struct resource *res, const struct asked *a)
 	return 0;
 }
 
-static int call_fill(struct resource *res, struct sn_target *target, const struct asked *a)
+static int call_fill(struct resource *res, struct sn_target *target, const struct asked *a,
+		const struct sn_resource_options *o)
 {
-	const struct sn_resource_options *o = &a->options;
 	struct sn_resource_call fresh = {
 			.kind = a->kind,
 			.target = target,
@@ -186,12 +156,12 @@ static int call_fill(struct resource *res, struct sn_target *target, const struc
 
 /* Between enter and leave. On success the call is under way or posted. */
 static int submit(struct sn_runtime *rt, struct sn_target *target, const struct asked *a,
-		const struct listener *listener, struct sn_call_id *ret_id, struct sn_error *err)
+		const struct sn_resource_options *o, const struct sn_listener *listener,
+		struct sn_call_id *ret_id, struct sn_error *err)
 {
 	struct sn_connect *c = sn__connect_of(rt);
 	struct sn_operation *op;
 	struct resource *res;
-	uint64_t id;
 	int r = c != NULL ? sn__operation_take(c->calls, &op) : SN_E_NOTSUP;
 
 	if (r < 0)
@@ -199,26 +169,12 @@ static int submit(struct sn_runtime *rt, struct sn_target *target, const struct 
 	res = resource_of(op);
 	res->rt = rt;
 	res->connect = c;
-	res->listener = *listener;
-	r = call_fill(res, target, a);
+	r = call_fill(res, target, a, o);
 	if (r < 0) {
 		sn__operation_give(op);
 		return sn__error_set(err, r, "%s", sn_strerror(r));
 	}
-	id = sn__operation_id(op);
-	if (!sn__loop_is_here(rt->loop)) {
-		sn__loop_post(rt->loop, &res->start_task, start_run);
-	} else {
-		r = sn__resource_start(&c->pool, rt->mesh, &res->rc, err);
-		if (r < 0) {
-			sn__operation_give(op);
-			return r;
-		}
-		sn__operation_started(op);
-	}
-	if (ret_id != NULL)
-		ret_id->value = id;
-	return 0;
+	return sn__operation_submit(op, listener, ret_id, err);
 }
 
 static int options_copy(const struct sn_resource_options *opts, struct sn_resource_options *ret_o,
@@ -258,12 +214,13 @@ static int target_find(struct sn_runtime *rt, const struct asked *a, struct sn_t
 	return 0;
 }
 
-static int resource_enter(struct sn_runtime *rt, struct asked *a,
-		const struct sn_resource_options *opts, const struct listener *listener,
+static int resource_enter(struct sn_runtime *rt, void *arg, const struct sn_listener *listener,
 		struct sn_call_id *ret_id, struct sn_error *err)
 {
+	struct asked *a = arg;
+	struct sn_resource_options o;
 	struct sn_target *target;
-	int r = options_copy(opts, &a->options, err);
+	int r = options_copy(a->opts, &o, err);
 
 	if (r == 0)
 		r = asked_check(a, err);
@@ -274,25 +231,31 @@ static int resource_enter(struct sn_runtime *rt, struct asked *a,
 		return sn__error_set(err, r, "%s", sn_strerror(r));
 	r = target_find(rt, a, &target, err);
 	if (r == 0)
-		r = submit(rt, target, a, listener, ret_id, err);
+		r = submit(rt, target, a, &o, listener, ret_id, err);
 	sn__leave(rt);
 	return r;
 }
 
-static void error_give(const struct sn_error *err, struct sn_error **ret_error)
+static int call(struct sn_runtime *rt, struct asked *a, sn_result_fn *fn, void *arg,
+		struct sn_call_id *ret_id, struct sn_error **ret_error)
 {
-	if (ret_error != NULL && sn_error_copy(err, ret_error) < 0)
-		*ret_error = NULL;
-}
-
-static int call(struct sn_runtime *rt, struct asked *a, const struct sn_resource_options *opts,
-		sn_result_fn *fn, void *arg, struct sn_call_id *ret_id, struct sn_error **ret_error)
-{
+	const struct sn_listener listener = {.fn = (void (*)(void))fn, .arg = arg};
 	struct sn_error err;
-	int r = resource_enter(rt, a, opts, &(struct listener){.fn = fn, .arg = arg}, ret_id, &err);
+	int r = resource_enter(rt, a, &listener, ret_id, &err);
 
 	if (r < 0)
-		error_give(&err, ret_error);
+		sn__error_give(&err, ret_error);
+	return r;
+}
+
+static int call_wait(struct sn_runtime *rt, struct asked *a, struct sn_result **ret_result,
+		struct sn_error **ret_error)
+{
+	void *answer = NULL;
+	int r = sn__operation_wait(rt, &resource_type, resource_enter, a, &answer, ret_error);
+
+	if (answer != NULL)
+		*ret_result = answer;
 	return r;
 }
 
@@ -300,18 +263,36 @@ int sn_database_call(struct sn_runtime *rt, const char *name, const char *operat
 		const char *params, const struct sn_resource_options *opts, sn_result_fn *fn,
 		void *arg, struct sn_call_id *ret_id, struct sn_error **ret_error)
 {
-	struct asked a = {&sn__database_kind, name, operation, params, {0}};
+	struct asked a = {&sn__database_kind, name, operation, params, opts};
 
-	return call(rt, &a, opts, fn, arg, ret_id, ret_error);
+	return call(rt, &a, fn, arg, ret_id, ret_error);
 }
 
 int sn_queue_call(struct sn_runtime *rt, const char *name, const char *operation,
 		const char *params, const struct sn_resource_options *opts, sn_result_fn *fn,
 		void *arg, struct sn_call_id *ret_id, struct sn_error **ret_error)
 {
-	struct asked a = {&sn__queue_kind, name, operation, params, {0}};
+	struct asked a = {&sn__queue_kind, name, operation, params, opts};
 
-	return call(rt, &a, opts, fn, arg, ret_id, ret_error);
+	return call(rt, &a, fn, arg, ret_id, ret_error);
+}
+
+int sn_database_call_wait(struct sn_runtime *rt, const char *name, const char *operation,
+		const char *params, const struct sn_resource_options *opts,
+		struct sn_result **ret_result, struct sn_error **ret_error)
+{
+	struct asked a = {&sn__database_kind, name, operation, params, opts};
+
+	return call_wait(rt, &a, ret_result, ret_error);
+}
+
+int sn_queue_call_wait(struct sn_runtime *rt, const char *name, const char *operation,
+		const char *params, const struct sn_resource_options *opts,
+		struct sn_result **ret_result, struct sn_error **ret_error)
+{
+	struct asked a = {&sn__queue_kind, name, operation, params, opts};
+
+	return call_wait(rt, &a, ret_result, ret_error);
 }
 
 void sn_resource_cancel(struct sn_runtime *rt, struct sn_call_id id)
@@ -324,87 +305,6 @@ void sn_resource_cancel(struct sn_runtime *rt, struct sn_call_id id)
 	if (c != NULL)
 		sn__operations_cancel(c->calls, id.value);
 	sn__leave(rt);
-}
-
-/* ---- the blocking twins ---- */
-
-static int wait_result(struct resource_wait *w)
-{
-	w->result = sn__malloc(sizeof(*w->result));
-	if (w->result == NULL)
-		return SN_E_NOMEM;
-	sn__result_init(w->result);
-	w->result->lone = true;
-	return 0;
-}
-
-static int wait_call(struct sn_runtime *rt, struct asked *a, const struct sn_resource_options *opts,
-		struct resource_wait *w, struct sn_error *err)
-{
-	int r = resource_enter(rt, a, opts, &(struct listener){.waiter = w}, NULL, err);
-
-	if (r < 0)
-		return r;
-	w->called = true;
-	sn__wait_for(&w->wait, UINT64_MAX);
-	return w->code;
-}
-
-/* The results are set whole or not at all. */
-static int wait_end(struct resource_wait *w, int r, const struct sn_error *err,
-		struct sn_result **ret_result, struct sn_error **ret_error)
-{
-	if (w->answered)
-		*ret_result = w->result;
-	else
-		sn_result_destroy(w->result);
-	if (r < 0 && ret_error != NULL && w->error != NULL)
-		*ret_error = SN_TAKE(w->error);
-	else if (r < 0 && !w->called)
-		error_give(err, ret_error);
-	sn_error_destroy(w->error);
-	return r;
-}
-
-static int call_wait(struct sn_runtime *rt, struct asked *a, const struct sn_resource_options *opts,
-		struct sn_result **ret_result, struct sn_error **ret_error)
-{
-	struct resource_wait w = {.answered = false};
-	struct sn_error err;
-	int r = sn__enter(rt);
-
-	if (r < 0)
-		return r;
-	r = sn__wait_init(&w.wait, rt);
-	if (r == 0) {
-		r = wait_result(&w);
-		if (r < 0)
-			sn__error_set(&err, r, "out of memory");
-		else
-			r = wait_call(rt, a, opts, &w, &err);
-		sn__wait_finish(&w.wait);
-		r = wait_end(&w, r, &err, ret_result, ret_error);
-	}
-	sn__leave(rt);
-	return r;
-}
-
-int sn_database_call_wait(struct sn_runtime *rt, const char *name, const char *operation,
-		const char *params, const struct sn_resource_options *opts,
-		struct sn_result **ret_result, struct sn_error **ret_error)
-{
-	struct asked a = {&sn__database_kind, name, operation, params, {0}};
-
-	return call_wait(rt, &a, opts, ret_result, ret_error);
-}
-
-int sn_queue_call_wait(struct sn_runtime *rt, const char *name, const char *operation,
-		const char *params, const struct sn_resource_options *opts,
-		struct sn_result **ret_result, struct sn_error **ret_error)
-{
-	struct asked a = {&sn__queue_kind, name, operation, params, {0}};
-
-	return call_wait(rt, &a, opts, ret_result, ret_error);
 }
 
 /* ---- results ---- */

@@ -18,13 +18,13 @@
 
 /* The public answer; its memory is used again and again. */
 struct sn_result {
+	bool lone;          /* of a _wait call: the caller frees it. The first: operation.h */
 	struct sn_buf json; /* a NUL behind it, not counted */
 	char type[96], request_id[96];
 	char message[256]; /* of an error */
 	struct sn_buf identity;
 	char call_id[24];
 	unsigned attempts;
-	bool lone; /* of a _wait call: the caller frees it */
 };
 void sn__result_init(struct sn_result *res);
 void sn__result_finish(struct sn_result *res);

@@ -335,7 +335,7 @@ int sn_open(const struct sn_options *opts, struct sn_runtime **ret_rt, struct sn
 	if (r == 0)
 		r = runtime_open(&o, config, ret_rt, &err);
 	sn__config_destroy(config);
-	if (r < 0 && ret_error != NULL && sn_error_copy(&err, ret_error) < 0)
-		*ret_error = NULL;
+	if (r < 0)
+		sn__error_give(&err, ret_error);
 	return r;
 }

@@ -6,30 +6,12 @@
 #include "mesh/api.h"
 #include "mesh/grpc_call.h"
 
-struct call_wait {
-	struct sn_wait wait;
-	struct sn_grpc_answer *answer; /* made beforehand: the answer moves into it */
-	struct sn_error *error;
-	bool answered;
-	bool called; /* it went out: `error` is all there is to say */
-	int code;
-};
-
-/* Who is told of the end: a function, or a waiting thread. */
-struct listener {
-	sn_grpc_answer_fn *fn;
-	void *arg;
-	struct call_wait *waiter; /* of sn_grpc_call_wait(), else NULL */
-};
-
 struct call {
 	struct sn_operation op;
 	struct sn_grpc_call gc;
 	struct sn_grpc_text text;
 	struct sn_grpc_answer answer;
 	struct sn_runtime *rt;
-	struct sn_task start_task;
-	struct listener listener;
 };
 
 /* ---- operations ---- */
@@ -62,17 +44,45 @@ static void call_cancel(struct sn_operation *op)
 	sn__grpc_call_cancel(&call_of(op)->gc);
 }
 
+static int call_start(struct sn_operation *op, struct sn_error *err)
+{
+	struct call *c = call_of(op);
+
+	return sn__grpc_call_start(c->rt, &c->gc, err);
+}
+
+static void answer_init(void *answer)
+{
+	sn__grpc_answer_init(answer);
+}
+
+static void answer_destroy(void *answer)
+{
+	sn_grpc_answer_destroy(answer);
+}
+
+static void call_tell(const struct sn_listener *listener, void *answer, const struct sn_error *err)
+{
+	((sn_grpc_answer_fn *)(void *)listener->fn)(answer, err, listener->arg);
+}
+
+static const struct sn_operation_type call_type = {
+		.size = sizeof(struct call),
+		.init = call_init,
+		.reset = call_reset,
+		.finish = call_finish,
+		.start = call_start,
+		.cancel = call_cancel,
+		.answer = offsetof(struct call, answer),
+		.answer_size = sizeof(struct sn_grpc_answer),
+		.answer_init = answer_init,
+		.answer_destroy = answer_destroy,
+		.tell = call_tell,
+};
+
 int sn__grpc_calls_create(struct sn_runtime *rt, struct sn_operations **ret_calls)
 {
-	static const struct sn_operation_type type = {
-			.size = sizeof(struct call),
-			.init = call_init,
-			.reset = call_reset,
-			.finish = call_finish,
-			.cancel = call_cancel,
-	};
-
-	return sn__operations_create(rt, &type, ret_calls);
+	return sn__operations_create(rt, &call_type, ret_calls);
 }
 
 /* ---- the answer ---- */
@@ -83,121 +93,64 @@ static int on_message(struct sn_grpc_call *gc, struct sn_str message)
 	return gc->answer->has_message ? 0 : sn__grpc_answer_message(gc->answer, message);
 }
 
-/* A waiting thread takes the answer along; its own empty one stays here for the next call. */
-static void waiter_wake(struct call_wait *w, struct sn_grpc_answer *a /* may be NULL */,
-		const struct sn_error *err /* may be NULL */)
-{
-	w->code = err != NULL ? sn_error_code(err) : 0;
-	w->answered = a != NULL;
-	if (a != NULL) {
-		struct sn_grpc_answer empty = *w->answer;
-
-		*w->answer = *a;
-		w->answer->lone = true;
-		*a = empty;
-		a->lone = false;
-	}
-	if (err != NULL && sn_error_copy(err, &w->error) < 0)
-		w->error = NULL;
-	sn__wait_wake(&w->wait);
-}
-
-static void call_end(struct call *c, const struct sn_error *err)
-{
-	struct listener listener = c->listener;
-	struct sn_grpc_answer *a = err == NULL || sn_error_code(err) == SN_E_STATUS ? &c->answer
-										    : NULL;
-
-	if (listener.waiter != NULL)
-		waiter_wake(listener.waiter, a, err);
-	else
-		listener.fn(a, err, listener.arg);
-	sn__operation_give(&c->op);
-}
-
 static void on_done(struct sn_grpc_call *gc, const struct sn_error *err)
 {
-	call_end(SN_CONTAINER_OF(gc, struct call, gc), err);
+	struct call *c = SN_CONTAINER_OF(gc, struct call, gc);
+
+	sn__operation_end(&c->op, err == NULL || sn_error_code(err) == SN_E_STATUS, err);
 }
 
 static const struct sn_grpc_call_ops call_ops = {.on_message = on_message, .on_done = on_done};
 
 /* ---- submission ---- */
 
-static void start_run(struct sn_task *task)
-{
-	struct call *c = SN_CONTAINER_OF(task, struct call, start_task);
-	struct sn_error err;
-
-	if (sn__grpc_call_start(c->rt, &c->gc, &err) < 0)
-		call_end(c, &err);
-	else
-		sn__operation_started(&c->op);
-}
+/* What was asked for. */
+struct asked {
+	const char *kind, *name, *endpoint, *method;
+	const struct ProtobufCMessage *request;
+	const struct sn_grpc_options *opts;
+};
 
 /* Between enter and leave. On success the call is under way or posted. */
-static int submit(struct sn_runtime *rt, struct sn_target *target, const char *method,
-		const struct ProtobufCMessage *request, const struct sn_grpc_options *opts,
-		const struct listener *listener, struct sn_call_id *ret_id, struct sn_error *err)
+static int submit(struct sn_runtime *rt, struct sn_target *target, const struct asked *a,
+		const struct sn_listener *listener, struct sn_call_id *ret_id, struct sn_error *err)
 {
 	struct sn_operation *op;
 	struct call *c;
-	uint64_t id;
 	int r = sn__operation_take(rt->grpc_calls, &op);
 
 	if (r < 0)
 		return sn__error_set(err, r, "%s", sn_strerror(r));
 	c = call_of(op);
-	r = sn__grpc_text_fill(&c->text, method, true, request, opts, err);
+	r = sn__grpc_text_fill(&c->text, a->method, true, a->request, a->opts, err);
 	if (r < 0) {
 		sn__operation_give(op);
 		return r;
 	}
 	c->rt = rt;
-	c->listener = *listener;
 	c->gc = (struct sn_grpc_call){
 			.ops = &call_ops,
 			.target = target,
 			.text = &c->text,
 			.answer = &c->answer,
 	};
-	id = sn__operation_id(op);
-	if (!sn__loop_is_here(rt->loop)) {
-		sn__loop_post(rt->loop, &c->start_task, start_run);
-	} else {
-		r = sn__grpc_call_start(rt, &c->gc, err);
-		if (r < 0) {
-			sn__operation_give(op);
-			return r;
-		}
-		sn__operation_started(op);
-	}
-	if (ret_id != NULL)
-		ret_id->value = id;
-	return 0;
+	return sn__operation_submit(op, listener, ret_id, err);
 }
 
-static int call_enter(struct sn_runtime *rt, const char *kind, const char *name,
-		const char *endpoint, const char *method, const struct ProtobufCMessage *request,
-		const struct sn_grpc_options *opts, const struct listener *listener,
+static int call_enter(struct sn_runtime *rt, void *arg, const struct sn_listener *listener,
 		struct sn_call_id *ret_id, struct sn_error *err)
 {
+	const struct asked *a = arg;
 	struct sn_target *target;
 	int r = sn__enter(rt);
 
 	if (r < 0)
 		return sn__error_set(err, r, "%s", sn_strerror(r));
-	r = sn__grpc_target(rt, kind, name, endpoint, &target, err);
+	r = sn__grpc_target(rt, a->kind, a->name, a->endpoint, &target, err);
 	if (r == 0)
-		r = submit(rt, target, method, request, opts, listener, ret_id, err);
+		r = submit(rt, target, a, listener, ret_id, err);
 	sn__leave(rt);
 	return r;
-}
-
-static void error_give(const struct sn_error *err, struct sn_error **ret_error)
-{
-	if (ret_error != NULL && sn_error_copy(err, ret_error) < 0)
-		*ret_error = NULL;
 }
 
 int sn_grpc_call(struct sn_runtime *rt, const char *kind, const char *name, const char *endpoint,
@@ -205,12 +158,13 @@ int sn_grpc_call(struct sn_runtime *rt, const char *kind, const char *name, cons
 		const struct sn_grpc_options *opts, sn_grpc_answer_fn *fn, void *arg,
 		struct sn_call_id *ret_id, struct sn_error **ret_error)
 {
+	struct asked asked = {kind, name, endpoint, method, request, opts};
+	const struct sn_listener listener = {.fn = (void (*)(void))fn, .arg = arg};
 	struct sn_error err;
-	int r = call_enter(rt, kind, name, endpoint, method, request, opts,
-			&(struct listener){.fn = fn, .arg = arg}, ret_id, &err);
+	int r = call_enter(rt, &asked, &listener, ret_id, &err);
 
 	if (r < 0)
-		error_give(&err, ret_error);
+		sn__error_give(&err, ret_error);
 	return r;
 }
 
@@ -222,71 +176,17 @@ void sn_grpc_cancel(struct sn_runtime *rt, struct sn_call_id id)
 	sn__leave(rt);
 }
 
-/* ---- the blocking twin ---- */
-
-static int wait_answer(struct call_wait *w)
-{
-	w->answer = sn__malloc(sizeof(*w->answer));
-	if (w->answer == NULL)
-		return SN_E_NOMEM;
-	sn__grpc_answer_init(w->answer);
-	w->answer->lone = true;
-	return 0;
-}
-
-static int call_and_wait(struct sn_runtime *rt, const char *kind, const char *name,
-		const char *endpoint, const char *method, const struct ProtobufCMessage *request,
-		const struct sn_grpc_options *opts, struct call_wait *w, struct sn_error *err)
-{
-	int r = call_enter(rt, kind, name, endpoint, method, request, opts,
-			&(struct listener){.waiter = w}, NULL, err);
-
-	if (r < 0)
-		return r;
-	w->called = true;
-	sn__wait_for(&w->wait, UINT64_MAX);
-	return w->code;
-}
-
-/* The results are set whole or not at all. */
-static int wait_end(struct call_wait *w, int r, const struct sn_error *err,
-		struct sn_grpc_answer **ret_answer, struct sn_error **ret_error)
-{
-	if (w->answered)
-		*ret_answer = w->answer;
-	else if (w->answer != NULL)
-		sn_grpc_answer_destroy(w->answer);
-	if (r < 0 && ret_error != NULL && w->error != NULL)
-		*ret_error = SN_TAKE(w->error);
-	else if (r < 0 && !w->called)
-		error_give(err, ret_error);
-	sn_error_destroy(w->error);
-	return r;
-}
-
 int sn_grpc_call_wait(struct sn_runtime *rt, const char *kind, const char *name,
 		const char *endpoint, const char *method, const struct ProtobufCMessage *request,
 		const struct sn_grpc_options *opts, struct sn_grpc_answer **ret_answer,
 		struct sn_error **ret_error)
 {
-	struct call_wait w = {.answered = false};
-	struct sn_error err;
-	int r = sn__enter(rt);
+	struct asked asked = {kind, name, endpoint, method, request, opts};
+	void *answer = NULL;
+	int r = sn__operation_wait(rt, &call_type, call_enter, &asked, &answer, ret_error);
 
-	if (r < 0)
-		return r;
-	r = sn__wait_init(&w.wait, rt);
-	if (r == 0) {
-		r = wait_answer(&w);
-		if (r < 0)
-			sn__error_set(&err, r, "out of memory");
-		else
-			r = call_and_wait(
-					rt, kind, name, endpoint, method, request, opts, &w, &err);
-		sn__wait_finish(&w.wait);
-		r = wait_end(&w, r, &err, ret_answer, ret_error);
-	}
-	sn__leave(rt);
+	if (answer != NULL)
+		*ret_answer = answer;
 	return r;
 }
 

@@ -129,8 +129,8 @@ int sn_grpc_server_open(struct sn_runtime *rt, const struct sn_grpc_server_optio
 	}
 	if (r == 0)
 		*ret_server = server_of(h);
-	else if (ret_error != NULL && sn_error_copy(&err, ret_error) < 0)
-		*ret_error = NULL;
+	else
+		sn__error_give(&err, ret_error);
 	return r;
 }
 

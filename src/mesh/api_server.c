@@ -172,8 +172,8 @@ int sn_http_server_open(struct sn_runtime *rt, const struct sn_http_server_optio
 	}
 	if (r == 0)
 		*ret_server = h->server;
-	else if (ret_error != NULL && sn_error_copy(&err, ret_error) < 0)
-		*ret_error = NULL;
+	else
+		sn__error_give(&err, ret_error);
 	return r;
 }
 

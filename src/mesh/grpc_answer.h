@@ -23,10 +23,10 @@ const void *sn__grpc_fields_find(const struct sn_grpc_fields *f, const char *nam
 		size_t *ret_size /* may be NULL */);
 
 struct sn_grpc_answer {
+	bool lone; /* of a _wait call: the caller frees it. The first: operation.h */
 	struct sn_grpc_status status;
 	unsigned attempts;
 	bool has_message;
-	bool lone; /* of a _wait call: the caller frees it */
 	char call_id[24];
 	struct sn_buf message, identity;
 	struct sn_grpc_fields header, trailer;

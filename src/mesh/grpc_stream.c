@@ -292,8 +292,8 @@ int sn_grpc_stream_open(struct sn_runtime *rt, const char *kind, const char *nam
 		r = stream_open(rt, kind, name, endpoint, method, opts, fns, arg, ret_stream, &err);
 		sn__leave(rt);
 	}
-	if (r < 0 && ret_error != NULL && sn_error_copy(&err, ret_error) < 0)
-		*ret_error = NULL;
+	if (r < 0)
+		sn__error_give(&err, ret_error);
 	return r;
 }
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mesh/operation.h"
 
+#include <string.h>
+
 #include "base/mem.h"
 #include "mesh/runtime.h"
 
@@ -135,16 +137,46 @@ void sn__operation_give(struct sn_operation *op)
 	pthread_mutex_unlock(&ops->lock);
 }
 
-uint64_t sn__operation_id(const struct sn_operation *op)
-{
-	return (uint64_t)op->index << 32 | atomic_load(&op->generation);
-}
-
-void sn__operation_started(struct sn_operation *op)
+/* It is under way, and cancelled here when somebody has asked for that. */
+static void started(struct sn_operation *op)
 {
 	op->running = true;
 	if (atomic_load(&op->cancel) == atomic_load(&op->generation))
 		op->all->type->cancel(op);
+}
+
+static void start_run(struct sn_task *task)
+{
+	struct sn_operation *op = SN_CONTAINER_OF(task, struct sn_operation, start_task);
+	struct sn_error err;
+
+	if (op->all->type->start(op, &err) < 0)
+		sn__operation_end(op, false, &err);
+	else
+		started(op);
+}
+
+int sn__operation_submit(struct sn_operation *op, const struct sn_listener *listener,
+		struct sn_call_id *ret_id, struct sn_error *err)
+{
+	struct sn_loop *loop = op->all->rt->loop;
+	uint64_t id = (uint64_t)op->index << 32 | atomic_load(&op->generation);
+
+	op->listener = *listener;
+	if (!sn__loop_is_here(loop)) {
+		sn__loop_post(loop, &op->start_task, start_run);
+	} else {
+		int r = op->all->type->start(op, err);
+
+		if (r < 0) {
+			sn__operation_give(op);
+			return r;
+		}
+		started(op);
+	}
+	if (ret_id != NULL)
+		ret_id->value = id;
+	return 0;
 }
 
 static void cancel_run(struct sn_task *task)
@@ -174,4 +206,118 @@ void sn__operations_cancel(struct sn_operations *ops, uint64_t id)
 		;
 	if (!atomic_exchange(&op->cancel_queued, true))
 		sn__loop_post(ops->rt->loop, &op->cancel_task, cancel_run);
+}
+
+/* ---- the end ---- */
+
+struct sn_operation_wait {
+	struct sn_wait wait;
+	const struct sn_operation_type *type;
+	void *answer; /* made beforehand: the answer moves into it */
+	struct sn_error *error;
+	bool answered;
+	bool called; /* it went out: `error` is all there is to say */
+	int code;
+};
+
+static void swap(void *a, void *b, size_t n)
+{
+	unsigned char *x = a, *y = b, t[256];
+
+	while (n > 0) {
+		size_t m = SN_MIN(n, sizeof(t));
+
+		memcpy(t, x, m);
+		memcpy(x, y, m);
+		memcpy(y, t, m);
+		x += m;
+		y += m;
+		n -= m;
+	}
+}
+
+static void set_lone(void *answer, bool lone)
+{
+	memcpy(answer, &lone, sizeof(lone));
+}
+
+/* A waiting thread takes the answer along; its own empty one stays here for the next call. */
+static void waiter_wake(struct sn_operation_wait *w, void *answer, const struct sn_error *err)
+{
+	w->code = err != NULL ? sn_error_code(err) : 0;
+	w->answered = answer != NULL;
+	if (answer != NULL) {
+		swap(w->answer, answer, w->type->answer_size);
+		set_lone(w->answer, true);
+		set_lone(answer, false);
+	}
+	sn__error_give(err, &w->error);
+	sn__wait_wake(&w->wait);
+}
+
+void sn__operation_end(struct sn_operation *op, bool answered, const struct sn_error *err)
+{
+	const struct sn_operation_type *type = op->all->type;
+	struct sn_listener listener = op->listener;
+	void *answer = answered ? (char *)op + type->answer : NULL;
+
+	if (listener.waiter != NULL)
+		waiter_wake(listener.waiter, answer, err);
+	else
+		type->tell(&listener, answer, err);
+	sn__operation_give(op);
+}
+
+static int wait_submit(struct sn_runtime *rt, struct sn_operation_wait *w,
+		sn_operation_submit_fn *submit, void *arg, struct sn_error *err)
+{
+	const struct sn_listener listener = {.waiter = w};
+	int r;
+
+	w->answer = sn__malloc(w->type->answer_size);
+	if (w->answer == NULL)
+		return sn__error_set(err, SN_E_NOMEM, "out of memory");
+	w->type->answer_init(w->answer);
+	set_lone(w->answer, true);
+	r = submit(rt, arg, &listener, NULL, err);
+	if (r < 0)
+		return r;
+	w->called = true;
+	sn__wait_for(&w->wait, UINT64_MAX);
+	return w->code;
+}
+
+static int wait_end(struct sn_operation_wait *w, int r, const struct sn_error *err,
+		void **ret_answer, struct sn_error **ret_error)
+{
+	if (w->answered)
+		*ret_answer = w->answer;
+	else if (w->answer != NULL)
+		w->type->answer_destroy(w->answer);
+	if (r < 0 && ret_error != NULL && w->error != NULL)
+		*ret_error = SN_TAKE(w->error);
+	else if (r < 0 && !w->called)
+		sn__error_give(err, ret_error);
+	sn_error_destroy(w->error);
+	return r;
+}
+
+int sn__operation_wait(struct sn_runtime *rt, const struct sn_operation_type *type,
+		sn_operation_submit_fn *submit, void *arg, void **ret_answer,
+		struct sn_error **ret_error)
+{
+	struct sn_operation_wait w = {.type = type};
+	struct sn_error err;
+	int r = sn__enter(rt);
+
+	if (r < 0)
+		return r;
+	r = sn__wait_init(&w.wait, rt);
+	if (r == 0) {
+		r = wait_submit(rt, &w, submit, arg, &err);
+		sn__wait_finish(&w.wait);
+		r = wait_end(&w, r, &err, ret_answer, ret_error);
+	}
+	sn__leave(rt);
+	return r;
 }

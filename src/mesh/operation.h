@@ -14,11 +14,21 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include <sinew/mesh.h>
+#include "base/error.h"
 #include "base/list.h"
 #include "io/loop.h"
 
-struct sn_runtime;
+struct sn_operation_wait;
 struct sn_operations;
+struct sn_runtime;
+
+/* Who is told of the end: a function, or a waiting thread. */
+struct sn_listener {
+	void (*fn)(void); /* of the kind's own type */
+	void *arg;
+	struct sn_operation_wait *waiter; /* of sn__operation_wait(), else NULL */
+};
 
 /* The head of each kind's own object. */
 struct sn_operation {
@@ -30,7 +40,8 @@ struct sn_operation {
 	_Atomic uint32_t generation; /* even: free */
 	_Atomic uint32_t cancel;     /* generation to cancel; 0: none */
 	atomic_bool cancel_queued;
-	struct sn_task cancel_task;
+	struct sn_task cancel_task, start_task;
+	struct sn_listener listener;
 };
 
 struct sn_operation_type {
@@ -38,7 +49,15 @@ struct sn_operation_type {
 	void (*init)(struct sn_operation *op);   /* a new one, zeroed */
 	void (*reset)(struct sn_operation *op);  /* it is given back: memory may stay */
 	void (*finish)(struct sn_operation *op); /* before it is freed */
+	/* Loop thread. On failure nothing follows, else sn__operation_end(), never inside. */
+	int (*start)(struct sn_operation *op, struct sn_error *err);
 	void (*cancel)(struct sn_operation *op); /* loop thread; it is running */
+	/* What it answers with: a part of the object that begins with `bool lone`. */
+	size_t answer, answer_size;        /* where, bytes */
+	void (*answer_init)(void *answer); /* one for a waiting thread, which will be `lone` */
+	void (*answer_destroy)(void *answer);
+	/* Call listener->fn. @answer: NULL: there is none. */
+	void (*tell)(const struct sn_listener *listener, void *answer, const struct sn_error *err);
 };
 
 SN_MUST_USE int sn__operations_create(struct sn_runtime *rt, const struct sn_operation_type *type,
@@ -49,11 +68,22 @@ void sn__operations_destroy(struct sn_operations *ops /* may be NULL */);
 SN_MUST_USE int sn__operation_take(struct sn_operations *ops, struct sn_operation **ret_op);
 /** By who holds it. Any thread. */
 void sn__operation_give(struct sn_operation *op);
-/** What sn__operations_cancel() takes, until it is given back. */
-uint64_t sn__operation_id(const struct sn_operation *op);
-/** The call is under way, and cancelled here when somebody has asked for that. Loop thread. */
-void sn__operation_started(struct sn_operation *op);
-/** Ask to stop. Any thread; between enter and leave. */
+/** Start it here, or on the loop's thread. On failure it has been given back. Any thread; between enter
+ * and leave. */
+SN_MUST_USE int sn__operation_submit(struct sn_operation *op, const struct sn_listener *listener,
+		struct sn_call_id *ret_id /* may be NULL */, struct sn_error *err);
+/** The end, once: the listener is told, and the operation given back. @err NULL: it went well. Loop
+ * thread. */
+void sn__operation_end(struct sn_operation *op, bool answered, const struct sn_error *err);
+/** The blocking twin of a call. @submit: make and submit the operation with this listener. The results
+ * are set whole or not at all; both are the caller's. SN_E_DEADLK on the loop thread. */
+typedef int sn_operation_submit_fn(struct sn_runtime *rt, void *arg,
+		const struct sn_listener *listener, struct sn_call_id *ret_id,
+		struct sn_error *err);
+SN_MUST_USE int sn__operation_wait(struct sn_runtime *rt, const struct sn_operation_type *type,
+		sn_operation_submit_fn *submit, void *arg, void **ret_answer,
+		struct sn_error **ret_error /* may be NULL */);
+/** Ask to stop what sn__operation_submit() gave this id. Any thread; between enter and leave. */
 void sn__operations_cancel(struct sn_operations *ops, uint64_t id);
 
 #endif

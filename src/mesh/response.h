@@ -9,11 +9,11 @@
 #include "proto/http1.h"
 
 struct sn_response {
+	bool lone; /* of a _wait call: the caller frees it. The first: operation.h */
 	unsigned status;
 	unsigned major; /* of the HTTP version it came by */
 	unsigned attempts;
 	unsigned n_headers;
-	bool lone; /* of a _wait call: the caller frees it */
 	char call_id[24];
 	struct sn_buf texts;    /* identity, url, headers: each with a NUL behind it */
 	struct sn_buf body;     /* a NUL behind it, not counted */

@@ -59,12 +59,6 @@ int sn__item_options(const struct sn_item_options *opts, struct sn_item_options 
 	return 0;
 }
 
-void sn__item_error(const struct sn_error *err, struct sn_error **ret_error)
-{
-	if (ret_error != NULL && sn_error_copy(err, ret_error) < 0)
-		*ret_error = NULL;
-}
-
 /* ---- parameters ---- */
 
 static int put_name(struct sn_buf *out, const char *name)

@@ -46,7 +46,4 @@ struct sn_item_page {
  * SN_E_LIMIT, SN_E_NOMEM. */
 SN_MUST_USE int sn__item_page(struct sn_str answer, uint64_t max, struct sn_item_page *page);
 
-/** A copy for the caller, or nothing when there is no memory. */
-void sn__item_error(const struct sn_error *err, struct sn_error **ret_error /* may be NULL */);
-
 #endif
