@@ -90,6 +90,31 @@ static bool is_noted(struct sn_json_pull look, struct notation *ret)
 			sn__json_member(&look, &key) == 0;
 }
 
+typedef int element_fn(struct sn_json_pull *in, struct sn_buf *out);
+
+/* An array, each element as @fn makes it. @code: it is none. */
+static int elements(struct sn_json_pull *in, int code, element_fn *fn, struct sn_buf *out)
+{
+	bool first = true;
+	int r;
+
+	if (sn__json_peek(in) != SN_JSON_ARRAY)
+		return wrong(in, code);
+	r = sn__json_enter_array(in);
+	if (r == 0)
+		r = sn__buf_append(out, "[", 1);
+	while (r == 0) {
+		r = sn__json_item(in);
+		if (r <= 0)
+			break;
+		r = sn__buf_puts(out, first ? "" : ",");
+		first = false;
+		if (r == 0)
+			r = fn(in, out);
+	}
+	return r < 0 ? r : sn__buf_append(out, "]", 1);
+}
+
 /* ---- plain to typed ---- */
 
 static int marshal_value(struct sn_json_pull *in, struct sn_buf *out);
@@ -117,49 +142,32 @@ static int marshal_members(struct sn_json_pull *in, struct sn_buf *out, size_t s
 }
 
 /* One text or number of a set, as the text that DynamoDB wants. */
-static int marshal_element(struct sn_json_pull *in, bool numbers, struct sn_buf *out)
+static int marshal_text(struct sn_json_pull *in, struct sn_buf *out)
 {
-	enum sn_json_type type = sn__json_peek(in);
 	struct sn_json_string text;
-	struct sn_str number;
 	int r;
 
-	if (numbers && type == SN_JSON_NUMBER) {
-		r = sn__json_number(in, &number);
-		return r < 0 ? r : put_wrapped(out, "\"", number, "\"");
-	}
-	if (type != SN_JSON_STRING)
+	if (sn__json_peek(in) != SN_JSON_STRING)
 		return wrong(in, SN_E_INVALID);
 	r = sn__json_string(in, &text);
 	return r < 0 ? r : put_wrapped(out, "\"", text.raw, "\"");
 }
 
-static int marshal_set(struct sn_json_pull *in, bool numbers, struct sn_buf *out)
+static int marshal_number(struct sn_json_pull *in, struct sn_buf *out)
 {
-	bool first = true;
+	struct sn_str number;
 	int r;
 
-	if (sn__json_peek(in) != SN_JSON_ARRAY)
-		return wrong(in, SN_E_INVALID);
-	r = sn__json_enter_array(in);
-	if (r == 0)
-		r = sn__buf_append(out, "[", 1);
-	while (r == 0) {
-		r = sn__json_item(in);
-		if (r <= 0)
-			break;
-		r = sn__buf_puts(out, first ? "" : ",");
-		first = false;
-		if (r == 0)
-			r = marshal_element(in, numbers, out);
-	}
-	return r < 0 ? r : sn__buf_append(out, "]", 1);
+	if (sn__json_peek(in) != SN_JSON_NUMBER)
+		return marshal_text(in, out);
+	r = sn__json_number(in, &number);
+	return r < 0 ? r : put_wrapped(out, "\"", number, "\"");
 }
 
 /* {"$SS": [...]} -> {"SS": [...]} */
 static int marshal_typed(struct sn_json_pull *in, const char *type, struct sn_buf *out)
 {
-	bool set = type[1] == 'S';
+	element_fn *element = type[0] == 'N' ? marshal_number : marshal_text;
 	struct sn_json_string key;
 	int r = sn__json_enter_object(in);
 
@@ -168,8 +176,7 @@ static int marshal_typed(struct sn_json_pull *in, const char *type, struct sn_bu
 	if (r > 0)
 		r = put_wrapped(out, "{\"", sn_str_from(type), "\":");
 	if (r == 0)
-		r = set ? marshal_set(in, type[0] == 'N', out)
-			: marshal_element(in, type[0] == 'N', out);
+		r = type[1] == 'S' ? elements(in, SN_E_INVALID, element, out) : element(in, out);
 	if (r == 0)
 		r = sn__json_member(in, &key); /* the end: there is one member */
 	return r < 0 ? r : sn__buf_append(out, "}", 1);
@@ -190,21 +197,11 @@ static int marshal_object(struct sn_json_pull *in, struct sn_buf *out)
 
 static int marshal_array(struct sn_json_pull *in, struct sn_buf *out)
 {
-	bool first = true;
-	int r = sn__buf_puts(out, "{\"L\":[");
+	int r = sn__buf_puts(out, "{\"L\":");
 
 	if (r == 0)
-		r = sn__json_enter_array(in);
-	while (r == 0) {
-		r = sn__json_item(in);
-		if (r <= 0)
-			break;
-		r = sn__buf_puts(out, first ? "" : ",");
-		first = false;
-		if (r == 0)
-			r = marshal_value(in, out);
-	}
-	return r < 0 ? r : sn__buf_puts(out, "]}");
+		r = elements(in, SN_E_INVALID, marshal_value, out);
+	return r < 0 ? r : sn__buf_append(out, "}", 1);
 }
 
 /* The depth is the reader's to bound. */
@@ -290,28 +287,6 @@ static int unmarshal_members(struct sn_json_pull *in, struct sn_buf *out, bool t
 	return r < 0 ? r : sn__buf_append(out, "}", 1);
 }
 
-static int unmarshal_list(struct sn_json_pull *in, struct sn_buf *out)
-{
-	bool first = true;
-	int r;
-
-	if (sn__json_peek(in) != SN_JSON_ARRAY)
-		return wrong(in, SN_E_PROTOCOL);
-	r = sn__json_enter_array(in);
-	if (r == 0)
-		r = sn__buf_append(out, "[", 1);
-	while (r == 0) {
-		r = sn__json_item(in);
-		if (r <= 0)
-			break;
-		r = sn__buf_puts(out, first ? "" : ",");
-		first = false;
-		if (r == 0)
-			r = unmarshal_value(in, out);
-	}
-	return r < 0 ? r : sn__buf_append(out, "]", 1);
-}
-
 /* The text of a number: as a number where JSON has it. */
 static int put_number(struct sn_json_string text, bool in_set, struct sn_buf *out)
 {
@@ -337,33 +312,32 @@ static int unmarshal_text(struct sn_json_pull *in, char kind, struct sn_buf *out
 			kind == 'B' ? "\"}" : "\"");
 }
 
+/* One of a set. */
+static int unmarshal_string(struct sn_json_pull *in, struct sn_buf *out)
+{
+	return unmarshal_text(in, 'S', out);
+}
+
+static int unmarshal_number(struct sn_json_pull *in, struct sn_buf *out)
+{
+	struct sn_json_string text;
+	int r;
+
+	if (sn__json_peek(in) != SN_JSON_STRING)
+		return wrong(in, SN_E_PROTOCOL);
+	r = sn__json_string(in, &text);
+	return r < 0 ? r : put_number(text, true, out);
+}
+
 /* "SS", "NS", "BS" */
 static int unmarshal_set(struct sn_json_pull *in, struct sn_str type, struct sn_buf *out)
 {
-	struct sn_json_string text;
-	bool first = true;
-	int r;
+	int r = put_wrapped(out, "{\"$", type, "\":");
 
-	if (sn__json_peek(in) != SN_JSON_ARRAY)
-		return wrong(in, SN_E_PROTOCOL);
-	r = sn__json_enter_array(in);
 	if (r == 0)
-		r = put_wrapped(out, "{\"$", type, "\":[");
-	while (r == 0) {
-		r = sn__json_item(in);
-		if (r <= 0)
-			break;
-		if (sn__json_peek(in) != SN_JSON_STRING)
-			return wrong(in, SN_E_PROTOCOL);
-		r = sn__json_string(in, &text);
-		if (r == 0)
-			r = sn__buf_puts(out, first ? "" : ",");
-		first = false;
-		if (r == 0)
-			r = type.ptr[0] == 'N' ? put_number(text, true, out)
-					       : put_wrapped(out, "\"", text.raw, "\"");
-	}
-	return r < 0 ? r : sn__buf_puts(out, "]}");
+		r = elements(in, SN_E_PROTOCOL,
+				type.ptr[0] == 'N' ? unmarshal_number : unmarshal_string, out);
+	return r < 0 ? r : sn__buf_append(out, "}", 1);
 }
 
 static int unmarshal_flag(struct sn_json_pull *in, bool null, struct sn_buf *out)
@@ -385,7 +359,7 @@ static int unmarshal_type(struct sn_json_pull *in, struct sn_str type, struct sn
 	if (sn_str_eq(type, SN_STR("M")))
 		return unmarshal_members(in, out, false);
 	if (sn_str_eq(type, SN_STR("L")))
-		return unmarshal_list(in, out);
+		return elements(in, SN_E_PROTOCOL, unmarshal_value, out);
 	if (sn_str_eq(type, SN_STR("BOOL")) || sn_str_eq(type, SN_STR("NULL")))
 		return unmarshal_flag(in, type.ptr[0] == 'N', out);
 	if (sn_str_eq(type, SN_STR("SS")) || sn_str_eq(type, SN_STR("NS")) ||
