@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sinew generate: man pages (mdoc) and bash completion from the table of commands. */
+/* sinew generate: man pages (mdoc), bash and zsh completion from the table of commands. */
 #include <string.h>
 
 #include "app/cli.h"
@@ -157,14 +157,87 @@ static void completion(void)
 		   "complete -F _sinew sinew");
 }
 
+/* ---- zsh ---- */
+
+/* In single quotes, inside a specification of _arguments or _describe. */
+static void zsh_text(const char *text)
+{
+	for (; *text != '\0'; text++) {
+		if (*text == '\'')
+			(void)fputs("'\\''", stdout);
+		else if (strchr("[]:\\", *text) != NULL)
+			(void)printf("\\%c", *text);
+		else
+			(void)putchar(*text);
+	}
+}
+
+static void zsh_option(const char *dashes, const char *name, const struct sn_opt *o)
+{
+	(void)printf(" \\\n\t\t\t'%s%s[", dashes, name);
+	zsh_text(o->help);
+	(void)putchar(']');
+	if (o->arg != NULL) {
+		(void)putchar(':');
+		zsh_text(o->arg);
+		(void)printf(":%s", strstr(o->arg, "FILE") != NULL ? "_files" : "");
+	}
+	(void)putchar('\'');
+}
+
+static void zsh_options(const struct sn_opt *o)
+{
+	for (; o != NULL && o->name != NULL; o++) {
+		const char letter[2] = {o->letter, '\0'};
+
+		zsh_option("--", o->name, o);
+		if (o->letter != 0)
+			zsh_option("-", letter, o);
+	}
+}
+
+static void zsh_completion(void)
+{
+	(void)puts("#compdef sinew\n# zsh completion of sinew\nlocal -a commands all\ncommands=(");
+	for (const struct sn_cmd *c = sn__commands; c->name != NULL; c++) {
+		(void)printf("\t'%s:", c->name);
+		zsh_text(c->summary);
+		(void)puts("'");
+	}
+	(void)fputs(")\n_sinew_options()\n{\n\tcase $words[1] in\n", stdout);
+	for (const struct sn_cmd *c = sn__commands; c->name != NULL; c++) {
+		(void)printf("\t%s)\n\t\t_arguments -s", c->name);
+		zsh_options(sn__global_opts);
+		zsh_options(c->opts);
+		(void)fputs(" \\\n\t\t\t'*::argument:{ compadd -- ", stdout);
+		completion_words(c->args);
+		(void)puts("; _files }'\n\t\t;;");
+	}
+	(void)puts("\tesac\n}\n"
+		   "if ((CURRENT == 2)); then\n\t_describe command commands\nelse\n"
+		   "\tshift words\n\t((CURRENT--))\n\t_sinew_options\nfi");
+}
+
+static int completion_of(struct sn_cli *cli)
+{
+	const char *shell = cli->n_args > 1 ? cli->args[1] : "bash";
+
+	if (strcmp(shell, "bash") == 0)
+		completion();
+	else if (strcmp(shell, "zsh") == 0)
+		zsh_completion();
+	else
+		sn__cli_say(cli, "completion of bash or zsh, not of `%s`", shell);
+	return strcmp(shell, "bash") == 0 || strcmp(shell, "zsh") == 0 ? SN_EXIT_DONE
+								       : SN_EXIT_USAGE;
+}
+
 int sn__cmd_generate(struct sn_cli *cli)
 {
 	const char *what = cli->args[0];
 
-	if (strcmp(what, "completion") == 0) {
-		completion();
-		return SN_EXIT_DONE;
-	}
+	if (strcmp(what, "completion") == 0)
+		return completion_of(cli);
 	if (strcmp(what, "man") != 0) {
 		sn__cli_say(cli, "generate man or completion, not `%s`", what);
 		return SN_EXIT_USAGE;

@@ -299,11 +299,12 @@ const struct sn_cmd sn__commands[] = {
 				"what contradicts.\n",
 				"sinew schema > sinew.schema.json\nsinew schema mesh > mesh.schema.json",
 				NULL, sn__cmd_schema},
-		{"generate", "man|completion [COMMAND]", 1, 2,
+		{"generate", "man|completion [COMMAND|bash|zsh]", 1, 2,
 				"print a man page or shell completion",
 				"The pages that `make install` installs come from here.\n",
 				"sinew generate man request | man -l -\n"
-				"sinew generate completion > /etc/bash_completion.d/sinew",
+				"sinew generate completion > /etc/bash_completion.d/sinew\n"
+				"sinew generate completion zsh > /usr/local/share/zsh/site-functions/_sinew",
 				NULL, sn__cmd_generate},
 		{NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL},
 };
