@@ -35,6 +35,11 @@ def kinesalite():
 
 
 @pytest.fixture(scope="session")
+def etcd():
+    yield from _running("etcd")
+
+
+@pytest.fixture(scope="session")
 def swift():
     yield from _running("swift")
 

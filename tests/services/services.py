@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Servers that are not ours, for tests: dynalite, kinesalite (npm) and Swift with its S3 API (Debian).
+"""Servers that are not ours, for tests: dynalite, kinesalite (npm), Swift with its S3 API and etcd (Debian).
 
 usage: services.py NAME... -- COMMAND   start the servers, run the command with TEST_*_URL in its
                                         environment, stop them; 77 when one cannot be had
@@ -281,8 +281,68 @@ class Swift:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+class Etcd:
+    """etcd-server, one member; .kill() and .start() keep what it holds."""
+
+    def __init__(self):
+        if shutil.which("etcd") is None:
+            raise Missing("etcd-server is missing")
+        self.folder = tempfile.mkdtemp(prefix="sinew-etcd-")
+        self.port, self.peer_port = free_ports(2)
+        self.url = "http://127.0.0.1:%d" % self.port
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def start(self):
+        peer = "http://127.0.0.1:%d" % self.peer_port
+        with open(os.path.join(self.folder, "log"), "a") as log:
+            self.p = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", "etcd", "--name", "t",
+                 "--data-dir", os.path.join(self.folder, "data"),
+                 "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
+                 "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+                 "--initial-cluster", "t=" + peer, "--heartbeat-interval", "10",
+                 "--election-timeout", "100", "--logger", "zap", "--log-level", "warn"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self.post("/v3/kv/range", {"key": "AA=="})
+                return
+            except OSError:
+                if self.p.poll() is not None or time.monotonic() > end:
+                    with open(os.path.join(self.folder, "log"), errors="replace") as log:
+                        raise AssertionError("etcd does not start: " + log.read()[-2000:])
+                time.sleep(0.02)
+
+    def post(self, path, body):
+        """Through its JSON gateway (keys and values in base64)."""
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), method="POST")
+        with urllib.request.urlopen(request, timeout=5) as r:
+            return json.load(r)
+
+    def kill(self, number=signal.SIGKILL):
+        self.p.send_signal(number)
+        if number == signal.SIGKILL:
+            self.p.wait()
+
+    def env(self):
+        return {"TEST_ETCD_URL": self.url}
+
+    def stop(self):
+        if hasattr(self, "p"):
+            self.p.kill()
+            self.p.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 def start(name):
     """A running server with .url, .env() and .stop(). Missing."""
+    if name == "etcd":
+        return Etcd()
     return Swift() if name == "swift" else Npm(name)
 
 
@@ -292,7 +352,7 @@ def main():
         return 2
     at = sys.argv.index("--")
     names, command = sys.argv[1:at], sys.argv[at + 1:]
-    if not command or not set(names) <= {"dynalite", "kinesalite", "swift"}:
+    if not command or not set(names) <= {"dynalite", "etcd", "kinesalite", "swift"}:
         print(__doc__.strip(), file=sys.stderr)
         return 2
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

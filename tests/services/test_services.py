@@ -63,3 +63,10 @@ def status(server, secret):
 def test_swift_verifies(swift):
     assert status(swift, swift.secret) == 200
     assert status(swift, "wrong") == 403
+
+
+def test_etcd_keeps_what_it_has_over_a_kill(etcd):
+    etcd.post("/v3/kv/put", {"key": "YQ==", "value": "Yg=="})
+    etcd.kill()
+    etcd.start()
+    assert etcd.post("/v3/kv/range", {"key": "YQ=="})["kvs"][0]["value"] == "Yg=="
