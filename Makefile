@@ -3,7 +3,7 @@ BUILD ?= build
 PREFIX ?=
 PYTHON ?= python3
 
-.PHONY: all check test soak demo bench install clean format deps
+.PHONY: all check test soak demo bench deb install clean format deps
 
 all: $(BUILD)/build.ninja
 	ninja -C $(BUILD)
@@ -23,6 +23,7 @@ test: deps
 
 # Long: more seeds, longer fuzzing.
 soak: deps
+	@tools/install-deps package
 	$(PYTHON) tools/run-tests soak
 
 demo:
@@ -30,6 +31,12 @@ demo:
 
 bench: deps
 	$(PYTHON) tools/run-bench
+
+# Debian packages, in build-deb.
+deb:
+	tools/bootstrap
+	tools/install-deps build package
+	tools/make-deb
 
 # PREFIX=/opt/sinew (default /usr/local); DESTDIR=/tmp/image.
 install: $(BUILD)/build.ninja
