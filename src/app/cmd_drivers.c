@@ -47,13 +47,20 @@ static const char *const safeties[] = {
 		[SN_DRIVER_UNSAFE] = "unsafe",
 };
 
+static const struct sn_driver_operation *operations_of(const struct sn_driver *d)
+{
+	const struct sn_driver_calls *calls = sn__driver_calls(d);
+
+	return calls != NULL ? calls->operations : NULL;
+}
+
 /* ---- JSON ---- */
 
 static json_t *operations_json(const struct sn_driver *d)
 {
 	json_t *list = json_array();
 
-	for (const struct sn_driver_operation *op = d->calls != NULL ? d->calls->operations : NULL;
+	for (const struct sn_driver_operation *op = operations_of(d);
 			list != NULL && op != NULL && op->name != NULL; op++)
 		(void)json_array_append_new(list,
 				json_pack("{s:s, s:s}", "name", op->name, "safety",
@@ -105,9 +112,9 @@ static void print_options(const struct sn_option *table, const char *prefix)
 static void print_whole(const struct sn_driver *d)
 {
 	(void)printf("%s/%s: %s\n", sn__topic_name(d->topic), d->name, d->summary);
-	if (d->calls != NULL)
+	if (operations_of(d) != NULL)
 		(void)printf("\noperations:\n");
-	for (const struct sn_driver_operation *op = d->calls != NULL ? d->calls->operations : NULL;
+	for (const struct sn_driver_operation *op = operations_of(d);
 			op != NULL && op->name != NULL; op++)
 		(void)printf("  %-40s %s\n", op->name, safeties[op->safety]);
 	if (d->options != NULL)

@@ -6,13 +6,16 @@
 #include "base/mem.h"
 #include "base/option.h"
 #include "connect/module.h"
+#include "connect/sql_calls.h"
 
 /* The built-in drivers: a declaration (const struct sn_driver sn__driver_TOPIC_TYPE, defined in
  * TOPIC/TYPE.c) and a line each, by topic and name. */
 extern const struct sn_driver sn__driver_broker_kinesis;
 extern const struct sn_driver sn__driver_database_dynamodb;
+extern const struct sn_driver sn__driver_database_sqlite;
 static const struct sn_driver *const builtin[] = {
 		&sn__driver_database_dynamodb,
+		&sn__driver_database_sqlite,
 		&sn__driver_broker_kinesis,
 		NULL,
 };
@@ -94,6 +97,18 @@ static int check_broker(const struct sn_driver_broker *b, struct sn_error *err)
 	return 0;
 }
 
+static int check_units(const struct sn_driver *d, struct sn_error *err)
+{
+	const struct sn_database_ops *ops = d->ops;
+
+	if (ops->size != sizeof(*ops) || ops->submit == NULL || ops->cancel == NULL)
+		return sn__error_set(err, SN_E_INVALID,
+				"its functions of the topic database have %zu bytes, not %zu, or are "
+				"not whole",
+				ops->size, sizeof(*ops));
+	return 0;
+}
+
 /* What must fit before anything else of the table may be looked at. */
 int sn__driver_check_abi(const struct sn_driver *d, struct sn_error *err)
 {
@@ -124,6 +139,8 @@ int sn__driver_check(const struct sn_driver *d, struct sn_error *err)
 		r = check_operations(d, err);
 	if (r == 0 && d->topic == SN_TOPIC_BROKER && d->ops != NULL)
 		r = check_broker(d->ops, err);
+	if (r == 0 && d->topic == SN_TOPIC_DATABASE && d->ops != NULL)
+		r = check_units(d, err);
 	return r;
 }
 
@@ -198,10 +215,18 @@ int sn__driver_find(enum sn_topic topic, struct sn_str type, const struct sn_dri
 	return r == SN_E_NOT_FOUND ? unknown_type(topic, name, err) : r;
 }
 
+const struct sn_driver_calls *sn__driver_calls(const struct sn_driver *d)
+{
+	if (d->calls != NULL)
+		return d->calls;
+	return d->topic == SN_TOPIC_DATABASE && d->ops != NULL ? &sn__sql_calls : NULL;
+}
+
 int sn__driver_operation(const struct sn_driver *d, struct sn_str name,
 		const struct sn_driver_operation **ret_operation, struct sn_error *err)
 {
-	const struct sn_driver_operation *op = d->calls != NULL ? d->calls->operations : NULL;
+	const struct sn_driver_calls *calls = sn__driver_calls(d);
+	const struct sn_driver_operation *op = calls != NULL ? calls->operations : NULL;
 	const char *names[256], *near;
 	char word[128];
 	size_t n = 0;

@@ -62,6 +62,8 @@ void sn__drivers_add_for_tests(const struct sn_driver *const *drivers /* may be 
 /** Whether a table is sound: ABI, sizes, mandatory functions, options, operations without doubles.
  * SN_E_INVALID; err says what is wrong with it. */
 SN_MUST_USE int sn__driver_check(const struct sn_driver *driver, struct sn_error *err);
+/** Its native calls; those of sql_calls.h when it has units of SQL instead. NULL: none. */
+const struct sn_driver_calls *sn__driver_calls(const struct sn_driver *driver);
 /** Its operation called @name. SN_E_NOTSUP (it has no native calls), SN_E_INVALID (err has the
  * nearest name). */
 SN_MUST_USE int sn__driver_operation(const struct sn_driver *driver, struct sn_str name,

@@ -35,6 +35,7 @@ struct hold {
 
 static void instance_free(struct sn_instance *inst)
 {
+	sn__settings_destroy(inst->settings);
 	sn__free(inst->state);
 	sn__free(inst->texts);
 	sn__free(inst);
@@ -117,14 +118,26 @@ static int instance_texts(
 
 static int instance_start(struct sn_instance *inst, struct sn_error *err)
 {
-	int r;
+	const struct sn_driver *d = inst->driver;
+	int r = 0;
 
-	inst->state = sn__calloc(1, SN_MAX(inst->driver->state_size, 1u));
+	if ((d->capabilities & SN_DRIVER_BY_OPTIONS) != 0)
+		r = sn__settings_read(d, inst->how.config, true, inst->pool->host.log,
+				&inst->settings, err);
+	if (r < 0)
+		return r;
+	if (inst->settings != NULL)
+		inst->how.options = sn__settings_options(inst->settings);
+	inst->sql = (struct sn_sql_binding){.ops = d->ops};
+	inst->calls = sn__driver_calls(d);
+	inst->state = sn__calloc(1, SN_MAX(d->state_size, 1u));
 	if (inst->state == NULL)
 		return sn__error_set(err, SN_E_NOMEM, "out of memory");
+	inst->sql.state = inst->state;
+	inst->calls_instance = d->calls == NULL ? &inst->sql : inst->state;
 	inst->how.size = sizeof(inst->how);
 	inst->how.host = &inst->pool->host.pub;
-	r = inst->driver->open(inst->state, &inst->how);
+	r = d->open(inst->state, &inst->how);
 	if (r < 0) {
 		inst->how.error[sizeof(inst->how.error) - 1] = '\0';
 		return sn__error_set(err, r, "%s",
@@ -166,7 +179,7 @@ static int driver_of(const struct sn_instance_wish *w, const struct sn_entry *e,
 	struct sn_error why;
 	int r = sn__driver_find(w->kind->topic, e->type, ret_driver, &why);
 
-	if (r == 0 && (*ret_driver)->calls == NULL)
+	if (r == 0 && sn__driver_calls(*ret_driver) == NULL)
 		return sn__error_set(err, SN_E_NOTSUP, "%s not supported: it has no calls",
 				(*ret_driver)->name);
 	if (r == 0 || r == SN_E_NOMEM)

@@ -11,6 +11,8 @@
 
 #include "connect/driver.h"
 #include "connect/entry.h"
+#include "connect/settings.h"
+#include "connect/sql_calls.h"
 #include "io/loop.h"
 #include "mesh/catalog.h"
 #include "mesh/peer_state.h"
@@ -29,6 +31,8 @@ struct sn_driver_pool {
 struct sn_instance {
 	const struct sn_driver *driver;
 	void *state; /* the driver's */
+	const struct sn_driver_calls *calls;
+	void *calls_instance; /* what they are called with */
 
 	/* private */
 	struct sn_driver_pool *pool;
@@ -38,6 +42,8 @@ struct sn_instance {
 	struct sn_driver_open how;
 	struct sn_str identity, json; /* of the entry */
 	char *texts;
+	struct sn_settings *settings; /* NULL: the driver reads its config itself */
+	struct sn_sql_binding sql;
 };
 
 /** @host: its public part is filled in here. */

@@ -150,8 +150,10 @@ static enum sn_safety safety_of(const struct sn_resource_call *rc, const struct 
 {
 	enum sn_driver_safety safety = op->safety;
 
-	if (driver->calls->safety != NULL)
-		safety = driver->calls->safety(op, rc->params.ptr, rc->params.len);
+	const struct sn_driver_calls *calls = sn__driver_calls(driver);
+
+	if (calls->safety != NULL)
+		safety = calls->safety(op, rc->params.ptr, rc->params.len);
 	return safety == SN_DRIVER_SAFE                  ? SN_SAFE
 			: safety == SN_DRIVER_IDEMPOTENT ? SN_IDEMPOTENT
 							 : SN_UNSAFE;
@@ -178,7 +180,7 @@ static int native_state(struct sn_resource_call *rc, size_t size)
 static int native_start(struct sn_resource_call *rc, const struct sn_driver_operation *op,
 		struct sn_error *err)
 {
-	const struct sn_driver_calls *calls = rc->inst->driver->calls;
+	const struct sn_driver_calls *calls = rc->inst->calls;
 	const struct sn_policy *policy = rc->call.policy;
 	int r;
 
@@ -194,7 +196,7 @@ static int native_start(struct sn_resource_call *rc, const struct sn_driver_oper
 	};
 	r = native_state(rc, calls->state_size);
 	if (r == 0)
-		r = calls->start(rc->inst->state, &rc->native);
+		r = calls->start(rc->inst->calls_instance, &rc->native);
 	if (r < 0)
 		return sn__error_set(err, r, "%.*s", (int)sizeof(rc->native.outcome.detail) - 1,
 				rc->native.outcome.detail[0] != '\0' ? rc->native.outcome.detail
@@ -253,7 +255,7 @@ static void attempt_abort(struct sn_call *call, int code)
 	struct sn_resource_call *rc = SN_CONTAINER_OF(call, struct sn_resource_call, call);
 
 	if (rc->inst != NULL)
-		rc->inst->driver->calls->cancel(rc->inst->state, &rc->native, code);
+		rc->inst->calls->cancel(rc->inst->calls_instance, &rc->native, code);
 }
 
 /* ---- the end of the call ---- */
