@@ -14,7 +14,6 @@
 #include "proto/jsonrpc.h"
 #include "proto/microhome.h"
 
-struct sn_log;
 struct sn_mh_server;
 struct sn_mh_client;
 struct sn_mh_reply;
@@ -39,6 +38,7 @@ struct sn_mh_reply;
 #define SN_MH_PARTIAL_MS 3000
 #define SN_MH_IDLE_MS 10000
 #define SN_MH_VALUE_MAX (1024u * 1024)
+#define SN_MH_ID_MAX 255u /* bytes of a node's id */
 
 /* ---- addresses ---- */
 
@@ -121,6 +121,10 @@ int sn__mh_server_off(
  * freed before it. Replies that are kept stay valid. */
 void sn__mh_server_close(
 		struct sn_mh_server *server, uint32_t grace_ms, void (*done)(void *arg), void *arg);
+
+/** At once, without a turn of the loop and without a word to anybody: for what was never used. Not in
+ * a handler. */
+void sn__mh_server_discard(struct sn_mh_server *server /* may be NULL */);
 
 struct sn_mh_server_stats {
 	uint64_t accepted, refused, requests, faults, unhandled, late, protocol_errors;

@@ -1,0 +1,747 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Exchanges: one package there, one back. As the seed has it each has a connection of its own, which
+ * ends after the reply. When both sides are ours (their ids are marked, docs/microhome.md) it is kept
+ * instead, and later exchanges with that address share it: many under way, replies in any order, each
+ * names its request by its mark.
+ */
+#include "dialect/microhome/node.h"
+
+#include <stdio.h>
+
+#include "base/map.h"
+#include "base/mem.h"
+#include "io/stream.h"
+#include "io/tls.h"
+
+#define CHUNK 65536u
+
+struct sn_mh_client {
+	struct sn_loop *loop;
+	struct sn_mh_client_options o;
+	char *id, *token, *server_name;
+	struct sn_tls *tls;
+	struct sn_list links;   /* sn_mh_link.all */
+	struct sn_list waiting; /* sn_mh_exchange.link, for a place among those that connect */
+	unsigned n_own;         /* connections that are not kept */
+	struct sn_map kept;     /* address -> sn_mh_link */
+	struct sn_buf scratch;
+	struct sn_mh_client_stats stats;
+	bool closing;
+	char chunk[CHUNK];
+};
+
+/* A connection. */
+struct sn_mh_link {
+	struct sn_mh_client *client;
+	struct sn_stream *stream;
+	struct sn_list all;
+	struct sn_list under_way; /* sn_mh_exchange.link, oldest first */
+	unsigned n_under_way;
+	struct sn_buf in, out;
+	struct sn_jsonrpc_split split;
+	struct sn_timer idle;
+	struct sn_task flush;
+	uint64_t heard_ns; /* the last reply */
+	uint64_t used_ns;  /* the last exchange's start or end */
+	char key[6];       /* address and port: key in client->kept */
+	unsigned busy;
+	bool kept, up, dead, tls_begun;
+};
+
+static void link_stream(struct sn_stream *s, unsigned events, void *arg);
+static void start_waiting(struct sn_mh_client *client);
+
+/* ---- links ---- */
+
+static void link_free(struct sn_mh_link *l)
+{
+	sn__buf_finish(&l->in);
+	sn__buf_finish(&l->out);
+	sn__free(l);
+}
+
+/* What is under way on it must have been ended. */
+static void link_close(struct sn_mh_link *l, bool reset)
+{
+	struct sn_mh_client *client = l->client;
+
+	if (!l->dead) {
+		l->dead = true;
+		sn__stream_close(l->stream, reset);
+		sn__timer_stop(client->loop, &l->idle);
+		sn__loop_undefer(client->loop, &l->flush);
+		sn_list_remove(&l->all);
+		if (l->kept) {
+			(void)sn__map_remove(&client->kept,
+					(struct sn_str){l->key, sizeof(l->key)});
+			client->stats.kept--;
+		} else {
+			client->n_own--;
+			start_waiting(client);
+		}
+	}
+	if (l->busy == 0)
+		link_free(l);
+}
+
+/* ---- the end of an exchange ---- */
+
+static void leave(struct sn_mh_exchange *x)
+{
+	struct sn_mh_client *client = x->client;
+
+	if (x->on != NULL) {
+		x->on->n_under_way--;
+		x->on->used_ns = sn__loop_now_ns(client->loop);
+		x->on = NULL;
+		client->stats.under_way--;
+	} else {
+		client->stats.waiting--;
+	}
+	sn_list_remove(&x->link);
+	sn__timer_stop(client->loop, &x->timer);
+	sn__buf_finish(&x->out);
+}
+
+static void complete(struct sn_mh_exchange *x, int status, const char *text)
+{
+	leave(x);
+	x->status = status;
+	snprintf(x->text, sizeof(x->text), "%s", text);
+	x->fn(x);
+}
+
+/* Everything on @l ends, then @l. */
+static void link_fail(struct sn_mh_link *l, int status, const char *text)
+{
+	struct sn_list *pos;
+	char copy[sizeof(((struct sn_mh_exchange *)0)->text)];
+
+	snprintf(copy, sizeof(copy), "%s", text);
+	l->busy++;
+	if (l->kept) /* the next ones find another */
+		(void)sn__map_remove(&l->client->kept, (struct sn_str){l->key, sizeof(l->key)});
+	while (!l->dead && (pos = l->under_way.next) != &l->under_way)
+		complete(SN_CONTAINER_OF(pos, struct sn_mh_exchange, link), status, copy);
+	l->busy--;
+	link_close(l, true);
+}
+
+static void fail_by_stream(struct sn_mh_link *l, int code)
+{
+	const struct sn_error *e = sn__stream_error(l->stream);
+
+	if (code == SN_E_EOF || code == 0)
+		link_fail(l, SN_E_EOF, "the connection ended without a reply");
+	else
+		link_fail(l, code, e != NULL && e->text[0] != '\0' ? e->text : sn_strerror(code));
+}
+
+/* ---- time ---- */
+
+static void on_timeout(struct sn_timer *t)
+{
+	struct sn_mh_exchange *x = SN_CONTAINER_OF(t, struct sn_mh_exchange, timer);
+	struct sn_mh_link *l = x->on;
+	bool silent = l != NULL && l->kept &&
+			l->heard_ns + sn_ms_to_ns(x->client->o.timeout_ms) <=
+					sn__loop_now_ns(x->client->loop);
+	bool own = l != NULL && !l->kept;
+
+	if (l != NULL)
+		l->busy++;
+	complete(x, SN_E_TIMEOUT, "Request timed out");
+	if (l == NULL)
+		return;
+	l->busy--;
+	if (l->dead || own)
+		link_close(l, true);
+	else if (silent) /* nobody is there any more */
+		link_fail(l, SN_E_TIMEOUT, "Request timed out");
+}
+
+static void on_idle(struct sn_timer *t)
+{
+	struct sn_mh_link *l = SN_CONTAINER_OF(t, struct sn_mh_link, idle);
+	uint64_t now = sn__loop_now_ns(l->client->loop),
+		 due = sn_time_add(l->used_ns, sn_ms_to_ns(l->client->o.keep_idle_ms));
+
+	if (l->n_under_way == 0 && now >= due)
+		link_close(l, false);
+	else
+		sn__timer_start(l->client->loop, &l->idle,
+				l->n_under_way > 0 ? sn_ms_to_ns(l->client->o.keep_idle_ms)
+						   : sn_time_until(now, due),
+				on_idle);
+}
+
+/* ---- replies ---- */
+
+static void deliver(struct sn_mh_exchange *x, struct sn_str payload, const struct sn_mh_event *reply)
+{
+	bool good = reply->status == SN_MICROHOME_OK;
+
+	x->reply = *reply;
+	x->payload = payload;
+	complete(x, good ? 0 : SN_E_STATUS, good ? "" : "Response isn't successful");
+}
+
+static struct sn_mh_exchange *find(struct sn_mh_link *l, struct sn_str id, bool *ret_marked)
+{
+	*ret_marked = false;
+	SN_LIST_FOREACH(pos, &l->under_way)
+	{
+		struct sn_mh_exchange *x = SN_CONTAINER_OF(pos, struct sn_mh_exchange, link);
+
+		if (x->marked && sn__microhome_is_marked(
+						 id, (struct sn_str){x->id, sizeof(x->id)})) {
+			*ret_marked = true;
+			return x;
+		}
+	}
+	if (l->kept || sn_list_empty(&l->under_way))
+		return NULL; /* of one that gave up */
+	return SN_CONTAINER_OF(l->under_way.next, struct sn_mh_exchange, link);
+}
+
+/* The other marks its ids as we do: others may use this connection. */
+static void keep_link(struct sn_mh_link *l)
+{
+	struct sn_mh_client *client = l->client;
+	struct sn_str key = {l->key, sizeof(l->key)};
+
+	if (!client->o.keep || client->closing || client->stats.kept >= client->o.max_kept ||
+			sn__map_add(&client->kept, key, l) < 0)
+		return;
+	l->kept = true;
+	client->stats.kept++;
+	client->n_own--;
+	sn__timer_start(client->loop, &l->idle, sn_ms_to_ns(client->o.keep_idle_ms), on_idle);
+	start_waiting(client);
+}
+
+static void take_package(struct sn_mh_link *l, const struct sn_microhome_packet *p)
+{
+	struct sn_microhome_event e;
+	enum sn_microhome_fault fault =
+			sn__microhome_read(p, false, &l->client->scratch, &e);
+	struct sn_mh_event reply = {.type = e.type,
+			.source = e.source,
+			.id = e.id,
+			.timestamp = e.timestamp,
+			.data = e.data,
+			.error = e.error,
+			.version = e.version,
+			.status = e.status};
+	struct sn_mh_exchange *x;
+	bool marked;
+
+	l->heard_ns = sn__loop_now_ns(l->client->loop);
+	if (fault != SN_MICROHOME_FINE && fault != SN_MICROHOME_E_STATUS) {
+		link_fail(l, fault == SN_MICROHOME_E_NOMEM ? SN_E_NOMEM : SN_E_PROTOCOL,
+				sn__microhome_fault_text(fault));
+		return;
+	}
+	x = find(l, e.id, &marked);
+	if (x == NULL)
+		return;
+	if (marked && !l->kept)
+		keep_link(l);
+	deliver(x, p->payload, &reply);
+}
+
+static void take_value(struct sn_mh_link *l, struct sn_str value)
+{
+	struct sn_mh_exchange *x = SN_CONTAINER_OF(l->under_way.next, struct sn_mh_exchange, link);
+	struct sn_mh_event reply = {.status = SN_MICROHOME_OK, .rpc = true};
+	struct sn_jsonrpc_message m;
+	int r = sn__jsonrpc_read(value, &l->client->scratch, &m);
+
+	if (r < 0 || (m.kind != SN_JSONRPC_RESULT && m.kind != SN_JSONRPC_ERROR)) {
+		link_fail(l, r == SN_E_NOMEM ? r : SN_E_PROTOCOL, "no JSON-RPC response");
+		return;
+	}
+	if (m.kind == SN_JSONRPC_RESULT) {
+		reply.data = m.result;
+	} else {
+		reply.status = SN_MICROHOME_FAILED;
+		reply.error = sn__jsonrpc_error_of(value);
+	}
+	deliver(x, value, &reply);
+}
+
+/* Take one reply of @bytes: bytes used, 0: more must come. */
+static size_t take_one(struct sn_mh_link *l, struct sn_str bytes)
+{
+	const struct sn_mh_exchange *x =
+			SN_CONTAINER_OF(l->under_way.next, struct sn_mh_exchange, link);
+	struct sn_microhome_packet p;
+	struct sn_str value;
+	size_t n;
+	int r;
+
+	if (l->kept || !x->rpc) {
+		n = sn__microhome_next(bytes, &p);
+		if (n > 0)
+			take_package(l, &p);
+		return n;
+	}
+	r = sn__jsonrpc_next(&l->split, bytes, SN_MH_VALUE_MAX, &value, &n);
+	if (r == 0)
+		return 0;
+	if (r < 0)
+		link_fail(l, SN_E_PROTOCOL, "no JSON-RPC response");
+	else
+		take_value(l, value);
+	return r < 0 ? bytes.len : n;
+}
+
+static bool link_live(const struct sn_mh_link *l)
+{
+	return !l->dead && (l->kept || !sn_list_empty(&l->under_way));
+}
+
+static void take(struct sn_mh_link *l, struct sn_str bytes)
+{
+	bool stored = l->in.len > 0;
+	size_t used = 0, n = 1;
+
+	if (stored) {
+		if (sn__buf_append_str(&l->in, bytes) < 0) {
+			link_fail(l, SN_E_NOMEM, "out of memory");
+			return;
+		}
+		bytes = sn__buf_str(&l->in);
+	}
+	while (n > 0 && used < bytes.len && link_live(l)) {
+		n = take_one(l, (struct sn_str){bytes.ptr + used, bytes.len - used});
+		used += n;
+	}
+	if (!link_live(l))
+		return;
+	if (stored)
+		sn__buf_consume(&l->in, used);
+	else if (used < bytes.len &&
+			sn__buf_append(&l->in, bytes.ptr + used, bytes.len - used) < 0)
+		link_fail(l, SN_E_NOMEM, "out of memory");
+}
+
+static void link_read(struct sn_mh_link *l)
+{
+	for (unsigned i = 0; i < 4 && link_live(l); i++) {
+		ssize_t n = sn__stream_read(l->stream, l->client->chunk, CHUNK);
+
+		if (n == SN_E_AGAIN)
+			return;
+		if (n <= 0) {
+			fail_by_stream(l, (int)n);
+			return;
+		}
+		take(l, (struct sn_str){l->client->chunk, (size_t)n});
+	}
+}
+
+/* ---- writing ---- */
+
+/* False: the link has failed. */
+static bool link_write(struct sn_mh_link *l)
+{
+	while (l->out.len > 0) {
+		struct sn_str bytes = sn__buf_str(&l->out);
+		ssize_t n = sn__stream_write(l->stream, &bytes, 1);
+
+		if (n == SN_E_AGAIN)
+			break;
+		if (n < 0) {
+			fail_by_stream(l, (int)n);
+			return false;
+		}
+		sn__buf_consume(&l->out, (size_t)n);
+	}
+	return true;
+}
+
+/* A notification is over when it is written. */
+static void finish_notify(struct sn_mh_link *l)
+{
+	struct sn_mh_exchange *x;
+
+	if (l->kept || l->out.len > 0 || sn_list_empty(&l->under_way))
+		return;
+	x = SN_CONTAINER_OF(l->under_way.next, struct sn_mh_exchange, link);
+	if (x->notify) {
+		x->reply = (struct sn_mh_event){.rpc = true, .status = SN_MICROHOME_OK};
+		complete(x, 0, "");
+	}
+}
+
+/* With @l busy: write, say what is waited for; a link of its own exchange ends with that. */
+static void link_go_on(struct sn_mh_link *l)
+{
+	bool writing = l->up && !l->dead;
+
+	if (writing && link_write(l))
+		finish_notify(l);
+	l->busy--;
+	if (!link_live(l)) {
+		link_close(l, false);
+		return;
+	}
+	if (l->up)
+		sn__stream_want(l->stream, SN_READABLE | (l->out.len > 0 ? SN_WRITABLE : 0));
+	sn__buf_release_if_empty(&l->in);
+}
+
+static int begin_tls(struct sn_mh_link *l)
+{
+	struct sn_mh_client *client = l->client;
+	char host[SN_ADDR_TEXT_MAX], *colon;
+	struct sn_stream *wrapped;
+	int r;
+
+	sn__addr_text(&l->stream->peer, host);
+	colon = strrchr(host, ':');
+	if (colon != NULL)
+		*colon = '\0';
+	r = sn__tls_client(client->tls, l->stream,
+			client->server_name != NULL ? client->server_name : host, link_stream, l,
+			&wrapped, NULL);
+	if (r < 0)
+		return r;
+	l->stream = wrapped;
+	l->tls_begun = true;
+	return 0;
+}
+
+static void on_connected(struct sn_mh_link *l)
+{
+	struct sn_mh_exchange *x = SN_CONTAINER_OF(l->under_way.next, struct sn_mh_exchange, link);
+
+	if (l->client->tls != NULL && !l->tls_begun) {
+		if (begin_tls(l) < 0)
+			link_fail(l, SN_E_NOMEM, "out of memory");
+		return;
+	}
+	l->up = true;
+	l->out = x->out; /* taken */
+	sn__buf_init(&x->out, l->out.max);
+}
+
+static void link_stream(struct sn_stream *s, unsigned events, void *arg)
+{
+	struct sn_mh_link *l = arg;
+
+	l->busy++;
+	if (events & SN_STREAM_FAILED) {
+		const struct sn_error *e = sn__stream_error(s);
+
+		fail_by_stream(l, e != NULL ? e->code : SN_E_NOMEM);
+	} else if (events & SN_STREAM_CONNECTED) {
+		on_connected(l);
+	}
+	if (!l->dead && l->up && (events & SN_READABLE))
+		link_read(l);
+	link_go_on(l);
+}
+
+static void on_flush(struct sn_task *task)
+{
+	struct sn_mh_link *l = SN_CONTAINER_OF(task, struct sn_mh_link, flush);
+
+	l->busy++;
+	link_go_on(l);
+}
+
+/* ---- starting ---- */
+
+static void link_key(const struct sn_addr *addr, char key[6])
+{
+	memcpy(key, &addr->u.in.sin_addr, 4);
+	memcpy(key + 4, &addr->u.in.sin_port, 2);
+}
+
+static void go_on_link(struct sn_mh_exchange *x, struct sn_mh_link *l)
+{
+	x->on = l;
+	sn_list_push_back(&l->under_way, &x->link);
+	l->n_under_way++;
+	l->used_ns = sn__loop_now_ns(x->client->loop);
+	x->client->stats.under_way++;
+}
+
+/* A connection for @x. */
+static int connect_own(struct sn_mh_exchange *x, struct sn_error *err)
+{
+	struct sn_mh_client *client = x->client;
+	struct sn_mh_link *l = sn__calloc(1, sizeof(*l));
+	int r;
+
+	if (l == NULL)
+		return sn__error_set(err, SN_E_NOMEM, "out of memory");
+	l->client = client;
+	sn_list_init(&l->under_way);
+	sn_list_init(&l->all);
+	sn__buf_init(&l->in, SN_MAX(SN_MICROHOME_PACKET_MAX, SN_MH_VALUE_MAX) + CHUNK);
+	link_key(&x->to, l->key);
+	r = sn__stream_connect(client->loop, &x->to, link_stream, l, &l->stream, err);
+	if (r < 0) {
+		sn__free(l);
+		return r;
+	}
+	client->n_own++;
+	sn_list_push_back(&client->links, &l->all);
+	go_on_link(x, l);
+	return 0;
+}
+
+/* Places have become free. */
+static void start_waiting(struct sn_mh_client *client)
+{
+	while (!client->closing && client->n_own < client->o.max_connecting &&
+			!sn_list_empty(&client->waiting)) {
+		struct sn_mh_exchange *x = SN_CONTAINER_OF(
+				client->waiting.next, struct sn_mh_exchange, link);
+		struct sn_error err;
+		int r;
+
+		sn_list_remove(&x->link);
+		r = connect_own(x, &err);
+		if (r < 0) {
+			complete(x, r, err.text);
+			continue;
+		}
+		client->stats.waiting--;
+	}
+}
+
+static int encode(struct sn_mh_exchange *x, const struct sn_mh_send *send, struct sn_buf *out)
+{
+	struct sn_mh_client *client = x->client;
+	const struct sn_str none = {NULL, 0}, id = {x->id, sizeof(x->id)};
+	char at[SN_MICROHOME_TIMESTAMP], quoted[SN_MICROHOME_UUID + 2];
+	struct sn_microhome_send s = {.id = id,
+			.timestamp = {at, sizeof(at)},
+			.source = send->source.ptr != NULL ? send->source : sn_str_from(client->id),
+			.type = send->type,
+			.data = send->data,
+			.token = sn_str_from(client->token),
+			.version = send->version != 0 ? send->version : client->o.version,
+			.status = SN_MICROHOME_OK};
+	enum sn_microhome_fault fault;
+
+	if (send->rpc) {
+		quoted[0] = quoted[sizeof(quoted) - 1] = '"';
+		memcpy(quoted + 1, x->id, sizeof(x->id));
+		return sn__jsonrpc_write_request(
+				send->notify ? none : (struct sn_str){quoted, sizeof(quoted)},
+				send->type, send->data, s.token, out);
+	}
+	sn__microhome_timestamp(sn__loop_wall_ns(client->loop), at);
+	fault = sn__microhome_write(&s, out);
+	if (fault == SN_MICROHOME_FINE)
+		return 0;
+	snprintf(x->text, sizeof(x->text), "%s", sn__microhome_fault_text(fault));
+	return fault == SN_MICROHOME_E_TOO_LARGE ? SN_E_LIMIT
+	       : fault == SN_MICROHOME_E_NOMEM   ? SN_E_NOMEM
+						 : SN_E_INVALID;
+}
+
+static int start_kept(struct sn_mh_exchange *x, const struct sn_mh_send *send, struct sn_mh_link *l)
+{
+	int r = encode(x, send, &l->out);
+
+	if (r < 0)
+		return r;
+	go_on_link(x, l);
+	x->client->stats.reused++;
+	if (!sn_task_queued(&l->flush)) /* one write for all of this turn */
+		sn__loop_defer(x->client->loop, &l->flush, on_flush);
+	return 0;
+}
+
+static int start_own(struct sn_mh_exchange *x, const struct sn_mh_send *send)
+{
+	struct sn_mh_client *client = x->client;
+	struct sn_error err;
+	int r;
+
+	sn__buf_init(&x->out, SN_MH_VALUE_MAX + 8 * SN_MICROHOME_PACKET_MAX);
+	r = encode(x, send, &x->out);
+	if (r == 0 && client->n_own >= client->o.max_connecting) {
+		sn_list_push_back(&client->waiting, &x->link);
+		client->stats.waiting++;
+		return 0;
+	}
+	if (r == 0) {
+		r = connect_own(x, &err);
+		if (r < 0)
+			snprintf(x->text, sizeof(x->text), "%s", err.text);
+	}
+	if (r < 0)
+		sn__buf_finish(&x->out);
+	return r;
+}
+
+int sn__mh_exchange_start(struct sn_mh_client *client, struct sn_mh_exchange *x,
+		const struct sn_mh_send *send, sn_mh_exchange_fn *fn)
+{
+	const struct sn_str none = {NULL, 0};
+	struct sn_mh_link *l;
+	char key[6];
+	int r;
+
+	assert(x->on == NULL && (x->link.next == NULL || sn_list_empty(&x->link)));
+	*x = (struct sn_mh_exchange){.client = client,
+			.fn = fn,
+			.to = send->to,
+			.rpc = send->rpc,
+			.notify = send->rpc && send->notify,
+			.marked = client->o.keep && !send->rpc};
+	sn_list_init(&x->link);
+	if (client->closing)
+		return SN_E_CLOSED;
+	if (send->to.u.sa.sa_family != AF_INET) {
+		snprintf(x->text, sizeof(x->text), "Only IPv4 is supported by sendPackage");
+		return SN_E_INVALID;
+	}
+	if (x->marked)
+		sn__microhome_uuid_marked(sn__loop_rng(client->loop), none, x->id);
+	else
+		sn__microhome_uuid(sn__loop_rng(client->loop), x->id);
+	link_key(&x->to, key);
+	l = x->marked ? sn__map_get(&client->kept, (struct sn_str){key, sizeof(key)}) : NULL;
+	if (l != NULL && l->n_under_way < client->o.window)
+		r = start_kept(x, send, l);
+	else
+		r = start_own(x, send);
+	if (r < 0) {
+		if (x->text[0] == '\0')
+			snprintf(x->text, sizeof(x->text), "%s", sn_strerror(r));
+		return r;
+	}
+	client->stats.exchanges++;
+	sn__timer_start(client->loop, &x->timer,
+			sn_ms_to_ns(send->timeout_ms != 0 ? send->timeout_ms : client->o.timeout_ms),
+			on_timeout);
+	return 0;
+}
+
+void sn__mh_exchange_cancel(struct sn_mh_exchange *x)
+{
+	struct sn_mh_link *l = x->on;
+
+	if (x->client == NULL || x->link.next == NULL || sn_list_empty(&x->link))
+		return;
+	leave(x);
+	if (l != NULL && !l->kept)
+		link_close(l, true);
+}
+
+bool sn__mh_is_unhandled(const struct sn_mh_event *reply)
+{
+	return reply->status == SN_MICROHOME_OK && reply->data.ptr != NULL &&
+			memmem(reply->data.ptr, reply->data.len,
+					"\"" SN_MICROHOME_NO_HANDLER "\"",
+					sizeof(SN_MICROHOME_NO_HANDLER) + 1) != NULL &&
+			sn_str_eq(reply->type, SN_STR(SN_MICROHOME_RESPONSE));
+}
+
+/* ---- the client ---- */
+
+static int client_fill(struct sn_mh_client *client, struct sn_error *err)
+{
+	const struct sn_mh_security *sec = &client->o.security;
+	struct sn_tls_options tls = {.ca = sec->tls_ca, .cert = sec->tls_cert, .key = sec->tls_key};
+	int r = 0;
+
+	client->id = sn__strdup(client->o.id);
+	if (sec->token != NULL)
+		client->token = sn__strdup(sec->token);
+	if (sec->server_name != NULL)
+		client->server_name = sn__strdup(sec->server_name);
+	if (client->id == NULL || (sec->token != NULL && client->token == NULL) ||
+			(sec->server_name != NULL && client->server_name == NULL))
+		return sn__error_set(err, SN_E_NOMEM, "out of memory");
+	if (sec->tls_ca == NULL && sec->tls_cert == NULL)
+		return 0;
+	r = sn__tls_create(client->loop, &tls, false, &client->tls);
+	return r < 0 ? sn__error_set(err, r, "out of memory") : sn__tls_load(client->tls, err);
+}
+
+static void client_free(struct sn_mh_client *client)
+{
+	sn__tls_unref(client->tls);
+	sn__map_finish(&client->kept);
+	sn__buf_finish(&client->scratch);
+	sn__free(client->id);
+	sn__free(client->token);
+	sn__free(client->server_name);
+	sn__free(client);
+}
+
+#define DEFAULT(value, otherwise) \
+	do { \
+		if ((value) == 0) \
+			(value) = (otherwise); \
+	} while (0)
+
+int sn__mh_client_create(struct sn_loop *loop, const struct sn_mh_client_options *opts,
+		struct sn_mh_client **ret_client, struct sn_error *err)
+{
+	struct sn_mh_client *client;
+	int r;
+
+	if (opts->id == NULL || opts->id[0] == '\0' || strlen(opts->id) > SN_MH_ID_MAX)
+		return sn__error_set(err, SN_E_INVALID,
+				"the id of a node is a text of 1 to %u bytes", SN_MH_ID_MAX);
+	client = sn__calloc(1, sizeof(*client));
+	if (client == NULL)
+		return sn__error_set(err, SN_E_NOMEM, "out of memory");
+	client->loop = loop;
+	client->o = *opts;
+	DEFAULT(client->o.version, SN_MICROHOME_VERSION);
+	DEFAULT(client->o.timeout_ms, SN_MH_TIMEOUT_MS);
+	DEFAULT(client->o.max_kept, 1024);
+	DEFAULT(client->o.keep_idle_ms, 20000);
+	DEFAULT(client->o.max_connecting, 1024);
+	DEFAULT(client->o.window, 64);
+	sn_list_init(&client->links);
+	sn_list_init(&client->waiting);
+	sn__map_init(&client->kept);
+	sn__buf_init(&client->scratch, 2 * SN_MH_VALUE_MAX + 2 * SN_MICROHOME_PACKET_MAX);
+	r = client_fill(client, err);
+	memset(&client->o.security, 0, sizeof(client->o.security));
+	client->o.id = client->id;
+	if (r < 0) {
+		client_free(client);
+		return r;
+	}
+	*ret_client = client;
+	return 0;
+}
+
+void sn__mh_client_destroy(struct sn_mh_client *client)
+{
+	struct sn_list *pos;
+
+	if (client == NULL)
+		return;
+	client->closing = true;
+	while ((pos = client->waiting.next) != &client->waiting)
+		complete(SN_CONTAINER_OF(pos, struct sn_mh_exchange, link), SN_E_CLOSED, "closed");
+	while ((pos = client->links.next) != &client->links) {
+		struct sn_mh_link *l = SN_CONTAINER_OF(pos, struct sn_mh_link, all);
+
+		if (sn_list_empty(&l->under_way))
+			link_close(l, false);
+		else
+			link_fail(l, SN_E_CLOSED, "closed");
+	}
+	client_free(client);
+}
+
+void sn__mh_client_stats(const struct sn_mh_client *client, struct sn_mh_client_stats *ret_stats)
+{
+	*ret_stats = client->stats;
+}
