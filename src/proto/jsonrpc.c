@@ -209,8 +209,10 @@ int sn__jsonrpc_read(
 	if (p.id_type != SN_JSON_STRING && p.id_type != SN_JSON_NUMBER && p.id_type != SN_JSON_NULL)
 		m.id = (struct sn_str){NULL, 0};
 	m.kind = kind_of(&p, &m);
-	if (m.kind == SN_JSONRPC_ERROR)
+	if (m.kind == SN_JSONRPC_ERROR) {
+		m.error = p.error;
 		more = read_error(p.error, &p, &m);
+	}
 	if (more == 0)
 		more = sn__json_plain_in(p.method, value.len, scratch, &m.method);
 	if (more == 0)

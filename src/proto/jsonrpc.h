@@ -52,6 +52,7 @@ struct sn_jsonrpc_message {
 	struct sn_str method;         /* without escapes */
 	struct sn_str params, result; /* JSON as written */
 	struct sn_str token;          /* text without escapes; a member of ours */
+	struct sn_str error;          /* JSON as written, an object; what is in it: */
 	int code;
 	struct sn_str message; /* without escapes */
 	struct sn_str data;    /* JSON as written */

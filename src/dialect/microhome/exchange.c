@@ -15,6 +15,7 @@
 #include "io/tls.h"
 
 #define CHUNK 65536u
+#define OUT_MAX (8u * 1024 * 1024) /* unsent on one connection */
 
 struct sn_mh_client {
 	struct sn_loop *loop;
@@ -73,8 +74,8 @@ static void link_close(struct sn_mh_link *l, bool reset)
 		sn__loop_undefer(client->loop, &l->flush);
 		sn_list_remove(&l->all);
 		if (l->kept) {
-			(void)sn__map_remove(&client->kept,
-					(struct sn_str){l->key, sizeof(l->key)});
+			(void)sn__map_remove(
+					&client->kept, (struct sn_str){l->key, sizeof(l->key)});
 			client->stats.kept--;
 		} else {
 			client->n_own--;
@@ -178,7 +179,8 @@ static void on_idle(struct sn_timer *t)
 
 /* ---- replies ---- */
 
-static void deliver(struct sn_mh_exchange *x, struct sn_str payload, const struct sn_mh_event *reply)
+static void deliver(
+		struct sn_mh_exchange *x, struct sn_str payload, const struct sn_mh_event *reply)
 {
 	bool good = reply->status == SN_MICROHOME_OK;
 
@@ -190,12 +192,12 @@ static void deliver(struct sn_mh_exchange *x, struct sn_str payload, const struc
 static struct sn_mh_exchange *find(struct sn_mh_link *l, struct sn_str id, bool *ret_marked)
 {
 	*ret_marked = false;
-	SN_LIST_FOREACH(pos, &l->under_way)
-	{
+	SN_LIST_FOREACH (pos, &l->under_way) {
 		struct sn_mh_exchange *x = SN_CONTAINER_OF(pos, struct sn_mh_exchange, link);
 
-		if (x->marked && sn__microhome_is_marked(
-						 id, (struct sn_str){x->id, sizeof(x->id)})) {
+		if (x->marked &&
+				sn__microhome_is_marked(
+						id, (struct sn_str){x->id, sizeof(x->id)})) {
 			*ret_marked = true;
 			return x;
 		}
@@ -224,8 +226,7 @@ static void keep_link(struct sn_mh_link *l)
 static void take_package(struct sn_mh_link *l, const struct sn_microhome_packet *p)
 {
 	struct sn_microhome_event e;
-	enum sn_microhome_fault fault =
-			sn__microhome_read(p, false, &l->client->scratch, &e);
+	enum sn_microhome_fault fault = sn__microhome_read(p, false, &l->client->scratch, &e);
 	struct sn_mh_event reply = {.type = e.type,
 			.source = e.source,
 			.id = e.id,
@@ -266,7 +267,7 @@ static void take_value(struct sn_mh_link *l, struct sn_str value)
 		reply.data = m.result;
 	} else {
 		reply.status = SN_MICROHOME_FAILED;
-		reply.error = sn__jsonrpc_error_of(value);
+		reply.error = m.error;
 	}
 	deliver(x, value, &reply);
 }
@@ -274,8 +275,8 @@ static void take_value(struct sn_mh_link *l, struct sn_str value)
 /* Take one reply of @bytes: bytes used, 0: more must come. */
 static size_t take_one(struct sn_mh_link *l, struct sn_str bytes)
 {
-	const struct sn_mh_exchange *x =
-			SN_CONTAINER_OF(l->under_way.next, struct sn_mh_exchange, link);
+	const struct sn_mh_exchange *x = SN_CONTAINER_OF(
+			l->under_way.next, struct sn_mh_exchange, link);
 	struct sn_microhome_packet p;
 	struct sn_str value;
 	size_t n;
@@ -322,8 +323,7 @@ static void take(struct sn_mh_link *l, struct sn_str bytes)
 		return;
 	if (stored)
 		sn__buf_consume(&l->in, used);
-	else if (used < bytes.len &&
-			sn__buf_append(&l->in, bytes.ptr + used, bytes.len - used) < 0)
+	else if (used < bytes.len && sn__buf_append(&l->in, bytes.ptr + used, bytes.len - used) < 0)
 		link_fail(l, SN_E_NOMEM, "out of memory");
 }
 
@@ -424,7 +424,7 @@ static void on_connected(struct sn_mh_link *l)
 		return;
 	}
 	l->up = true;
-	l->out = x->out; /* taken */
+	l->out = x->out; /* taken; it was empty */
 	sn__buf_init(&x->out, l->out.max);
 }
 
@@ -482,6 +482,7 @@ static int connect_own(struct sn_mh_exchange *x, struct sn_error *err)
 	l->client = client;
 	sn_list_init(&l->under_way);
 	sn_list_init(&l->all);
+	sn__buf_init(&l->out, OUT_MAX);
 	sn__buf_init(&l->in, SN_MAX(SN_MICROHOME_PACKET_MAX, SN_MH_VALUE_MAX) + CHUNK);
 	link_key(&x->to, l->key);
 	r = sn__stream_connect(client->loop, &x->to, link_stream, l, &l->stream, err);
@@ -542,9 +543,9 @@ static int encode(struct sn_mh_exchange *x, const struct sn_mh_send *send, struc
 	if (fault == SN_MICROHOME_FINE)
 		return 0;
 	snprintf(x->text, sizeof(x->text), "%s", sn__microhome_fault_text(fault));
-	return fault == SN_MICROHOME_E_TOO_LARGE ? SN_E_LIMIT
-	       : fault == SN_MICROHOME_E_NOMEM   ? SN_E_NOMEM
-						 : SN_E_INVALID;
+	return fault == SN_MICROHOME_E_TOO_LARGE        ? SN_E_LIMIT
+			: fault == SN_MICROHOME_E_NOMEM ? SN_E_NOMEM
+							: SN_E_INVALID;
 }
 
 static int start_kept(struct sn_mh_exchange *x, const struct sn_mh_send *send, struct sn_mh_link *l)
@@ -566,7 +567,6 @@ static int start_own(struct sn_mh_exchange *x, const struct sn_mh_send *send)
 	struct sn_error err;
 	int r;
 
-	sn__buf_init(&x->out, SN_MH_VALUE_MAX + 8 * SN_MICROHOME_PACKET_MAX);
 	r = encode(x, send, &x->out);
 	if (r == 0 && client->n_own >= client->o.max_connecting) {
 		sn_list_push_back(&client->waiting, &x->link);
@@ -599,6 +599,7 @@ int sn__mh_exchange_start(struct sn_mh_client *client, struct sn_mh_exchange *x,
 			.notify = send->rpc && send->notify,
 			.marked = client->o.keep && !send->rpc};
 	sn_list_init(&x->link);
+	sn__buf_init(&x->out, OUT_MAX);
 	if (client->closing)
 		return SN_E_CLOSED;
 	if (send->to.u.sa.sa_family != AF_INET) {
@@ -622,7 +623,8 @@ int sn__mh_exchange_start(struct sn_mh_client *client, struct sn_mh_exchange *x,
 	}
 	client->stats.exchanges++;
 	sn__timer_start(client->loop, &x->timer,
-			sn_ms_to_ns(send->timeout_ms != 0 ? send->timeout_ms : client->o.timeout_ms),
+			sn_ms_to_ns(send->timeout_ms != 0 ? send->timeout_ms
+							  : client->o.timeout_ms),
 			on_timeout);
 	return 0;
 }
@@ -641,8 +643,7 @@ void sn__mh_exchange_cancel(struct sn_mh_exchange *x)
 bool sn__mh_is_unhandled(const struct sn_mh_event *reply)
 {
 	return reply->status == SN_MICROHOME_OK && reply->data.ptr != NULL &&
-			memmem(reply->data.ptr, reply->data.len,
-					"\"" SN_MICROHOME_NO_HANDLER "\"",
+			memmem(reply->data.ptr, reply->data.len, "\"" SN_MICROHOME_NO_HANDLER "\"",
 					sizeof(SN_MICROHOME_NO_HANDLER) + 1) != NULL &&
 			sn_str_eq(reply->type, SN_STR(SN_MICROHOME_RESPONSE));
 }

@@ -8,6 +8,7 @@
  * Neither knows registry or broker. Loop thread; libuv or simulated.
  */
 
+#include "base/error.h"
 #include "base/list.h"
 #include "io/addr.h"
 #include "io/loop.h"
@@ -17,6 +18,7 @@
 struct sn_mh_server;
 struct sn_mh_client;
 struct sn_mh_reply;
+struct sn_mh_link;
 
 #define SN_MH_BROKER_ID "\xc2\xb5Home/core/eventBroker"
 #define SN_MH_REGISTRY_ID "\xc2\xb5Home/core/serviceRegistry"
@@ -172,7 +174,7 @@ struct sn_mh_client_options {
 SN_MUST_USE int sn__mh_client_create(struct sn_loop *loop, const struct sn_mh_client_options *opts,
 		struct sn_mh_client **ret_client, struct sn_error *err);
 /** Every exchange under way ends with SN_E_CLOSED (its callback may run in here), connections are
- * closed, memory is freed. */
+ * closed, memory is freed. Not in the callback of an exchange. */
 void sn__mh_client_destroy(struct sn_mh_client *client /* may be NULL */);
 /** Kept connections now, exchanges made on them and on own ones so far. */
 struct sn_mh_client_stats {
@@ -208,13 +210,13 @@ struct sn_mh_exchange {
 	/* private */
 	struct sn_mh_client *client;
 	sn_mh_exchange_fn *fn;
-	struct sn_list link; /* zero-initialised means not under way */
-	struct sn_mh_link *on;
+	struct sn_list link;   /* zero-initialised means not under way */
+	struct sn_mh_link *on; /* NULL: none, or it waits */
 	struct sn_timer timer;
 	char id[SN_MICROHOME_UUID];
 	struct sn_buf out;
 	struct sn_addr to;
-	bool rpc, notify, marked, sent;
+	bool rpc, notify, marked;
 };
 /** @x: zero-initialised, or one whose callback has run. SN_E_LIMIT (the package is too large),
  * SN_E_INVALID (type empty, address no IPv4), SN_E_NOMEM: then nothing was sent and @x->text is the

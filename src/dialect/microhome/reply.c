@@ -239,7 +239,8 @@ int sn__mh_reply_send(struct sn_mh_reply *reply, struct sn_str data)
 
 /* {"message": @message, @name: @value, @extra} */
 static int compose(struct sn_mh_server *server, const char *message,
-		const char *reason /* may be NULL */, struct sn_str extra, struct sn_str *ret_object)
+		const char *reason /* may be NULL */, struct sn_str extra,
+		struct sn_str *ret_object)
 {
 	struct sn_buf *b = &server->compose;
 	int r;
@@ -293,8 +294,8 @@ int sn__mh_reply_error(struct sn_mh_reply *reply, unsigned status, struct sn_str
 	return r;
 }
 
-int sn__mh_reply_refuse(struct sn_mh_reply *reply, unsigned status, const char *message,
-		const char *reason)
+int sn__mh_reply_refuse(
+		struct sn_mh_reply *reply, unsigned status, const char *message, const char *reason)
 {
 	struct sn_str object;
 	int r = may_answer(reply);

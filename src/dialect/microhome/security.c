@@ -4,6 +4,7 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 
+#include "base/mem.h"
 #include "dialect/microhome/node.h"
 
 int sn__mh_address(struct sn_str text, struct sn_addr *ret_addr, struct sn_error *err)

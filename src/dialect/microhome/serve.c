@@ -11,31 +11,38 @@
 static const struct {
 	struct sn_str old, now;
 } old_names[] = {
-		{{"\xc2\xb5Home.healthcheck", 18}, {SN_MH_HEALTHCHECK, sizeof(SN_MH_HEALTHCHECK) - 1}},
+		{{"\xc2\xb5Home.healthcheck", 18},
+				{SN_MH_HEALTHCHECK, sizeof(SN_MH_HEALTHCHECK) - 1}},
 		{{"\xc2\xb5Home.register", 15}, {SN_MH_REGISTER, sizeof(SN_MH_REGISTER) - 1}},
 		{{"\xc2\xb5Home.nodes", 12}, {SN_MH_NODES, sizeof(SN_MH_NODES) - 1}},
 		{{"\xc2\xb5Home.updateBroker", 19},
 				{SN_MH_UPDATE_BROKER, sizeof(SN_MH_UPDATE_BROKER) - 1}},
 };
 
-struct sn_str sn__mh_name(const struct sn_mh_server *server, struct sn_str type)
-{
-	size_t n = server->o.old_names ? SN_COUNT(old_names) : 1;
-
-	for (size_t i = 0; i < n; i++)
-		if (sn_str_eq(type, old_names[i].old))
-			return old_names[i].now;
-	return type;
-}
-
-struct mh_slot *sn__mh_slot(const struct sn_map *map, struct sn_str type)
+static struct mh_slot *slot_of(const struct sn_map *map, struct sn_str type)
 {
 	return type.ptr != NULL ? sn__map_get(map, type) : NULL;
 }
 
+struct mh_slot *sn__mh_event_slot(const struct sn_mh_server *server, struct sn_str type)
+{
+	size_t n = server->o.old_names ? SN_COUNT(old_names) : 1;
+	struct mh_slot *slot = slot_of(&server->events, type);
+
+	for (size_t i = 0; slot == NULL && i < n; i++)
+		if (sn_str_eq(type, old_names[i].old))
+			slot = slot_of(&server->events, old_names[i].now);
+	return slot;
+}
+
+struct mh_slot *sn__mh_method_slot(const struct sn_mh_server *server, struct sn_str method)
+{
+	return slot_of(&server->methods, method);
+}
+
 static int slot_make(struct sn_map *map, struct sn_str type, struct mh_slot **ret_slot)
 {
-	struct mh_slot *slot = sn__mh_slot(map, type);
+	struct mh_slot *slot = slot_of(map, type);
 	int r;
 
 	if (slot == NULL) {
@@ -70,7 +77,8 @@ static int slot_add(struct mh_slot *slot, sn_mh_handler_fn *fn, void *arg)
 	return 0;
 }
 
-int sn__mh_server_on(struct sn_mh_server *server, struct sn_str type, sn_mh_handler_fn *fn, void *arg)
+int sn__mh_server_on(
+		struct sn_mh_server *server, struct sn_str type, sn_mh_handler_fn *fn, void *arg)
 {
 	struct mh_slot *slot;
 	int r = slot_make(&server->events, type, &slot);
@@ -92,9 +100,10 @@ int sn__mh_server_method(
 }
 
 /* While handlers run an entry only becomes empty: somebody may be at it. */
-int sn__mh_server_off(struct sn_mh_server *server, struct sn_str type, sn_mh_handler_fn *fn, void *arg)
+int sn__mh_server_off(
+		struct sn_mh_server *server, struct sn_str type, sn_mh_handler_fn *fn, void *arg)
 {
-	struct mh_slot *slot = sn__mh_slot(&server->events, type);
+	struct mh_slot *slot = slot_of(&server->events, type);
 
 	for (unsigned i = 0; slot != NULL && i < slot->n; i++) {
 		if (slot->v[i].fn != fn || slot->v[i].arg != arg)
@@ -130,10 +139,9 @@ static bool slot_live(const struct mh_slot *slot)
 	return false;
 }
 
-bool sn__mh_dispatch(struct sn_mh_server *server, const struct sn_map *map,
+bool sn__mh_dispatch(struct sn_mh_server *server, struct mh_slot *slot,
 		const struct sn_mh_event *event, struct sn_mh_reply *reply)
 {
-	struct mh_slot *slot = sn__mh_slot(map, sn__mh_name(server, event->type));
 	unsigned n;
 
 	if (!slot_live(slot))
@@ -201,8 +209,8 @@ enum sn_microhome_fault sn__mh_write_package(struct mh_conn *c, struct sn_str re
 }
 
 /* What the base answers itself. Without memory the connection ends: the asker's time-out is longer. */
-static void base_answer(struct mh_conn *c, struct sn_str request, unsigned status, struct sn_str data,
-		const char *error /* may be NULL */)
+static void base_answer(struct mh_conn *c, struct sn_str request, unsigned status,
+		struct sn_str data, const char *error /* may be NULL */)
 {
 	const struct sn_str none = {NULL, 0};
 	struct sn_str text = none;
@@ -221,7 +229,8 @@ static void base_answer(struct mh_conn *c, struct sn_str request, unsigned statu
 		sn__mh_conn_flush(c);
 }
 
-static void run_handlers(struct mh_conn *c, const struct sn_microhome_event *e, struct sn_str request)
+static void run_handlers(
+		struct mh_conn *c, const struct sn_microhome_event *e, struct sn_str request)
 {
 	struct sn_mh_server *server = c->server;
 	struct sn_mh_event event = {.type = e->type,
@@ -232,9 +241,10 @@ static void run_handlers(struct mh_conn *c, const struct sn_microhome_event *e, 
 			.error = e->error,
 			.version = e->version,
 			.status = e->status};
+	struct mh_slot *slot = sn__mh_event_slot(server, e->type);
 	struct sn_mh_reply *reply;
 
-	if (!slot_live(sn__mh_slot(&server->events, sn__mh_name(server, e->type)))) {
+	if (!slot_live(slot)) {
 		server->stats.unhandled++;
 		base_answer(c, request, SN_MICROHOME_OK,
 				SN_STR("{\"message\":\"" SN_MICROHOME_NO_HANDLER "\"}"), NULL);
@@ -248,7 +258,7 @@ static void run_handlers(struct mh_conn *c, const struct sn_microhome_event *e, 
 		reply->marked = true;
 		memcpy(reply->request, request.ptr, sizeof(reply->request));
 	}
-	(void)sn__mh_dispatch(server, &server->events, &event, reply);
+	(void)sn__mh_dispatch(server, slot, &event, reply);
 	sn__mh_reply_end(reply, server);
 }
 
@@ -258,8 +268,8 @@ void sn__mh_serve_package(struct mh_conn *c, const struct sn_microhome_packet *p
 	const struct sn_str none = {NULL, 0};
 	struct sn_microhome_event e;
 	struct sn_str request = none;
-	enum sn_microhome_fault fault =
-			sn__microhome_read(p, server->o.strict, &server->scratch, &e);
+	enum sn_microhome_fault fault = sn__microhome_read(
+			p, server->o.strict, &server->scratch, &e);
 
 	server->stats.requests++;
 	if (!server->o.no_keep && sn__microhome_is_marked(e.id, none)) {

@@ -153,7 +153,7 @@ static int find_source(struct sn_str params, struct sn_buf *scratch, size_t room
 	more = sn__json_enter_object(&r);
 	while (more >= 0 && (more = sn__json_member(&r, &key)) > 0)
 		more = sn__json_string_is(key, SN_STR("source")) &&
-				sn__json_peek(&r) == SN_JSON_STRING
+						sn__json_peek(&r) == SN_JSON_STRING
 				? sn__json_string(&r, &source)
 				: sn__json_skip(&r, NULL);
 	return more < 0 ? more : sn__json_plain_in(source, room, scratch, ret_source);
@@ -196,7 +196,8 @@ static void call(struct mh_conn *c, struct mh_batch *batch, const struct sn_json
 			.status = SN_MICROHOME_OK,
 			.rpc = true,
 			.notification = m->kind == SN_JSONRPC_NOTIFICATION};
-	bool method = sn__mh_slot(&server->methods, m->method) != NULL;
+	struct mh_slot *slot = sn__mh_method_slot(server, m->method);
+	bool method = slot != NULL;
 	struct sn_mh_reply *reply;
 
 	if (find_source(m->params, &server->scratch, room, &event.source) < 0 ||
@@ -205,10 +206,12 @@ static void call(struct mh_conn *c, struct mh_batch *batch, const struct sn_json
 		return;
 	}
 	reply->method = method;
-	if (!sn__mh_dispatch(server, method ? &server->methods : &server->events, &event, reply)) {
+	if (!method)
+		slot = sn__mh_event_slot(server, m->method);
+	if (!sn__mh_dispatch(server, slot, &event, reply)) {
 		server->stats.unhandled++;
-		if (!reply->notification && write_fault(c, batch, m->id,
-							    SN_JSONRPC_METHOD_NOT_FOUND) == 0)
+		if (!reply->notification &&
+				write_fault(c, batch, m->id, SN_JSONRPC_METHOD_NOT_FOUND) == 0)
 			sn__mh_reply_answered(reply);
 	}
 	sn__mh_reply_end(reply, server);

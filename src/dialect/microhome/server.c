@@ -28,7 +28,7 @@ void sn__mh_conn_close(struct mh_conn *c, bool reset)
 		c->server->stats.kept -= c->kept;
 		sn__timer_stop(c->server->loop, &c->timer);
 		sn__stream_close(c->stream, reset);
-		SN_LIST_FOREACH_SAFE(pos, &c->replies)
+		SN_LIST_FOREACH_SAFE (pos, &c->replies)
 			sn__mh_reply_orphan(SN_CONTAINER_OF(pos, struct sn_mh_reply, link));
 	}
 	if (c->busy == 0)
@@ -37,7 +37,7 @@ void sn__mh_conn_close(struct mh_conn *c, bool reset)
 
 bool sn__mh_conn_blocked(const struct mh_conn *c)
 {
-	if (c->dead || c->last || c->out.len > MH_OUT_HIGH)
+	if (c->dead || c->last || c->server->closing || c->out.len > MH_OUT_HIGH)
 		return true;
 	return c->kept ? c->pending >= MH_KEPT_PENDING_MAX : c->pending > 0;
 }
@@ -121,15 +121,15 @@ static size_t serve_values(struct mh_conn *c, struct sn_str bytes)
 	int r;
 
 	while (!sn__mh_conn_blocked(c)) {
-		r = sn__jsonrpc_next(&c->split,
-				(struct sn_str){bytes.ptr + used, bytes.len - used},
+		r = sn__jsonrpc_next(&c->split, (struct sn_str){bytes.ptr + used, bytes.len - used},
 				c->server->o.max_value, &value, &n);
 		if (r == 0)
 			break;
 		if (r < 0) {
 			c->server->stats.protocol_errors++;
-			sn__mh_rpc_fault(c, r == SN_E_LIMIT ? SN_JSONRPC_INVALID_REQUEST
-							    : SN_JSONRPC_PARSE_ERROR);
+			sn__mh_rpc_fault(c,
+					r == SN_E_LIMIT ? SN_JSONRPC_INVALID_REQUEST
+							: SN_JSONRPC_PARSE_ERROR);
 			return bytes.len;
 		}
 		used += n;
@@ -284,7 +284,7 @@ void sn__mh_conn_go_on(struct mh_conn *c)
 	unsigned want;
 
 	if (c->busy > 0)
-		return; /* who is on the stack does it */
+		return;                   /* who is on the stack does it */
 	if (c->server->dispatching > 0) { /* a handler answered somebody else */
 		if (!sn_task_queued(&c->resume))
 			sn__loop_defer(c->server->loop, &c->resume, on_resume);
@@ -296,8 +296,9 @@ void sn__mh_conn_go_on(struct mh_conn *c)
 	if (!c->dead)
 		(void)write_some(c);
 	c->busy--;
-	if (c->dead || ((c->eof || c->last || c->server->closing) && c->pending == 0 &&
-				       c->out.len == 0)) {
+	if (c->dead ||
+			((c->eof || c->last || c->server->closing) && c->pending == 0 &&
+					c->out.len == 0)) {
 		sn__mh_conn_close(c, false);
 		return;
 	}
@@ -341,8 +342,8 @@ static int conn_open(struct sn_mh_server *server, struct sn_stream *stream)
 	c->up = server->tls == NULL;
 	c->since_ns = sn__loop_now_ns(server->loop);
 	sn_list_init(&c->replies);
-	sn__buf_init(&c->in, SN_MAX((size_t)SN_MICROHOME_PACKET_MAX, server->o.max_value) +
-					    MH_CHUNK);
+	sn__buf_init(&c->in,
+			SN_MAX((size_t)SN_MICROHOME_PACKET_MAX, server->o.max_value) + MH_CHUNK);
 	sn__buf_init(&c->out, MH_OUT_MAX);
 	if (server->tls != NULL)
 		r = sn__tls_server(server->tls, stream, on_stream, c, &c->stream, NULL);
@@ -497,8 +498,7 @@ static void server_closed(struct sn_task *task)
 
 static void close_all(struct sn_mh_server *server)
 {
-	SN_LIST_FOREACH_SAFE(pos, &server->conns)
-	{
+	SN_LIST_FOREACH_SAFE (pos, &server->conns) {
 		struct mh_conn *c = SN_CONTAINER_OF(pos, struct mh_conn, link);
 
 		if (!c->dead)
@@ -511,8 +511,8 @@ static void on_grace(struct sn_timer *t)
 	close_all(SN_CONTAINER_OF(t, struct sn_mh_server, grace));
 }
 
-void sn__mh_server_close(struct sn_mh_server *server, uint32_t grace_ms, void (*done)(void *arg),
-		void *arg)
+void sn__mh_server_close(
+		struct sn_mh_server *server, uint32_t grace_ms, void (*done)(void *arg), void *arg)
 {
 	assert(!server->closing);
 	server->closing = true;
@@ -528,8 +528,7 @@ void sn__mh_server_close(struct sn_mh_server *server, uint32_t grace_ms, void (*
 		return;
 	}
 	sn__timer_start(server->loop, &server->grace, sn_ms_to_ns(grace_ms), on_grace);
-	SN_LIST_FOREACH_SAFE(pos, &server->conns)
-	{
+	SN_LIST_FOREACH_SAFE (pos, &server->conns) {
 		struct mh_conn *c = SN_CONTAINER_OF(pos, struct mh_conn, link);
 
 		if (!c->dead && c->pending == 0 && c->out.len == 0 && c->busy == 0)

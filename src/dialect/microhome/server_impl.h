@@ -67,10 +67,10 @@ struct mh_conn {
 	struct sn_buf in, out;
 	struct sn_timer timer;
 	struct sn_task resume; /* going on had to wait until handlers of others are through */
-	uint64_t since_ns; /* the last byte that moved */
-	uint64_t begun_ns; /* what is incomplete in `in` */
-	unsigned busy;     /* calls of ours on the stack: not freed meanwhile */
-	bool up;           /* false: TLS shakes hands */
+	uint64_t since_ns;     /* the last byte that moved */
+	uint64_t begun_ns;     /* what is incomplete in `in` */
+	unsigned busy;         /* calls of ours on the stack: not freed meanwhile */
+	bool up;               /* false: TLS shakes hands */
 	bool kept, eof, dead;
 	bool last; /* nothing more is served; closed once all is written */
 };
@@ -83,7 +83,7 @@ struct mh_batch {
 
 struct sn_mh_reply {
 	unsigned refs;
-	struct mh_conn *conn; /* NULL: gone */
+	struct mh_conn *conn;        /* NULL: gone */
 	struct sn_mh_server *server; /* valid while conn is */
 	struct sn_list link;         /* in conn->replies until answered */
 	bool answered, rpc, method, notification, marked;
@@ -107,12 +107,12 @@ bool sn__mh_token_fits(const struct sn_mh_server *server, struct sn_str token);
 
 /* ---- serve.c ---- */
 void sn__mh_serve_package(struct mh_conn *c, const struct sn_microhome_packet *p);
-/** Run what @type has in @map; false: nothing. */
-bool sn__mh_dispatch(struct sn_mh_server *server, const struct sn_map *map,
+/** Handlers of events, also by older names, and of a method; NULL: none. */
+struct mh_slot *sn__mh_event_slot(const struct sn_mh_server *server, struct sn_str type);
+struct mh_slot *sn__mh_method_slot(const struct sn_mh_server *server, struct sn_str method);
+/** Run all of @slot; false: it has none. */
+bool sn__mh_dispatch(struct sn_mh_server *server, struct mh_slot *slot /* may be NULL */,
 		const struct sn_mh_event *event, struct sn_mh_reply *reply);
-/** The name handlers are found by. */
-struct sn_str sn__mh_name(const struct sn_mh_server *server, struct sn_str type);
-struct mh_slot *sn__mh_slot(const struct sn_map *map, struct sn_str type);
 void sn__mh_slots_finish(struct sn_map *map);
 /** A package of ours; @error or @data. @request: the marked request, ptr NULL: none. */
 enum sn_microhome_fault sn__mh_write_package(struct mh_conn *c, struct sn_str request,
