@@ -51,7 +51,7 @@ struct sn_hub_op {
 	uint64_t ttl_ms;
 	/** RANGE: an entry; before done. */
 	void (*entry)(struct sn_hub_op *op, const struct sn_hub_entry *entry);
-	/** Exactly once. @code: 0; SN_E_INVALID (no key); SN_E_EXISTS (a condition does not hold: `revision` is what the key
+	/** Exactly once; the object may be submitted again inside. @code: 0; SN_E_INVALID (no key); SN_E_EXISTS (a condition does not hold: `revision` is what the key
 	 * has, 0 when there is none), SN_E_NOT_FOUND, SN_E_LIMIT, SN_E_NOMEM; SN_E_CONNECT, SN_E_TIMEOUT
 	 * (the engine is away; whether it was done is not known), SN_E_IO, SN_E_CLOSED. */
 	void (*done)(struct sn_hub_op *op, int code);
