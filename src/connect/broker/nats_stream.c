@@ -48,7 +48,7 @@ static natsStatus words(natsStatus s, jsErrCode code, const char *what, char *wh
 		return s;
 	*ret_final = code == JSNotEnabledErr || code == JSNotEnabledForAccountErr ||
 			code == JSStreamSubjectOverlapErr || code == JSConsumerNameExistErr ||
-			code == JSStreamInvalidConfigErr;
+			code == JSStreamInvalidConfig;
 	if (s == NATS_NO_RESPONDERS)
 		text = "the server has no JetStream";
 	else if (text == NULL || text[0] == '\0')
