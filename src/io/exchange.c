@@ -246,6 +246,14 @@ const struct sn_addr *sn__exchange_peer(const struct sn_exchange *x)
 	return c->stream != NULL ? &c->stream->peer : NULL;
 }
 
+bool sn__exchange_has_client_cert(const struct sn_exchange *x)
+{
+	const struct http_conn *c = x->conn;
+	const struct sn_stream *s = c->h2 != NULL ? sn__h2_stream(c->h2->h2) : c->stream;
+
+	return s != NULL && sn__tls_has_client_cert(s);
+}
+
 /* gRPC says how it went in a header or trailer. */
 static void look_for_grpc(struct sn_exchange *x, const struct sn_header *headers, size_t n)
 {

@@ -500,6 +500,11 @@ const struct sn_addr *sn__h2_peer(const struct sn_h2 *h2)
 	return &h2->stream->peer;
 }
 
+const struct sn_stream *sn__h2_stream(const struct sn_h2 *h2)
+{
+	return h2->stream;
+}
+
 int sn__h2_open(const struct sn_h2_config *config, struct sn_stream *stream, struct sn_h2 **ret_h2)
 {
 	struct sn_h2 *h2 = sn__calloc(1, sizeof *h2);

@@ -180,6 +180,7 @@ SN_MUST_USE int sn__h2_open(
 void sn__h2_feed(struct sn_h2 *h2, struct sn_str first);
 /** The address of the other end. */
 const struct sn_addr *sn__h2_peer(const struct sn_h2 *h2);
+const struct sn_stream *sn__h2_stream(const struct sn_h2 *h2);
 /** Closes the stream and frees the session (when its pump returns); no ops follow. @error: GOAWAY
  * with this code is sent first, as far as the socket takes it; negative: none. */
 void sn__h2_close(struct sn_h2 *h2, int error);

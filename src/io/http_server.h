@@ -84,6 +84,8 @@ void sn__exchange_set_traced(struct sn_exchange *x, const struct sn_context *ctx
 unsigned sn__exchange_answer(const struct sn_exchange *x, int *ret_grpc);
 /** The client's address; NULL: the connection is gone. */
 const struct sn_addr *sn__exchange_peer(const struct sn_exchange *x);
+/** Whether the client has shown a certificate that the server's `ca` stands for. */
+bool sn__exchange_has_client_cert(const struct sn_exchange *x);
 /** Before reading: a stream of messages. Its body has no limit of size, and may be silent, or not be
  * taken, for as long as the peer answers PINGs. */
 void sn__exchange_endless(struct sn_exchange *x);

@@ -574,3 +574,12 @@ bool sn__tls_was_resumed(const struct sn_stream *s)
 			SSL_session_reused(SN_CONTAINER_OF(s, struct sn_tls_stream, base)->ssl) ==
 			1;
 }
+
+bool sn__tls_has_client_cert(const struct sn_stream *s)
+{
+	const struct sn_tls_stream *ts = SN_CONTAINER_OF(s, const struct sn_tls_stream, base);
+
+	return s->ops == &tls_ops && ts->tls->server &&
+			SSL_get0_peer_certificate(ts->ssl) != NULL &&
+			SSL_get_verify_result(ts->ssl) == X509_V_OK;
+}

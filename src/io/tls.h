@@ -21,6 +21,7 @@ struct sn_tls_options {
 	const char *alpn;         /* comma list in order of wish, e.g. "h2,http/1.1"; NULL: none */
 	bool no_verify;           /* clients: accept any certificate */
 	bool require_client_cert; /* servers: mutual TLS (needs ca) */
+	bool ask_client_cert;     /* servers: verify one that is given (needs ca) */
 };
 
 struct sn_tls; /* counted context */
@@ -51,5 +52,7 @@ SN_MUST_USE int sn__tls_server(struct sn_tls *tls, struct sn_stream *inner, sn_s
 /** The ALPN protocol agreed on, or "". */
 const char *sn__tls_alpn(const struct sn_stream *s);
 bool sn__tls_was_resumed(const struct sn_stream *s);
+/** Servers: whether the peer has shown a certificate, which was verified then. */
+bool sn__tls_has_client_cert(const struct sn_stream *s);
 
 #endif

@@ -352,7 +352,7 @@ static void ctx_setup(struct sn_tls *tls, SSL_CTX *ctx)
 	SSL_CTX_set_read_ahead(ctx, 1);
 	SSL_CTX_set_default_passwd_cb(ctx, no_password);
 	if (tls->verify)
-		mode = SSL_VERIFY_PEER | (tls->server ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0);
+		mode = SSL_VERIFY_PEER | (tls->insist ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0);
 	SSL_CTX_set_verify(ctx, mode, tls->verify ? on_verify : NULL);
 	if (tls->server) {
 		/* Sessions live in tickets, at the clients. */
@@ -464,7 +464,8 @@ int sn__tls_create(struct sn_loop *loop, const struct sn_tls_options *opts, bool
 	tls->loop = loop;
 	tls->refs = 1;
 	tls->server = server;
-	tls->verify = server ? opts->require_client_cert : !opts->no_verify;
+	tls->insist = server && opts->require_client_cert;
+	tls->verify = server ? tls->insist || opts->ask_client_cert : !opts->no_verify;
 	sn_list_init(&tls->sessions);
 	r = copy_text(opts->ca, &tls->ca.path);
 	if (r == 0)

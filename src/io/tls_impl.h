@@ -23,7 +23,7 @@ struct sn_tls_file {
 struct sn_tls {
 	struct sn_loop *loop;
 	unsigned refs;
-	bool server, verify;
+	bool server, verify, insist; /* insist: on a client's certificate */
 	struct sn_tls_file ca, cert, key;
 	char *server_name;   /* may be NULL */
 	unsigned char *alpn; /* as on the wire; NULL: none */

@@ -26,7 +26,8 @@ static int tls_open(struct sn_hosting *how, struct sn_error *err)
 			.cert = how->tls_cert,
 			.key = how->tls_key,
 			.alpn = "h2,http/1.1",
-			.require_client_cert = how->tls_ca != NULL,
+			.require_client_cert = how->tls_ca != NULL && !how->ask_client_cert,
+			.ask_client_cert = how->tls_ca != NULL && how->ask_client_cert,
 	};
 	struct sn_tls *made;
 	int r;
