@@ -2,12 +2,90 @@
 /* sinew registry */
 #include <string.h>
 
-#include "app/session.h"
+#include "app/admin_client.h"
+#include "app/run.h"
+#include "base/mem.h"
+#include "dialect/open.h"
+#include "dialect/rethink/registry_serve.h"
+
+/* The admin API, for `sinew peers`, `sinew top` and metrics; without it the registry serves all the
+ * same. */
+static void admin_open(struct sn_cli *cli, const struct sn_config *config, struct sn_runtime *rt)
+{
+	SN_AUTO_FREE char *listen = NULL;
+	const char *where = config->admin.address;
+	struct sn_error err;
+
+	if (where == NULL && sn__admin_default(cli, config->name, &listen) == 0)
+		where = listen;
+	if (where == NULL)
+		return;
+	if (sn__open_admin(rt, config, listen, NULL, &err) < 0)
+		sn__cli_say(cli, "admin API: %s", sn_error_text(&err));
+	else
+		sn__cli_tell(cli, "admin API on %s", where);
+}
+
+static int registry_open(struct sn_cli *cli, const struct sn_config *config, struct sn_runtime *rt)
+{
+	const struct sn_registry_section *given = sn__config_section(config, "registry");
+	struct sn_registry_section section;
+	SN_AUTO_FREE char *state = NULL;
+	struct sn_error err;
+	int r;
+
+	sn__registry_defaults(&section);
+	if (given != NULL)
+		section = *given;
+	if (cli->opt[SN_OPT_LISTEN] != NULL)
+		section.listen = cli->opt[SN_OPT_LISTEN];
+	if (cli->opt[SN_OPT_STATE] == NULL && config->state != NULL)
+		state = sn__strdup(config->state);
+	else if (sn__session_record_dir(cli, &state) < 0)
+		state = NULL; /* a store in memory needs none */
+	r = sn__registry_listen(rt, &section, state, &err);
+	if (r < 0) {
+		sn__cli_say(cli, "%s", sn_error_text(&err));
+		return r == SN_E_INVALID || r == SN_E_PARSE ? SN_EXIT_USAGE : SN_EXIT_FAILED;
+	}
+	sn__cli_tell(cli, "domain registry on %s", section.listen);
+	return 0;
+}
+
+static int start(struct sn_cli *cli, const struct sn_config *config, struct sn_lines *lines,
+		struct sn_runtime **ret_rt)
+{
+	int r = sn__session_start_bare(cli, ret_rt);
+
+	if (r != 0)
+		return r;
+	if (sn__enter(*ret_rt) < 0)
+		return SN_EXIT_FAILED;
+	r = registry_open(cli, config, *ret_rt);
+	if (r == 0)
+		admin_open(cli, config, *ret_rt);
+	sn__leave(*ret_rt);
+	return r;
+}
 
 static int serve(struct sn_cli *cli)
 {
-	sn__cli_say(cli, "`registry serve` is not available in this version");
-	return SN_EXIT_USAGE;
+	const char *path = sn__session_config(cli);
+	struct sn_config *config;
+	struct sn_error err;
+	int r = path != NULL ? sn__config_load(path, &config, NULL, &err)
+			     : sn__config_parse("defaults", SN_STR("{}"), NULL, NULL, &config,
+					       NULL, &err);
+
+	if (r < 0) {
+		sn__cli_say(cli, "%s", sn_error_text(&err));
+		return SN_EXIT_USAGE;
+	}
+	if (cli->opt[SN_OPT_LOG] == NULL)
+		cli->log_json = config->log.format == 1;
+	r = sn__run(cli, config, start);
+	sn__config_destroy(config);
+	return r;
 }
 
 int sn__cmd_registry(struct sn_cli *cli)

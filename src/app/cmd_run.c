@@ -16,6 +16,7 @@
 
 #include "app/admin_client.h"
 #include "app/lines.h"
+#include "app/run.h"
 #include "app/session.h"
 #include "base/mem.h"
 #include "base/time.h"
@@ -272,17 +273,26 @@ static void give_signals_back(void)
 	(void)sigprocmask(SIG_UNBLOCK, &set, NULL);
 }
 
-static int serve(struct course *c, const struct sn_config *config)
+/* Everything the file asks for. */
+static int start(struct sn_cli *cli, const struct sn_config *config, struct sn_lines *lines,
+		struct sn_runtime **ret_rt)
 {
-	int r = sn__session_start(c->cli, sn__lines_add, &c->lines, &c->rt);
+	int r = sn__session_start(cli, sn__lines_add, lines, ret_rt);
 
 	if (r != 0)
 		return r;
-	r = admin_listen(c->cli, config, c->rt);
+	r = admin_listen(cli, config, *ret_rt);
 	if (r == 0 && config->sidecar.address != NULL)
-		sn__cli_tell(c->cli, "sidecar on %s", config->sidecar.address);
+		sn__cli_tell(cli, "sidecar on %s", config->sidecar.address);
 	if (r == 0 && config->inbound.addr != NULL)
-		sn__cli_tell(c->cli, "inbound on %s", config->inbound.addr);
+		sn__cli_tell(cli, "inbound on %s", config->inbound.addr);
+	return r;
+}
+
+static int serve(struct course *c, const struct sn_config *config, sn_run_start_fn *start_fn)
+{
+	int r = start_fn(c->cli, config, &c->lines, &c->rt);
+
 	if (r == 0) {
 		r = run_to_end(c);
 		give_signals_back();
@@ -292,12 +302,14 @@ static int serve(struct course *c, const struct sn_config *config)
 	return r;
 }
 
-static int run(struct sn_cli *cli, const struct sn_config *config)
+int sn__run(struct sn_cli *cli, const struct sn_config *config, sn_run_start_fn *start_fn)
 {
 	struct course c = {.cli = cli};
 	sigset_t set;
 	int r = SN_EXIT_FAILED;
 
+	keep_spare_memory();
+	harden(config);
 	(void)sigemptyset(&set);
 	(void)sigaddset(&set, SIGINT);
 	(void)sigaddset(&set, SIGTERM);
@@ -306,7 +318,7 @@ static int run(struct sn_cli *cli, const struct sn_config *config)
 	c.told = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	sn__lines_init(&c.lines, c.told);
 	if (c.signals >= 0 && c.told >= 0)
-		r = serve(&c, config);
+		r = serve(&c, config, start_fn);
 	sn__lines_finish(&c.lines);
 	if (c.signals >= 0)
 		(void)close(c.signals);
@@ -336,9 +348,7 @@ int sn__cmd_run(struct sn_cli *cli)
 	}
 	if (cli->opt[SN_OPT_LOG] == NULL)
 		cli->log_json = config->log.format == 1;
-	keep_spare_memory();
-	harden(config);
-	r = run(cli, config);
+	r = sn__run(cli, config, start);
 	sn__config_destroy(config);
 	return r;
 }

@@ -132,8 +132,8 @@ static int open_failed(const struct sn_cli *cli, int code, struct sn_error *err)
 static struct session_log session_log = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* @agent: room for AGENT_MAX bytes, gets the agent's URL for messages. */
-static int open_runtime(
-		struct sn_cli *cli, struct sn_options opts, char *agent, struct sn_runtime **ret_rt)
+static int open_runtime(struct sn_cli *cli, struct sn_options opts, bool server, char *agent,
+		struct sn_runtime **ret_rt)
 {
 	const char *source = getenv("BERLIOZ_METADATA_SOURCE");
 	SN_AUTO_FREE char *record_dir = NULL;
@@ -150,10 +150,12 @@ static int open_runtime(
 	opts.log_arg = &session_log;
 	opts.log_level = SN_MAX(session_log.shown, SN_LOG_WARNING);
 	/* What warns of a server is for whoever runs it, and its file may ask for more or less. */
-	if (!opts.no_listen && session_log.shown == SN_LOG_ERROR)
+	if (server && session_log.shown == SN_LOG_ERROR)
 		session_log.shown = SN_LOG_DEBUG;
 	agent_of(cli, opts.config, agent, AGENT_MAX);
-	if (opts.config == NULL && agent[0] == '\0' && source == NULL) {
+	if (opts.config == NULL && agent[0] == '\0' && source == NULL && server && opts.no_listen)
+		opts.agent = ""; /* it serves something of its own */
+	else if (opts.config == NULL && agent[0] == '\0' && source == NULL) {
 		sn__cli_say(cli,
 				"no agent: give --agent URL, set BERLIOZ_AGENT_PATH, or write a "
 				"sinew.yaml (ws://HOST:PORT/TASK)");
@@ -171,7 +173,16 @@ int sn__session_start(
 
 	opts.access = access;
 	opts.access_arg = access_arg;
-	return open_runtime(cli, opts, agent, ret_rt);
+	return open_runtime(cli, opts, true, agent, ret_rt);
+}
+
+int sn__session_start_bare(struct sn_cli *cli, struct sn_runtime **ret_rt)
+{
+	struct sn_options opts = SN_OPTIONS_INIT;
+	char agent[AGENT_MAX];
+
+	opts.no_listen = true;
+	return open_runtime(cli, opts, true, agent, ret_rt);
 }
 
 int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt)
@@ -182,7 +193,7 @@ int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt)
 	int r;
 
 	opts.no_listen = true;
-	r = open_runtime(cli, opts, agent, &rt);
+	r = open_runtime(cli, opts, false, agent, &rt);
 	if (r != 0)
 		return r;
 	r = sn_wait_ready(rt, cli->timeout_ms);

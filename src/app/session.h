@@ -19,6 +19,9 @@ SN_MUST_USE int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt)
  * for. @access: as struct sn_options. */
 SN_MUST_USE int sn__session_start(struct sn_cli *cli, sn_log_fn *access, void *access_arg,
 		struct sn_runtime **ret_rt);
+/** For a command that serves one thing: what the file's `listen` and its sections ask for is not opened, and
+ * no agent is needed. */
+SN_MUST_USE int sn__session_start_bare(struct sn_cli *cli, struct sn_runtime **ret_rt);
 /** --config, $SINEW_CONFIG, or sinew.yaml when there is one; NULL: none. */
 const char *sn__session_config(const struct sn_cli *cli);
 void sn__session_close(struct sn_runtime *rt /* may be NULL */);

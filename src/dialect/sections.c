@@ -2,6 +2,7 @@
 
 /* The sections that the dialects add to the file. */
 
+#include "dialect/rethink/registry_serve.h"
 #include "mesh/config.h"
 
-const struct sn_config_section *const sn__config_sections[] = {NULL};
+const struct sn_config_section *const sn__config_sections[] = {&sn__registry_section, NULL};

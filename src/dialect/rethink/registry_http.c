@@ -139,11 +139,11 @@ static void request_put(struct request *q)
 		sn__buf_finish(&q->out);
 	else
 		sn__buf_clear(&q->out);
-	sn__arena_reset(&q->arena);
-	if (http->n_free < POOL_MAX && q->arena.blocks == NULL) {
-		http->n_free++;
-		sn_list_push_front(&http->free, &q->link);
-	} else if (http->n_free < POOL_MAX) {
+	if (q->arena.used > KEEP_MAX)
+		sn__arena_finish(&q->arena);
+	else
+		sn__arena_reset(&q->arena);
+	if (http->n_free < POOL_MAX) {
 		http->n_free++;
 		sn_list_push_front(&http->free, &q->link);
 	} else {
@@ -269,7 +269,7 @@ static void answer(struct request *q)
 		answer_live(q);
 		break;
 	case SN_REG_PAGE:
-		sn__reg_page_end(&q->page, q->op.n);
+		sn__reg_page_end(&q->page);
 		if (q->page.r < 0)
 			respond_code(q->x, q->page.r);
 		else
@@ -311,10 +311,10 @@ static void finished(struct request *q)
 {
 	if (q->x == NULL) {
 		if (q->op.act == SN_REG_PAGE)
-			sn__reg_page_end(&q->page, 0);
+			sn__reg_page_end(&q->page);
 	} else if (q->op.result < 0) {
 		if (q->op.act == SN_REG_PAGE)
-			sn__reg_page_end(&q->page, 0);
+			sn__reg_page_end(&q->page);
 		respond_code(q->x, q->op.result);
 	} else if (q->page_due) {
 		page_entries(q);

@@ -693,13 +693,14 @@ static int heartbeat(struct memory *m, struct sn_reg_op *op)
 	if (now > m->cursor && now - m->cursor > WHEEL_SLOTS && sn_list_empty(&m->work))
 		m->cursor = now - WHEEL_SLOTS;
 	while ((node = sn_list_pop_front(&m->work)) != NULL || m->cursor < now) {
-		struct entry *e = SN_CONTAINER_OF(node, struct entry, link);
+		struct entry *e;
 
 		if (node == NULL) {
 			m->cursor++;
 			sn_list_splice_back(&m->work, &m->slots[m->cursor % WHEEL_SLOTS]);
 			continue;
 		}
+		e = SN_CONTAINER_OF(node, struct entry, link);
 		if (expire(m, e, op->now))
 			op->n++;
 		else

@@ -180,7 +180,7 @@ void sn__reg_page_entry(struct sn_reg_page *page, const struct sn_reg_entry *e, 
 	raw(page, &page->items, "</ul></div>\n");
 }
 
-void sn__reg_page_end(struct sn_reg_page *page, uint64_t n_hyperties)
+void sn__reg_page_end(struct sn_reg_page *page)
 {
 	close_box(page);
 	if (page->n_all == SN_REG_PAGE_MAX)
