@@ -153,7 +153,7 @@ static int open_runtime(struct sn_cli *cli, struct sn_options opts, bool server,
 	if (server && session_log.shown == SN_LOG_ERROR)
 		session_log.shown = SN_LOG_DEBUG;
 	agent_of(cli, opts.config, agent, AGENT_MAX);
-	if (opts.config == NULL && agent[0] == '\0' && source == NULL && server && opts.no_listen)
+	if (agent[0] == '\0' && source == NULL && server && opts.no_listen)
 		opts.agent = ""; /* it serves something of its own */
 	else if (opts.config == NULL && agent[0] == '\0' && source == NULL) {
 		sn__cli_say(cli,

@@ -129,6 +129,16 @@ static int client_tls(struct sn_runtime *rt, const struct sn_config_tls *from,
 
 /* ---- opening ---- */
 
+/* Whether it asks for something that needs no peers. */
+static bool has_section(const struct sn_config *config)
+{
+	for (size_t i = 0; sn__config_sections[i] != NULL; i++) {
+		if (config->sections[i] != NULL && sn__config_sections[i]->open != NULL)
+			return true;
+	}
+	return false;
+}
+
 /* On success @rt owns the dialect. */
 static int berlioz_open(struct sn_runtime *rt, struct sn_berlioz *berlioz,
 		const struct sn_options *o, const struct sn_config *config, struct sn_error *err)
@@ -140,7 +150,7 @@ static int berlioz_open(struct sn_runtime *rt, struct sn_berlioz *berlioz,
 	if (config != NULL) {
 		b.name = config->name;
 		b.config_agent = config->agent.url;
-		b.agent_optional = config->inbound.addr != NULL;
+		b.agent_optional = config->inbound.addr != NULL || has_section(config);
 		b.agent_ping_ms = (uint32_t)config->agent.ping_ms;
 		b.agent_message_max = (size_t)config->limits.message_bytes;
 		b.prune_absent = config->agent.prune_absent;

@@ -58,7 +58,7 @@ struct sn_reg_page {
 /** Before the first entry. */
 void sn__reg_page_begin(struct sn_reg_page *page, const char *storage, uint64_t n_guids,
 		uint64_t n_hyperties);
-/** Entries of a guid come one after the other. */
+/** Entries of a guid, and without one of a user, come one after the other. */
 void sn__reg_page_entry(struct sn_reg_page *page, const struct sn_reg_entry *e, struct sn_str guid);
 /** page->r: SN_E_NOMEM, SN_E_LIMIT. Frees what is private. */
 void sn__reg_page_end(struct sn_reg_page *page);

@@ -34,7 +34,8 @@ struct email {
 struct user {
 	struct sn_reg_node node;
 	struct hyperty *first;
-	struct user *next; /* of the same e-mail */
+	struct user *next;    /* of the same e-mail */
+	uint32_t n_guids;     /* bound to it */
 	char key[];
 };
 
@@ -393,8 +394,12 @@ static void made(struct memory *m, struct making *k)
 	}
 	if (k->new_guid)
 		sn__reg_table_add(&m->guids, &k->guid->node);
-	if (k->guid != NULL)
-		k->guid->user = k->user;
+	if (k->guid == NULL || k->guid->user == k->user)
+		return;
+	if (k->guid->user != NULL)
+		k->guid->user->n_guids--;
+	k->guid->user = k->user;
+	k->user->n_guids++;
 }
 
 /* Room for one more entry in @t, and the entry; its node is not in the table yet. */
@@ -541,12 +546,34 @@ static int touch(struct memory *m, struct sn_reg_op *op)
 	return 0;
 }
 
+static int update_hyperty(struct memory *m, struct sn_reg_op *op, const struct sn_reg_values *v,
+		struct hyperty *h)
+{
+	struct sn_str guid = op->values->text[SN_REG_GUID];
+	struct making k = {.user = h->user};
+	struct parts parts;
+	int r = parts_get(m, v, &parts);
+
+	if (r < 0)
+		return r;
+	if (guid.ptr != NULL)
+		r = find_or_make(&m->guids, guid, &k.guid, &k.new_guid);
+	if (r < 0) {
+		parts_put(m, &parts);
+		return r;
+	}
+	made(m, &k);
+	if (k.guid != NULL)
+		h->guid = k.guid;
+	parts_take(m, &h->e, &parts, op->now);
+	return 0;
+}
+
 static int update(struct memory *m, struct sn_reg_op *op)
 {
 	const struct sn_reg_values *v = op->values;
 	struct entry *e = find_entry(m, op);
 	struct sn_reg_entry old;
-	struct parts parts;
 	struct text *status;
 	int r;
 
@@ -554,20 +581,17 @@ static int update(struct memory *m, struct sn_reg_op *op)
 		return SN_E_NOT_FOUND;
 	view(e, &old);
 	for (unsigned i = 0; i < SN_REG_MEMBERS; i++) {
-		if (v->text[i].ptr != NULL && i != SN_REG_GUID)
+		if (v->text[i].ptr != NULL)
 			old.v.text[i] = v->text[i];
 	}
 	if (v->has_expires)
 		old.v.expires = v->expires;
 	status = e->status;
 	status->refs++; /* to be compared with */
-	if (op->kind == SN_REG_OBJECT) {
+	if (op->kind == SN_REG_OBJECT)
 		r = put_object(m, op, &old.v, object_of(e));
-	} else {
-		r = parts_get(m, &old.v, &parts);
-		if (r == 0)
-			parts_take(m, e, &parts, op->now);
-	}
+	else
+		r = update_hyperty(m, op, &old.v, hyperty_of(e));
 	if (r == 0)
 		op->changed = status != e->status;
 	text_put(m, status);
@@ -684,6 +708,17 @@ static bool page_guid(struct sn_reg_node *node, void *arg)
 	return p->op->n < p->op->page;
 }
 
+static bool page_user(struct sn_reg_node *node, void *arg)
+{
+	struct user *u = SN_CONTAINER_OF(node, struct user, node);
+	struct page *p = arg;
+
+	for (struct hyperty *h = u->n_guids == 0 ? u->first : NULL;
+			h != NULL && p->op->n < p->op->page; h = h->next)
+		give(p->m, p->op, &h->e, no_guid);
+	return p->op->n < p->op->page;
+}
+
 static int heartbeat(struct memory *m, struct sn_reg_op *op)
 {
 	uint32_t now = seconds(op->now), looked = 0;
@@ -738,6 +773,7 @@ static int act(struct memory *m, struct sn_reg_op *op)
 		return 0;
 	case SN_REG_PAGE:
 		sn__reg_table_each(&m->guids, page_guid, &page);
+		sn__reg_table_each(&m->users, page_user, &page);
 		return 0;
 	case SN_REG_EXPIRE:
 		return heartbeat(m, op);

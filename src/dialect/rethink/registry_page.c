@@ -155,7 +155,9 @@ void sn__reg_page_entry(struct sn_reg_page *page, const struct sn_reg_entry *e, 
 {
 	const struct sn_str *t = e->v.text;
 
-	if (page->n > 0 && !sn_str_eq(sn__buf_str(&page->guid), guid))
+	if (page->n > 0 &&
+			(!sn_str_eq(sn__buf_str(&page->guid), guid) ||
+					!sn_str_eq(sn__buf_str(&page->user), e->user)))
 		close_box(page);
 	if (page->n == 0)
 		open_box(page, e, guid);

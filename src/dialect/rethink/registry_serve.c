@@ -356,7 +356,7 @@ static void service_free(struct sn_hosted *hosted)
 
 static int counters(struct service *s)
 {
-	static const char *const labels[] = {"operation", NULL};
+	static const char *const labels[] = {"operation", NULL}, *const none[] = {NULL};
 	static const char *const names[SN_REG_COUNTED] = {
 			"get", "create", "keep-alive", "update", "delete"};
 	struct sn_family *family;
@@ -367,10 +367,10 @@ static int counters(struct service *s)
 		s->http.counts[i] = sn__metrics_series(family, &names[i]);
 	if (r == 0)
 		r = sn__metrics_family(s->rt->metrics, "sinew_domain_registry_expired_total",
-				"Entries the heartbeat has found expired.", SN_COUNTER, NULL,
+				"Entries the heartbeat has found expired.", SN_COUNTER, none,
 				&family);
 	if (r == 0)
-		s->expired = sn__metrics_series(family, NULL);
+		s->expired = sn__metrics_series(family, none);
 	return r;
 }
 

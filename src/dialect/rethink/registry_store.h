@@ -30,7 +30,7 @@ enum sn_reg_act {
 	SN_REG_DELETE,
 	SN_REG_UPDATED, /* entries of both kinds, SN_REG_UPDATED_MAX at most */
 	SN_REG_COUNT,   /* hyperties and guids */
-	SN_REG_PAGE,    /* the hyperties of each guid, `page` entries at most */
+	SN_REG_PAGE,    /* the hyperties of each guid, then those of users without; `page` at most */
 	SN_REG_EXPIRE,  /* the heartbeat: whatever is due */
 };
 
@@ -53,7 +53,7 @@ struct sn_reg_op {
 	const struct sn_reg_values *values; /* CREATE, UPDATE */
 	int64_t now;                        /* seconds since 1970 */
 	uint32_t page;
-	/** READ, UPDATED, PAGE: once for each entry found. @guid: PAGE. */
+	/** READ, UPDATED, PAGE: once for each entry found. @guid: PAGE; "": none. */
 	void (*entry)(struct sn_reg_op *op, const struct sn_reg_entry *e, struct sn_str guid);
 	/** Once, unless submit() said that it is done already. */
 	void (*done)(struct sn_reg_op *op);
