@@ -74,8 +74,8 @@ static int serve(struct sn_cli *cli)
 	struct sn_config *config;
 	struct sn_error err;
 	int r = path != NULL ? sn__config_load(path, &config, NULL, &err)
-			     : sn__config_parse("defaults", SN_STR("{}"), NULL, NULL, &config,
-					       NULL, &err);
+			     : sn__config_parse("defaults", SN_STR("{}"), NULL, NULL, &config, NULL,
+					       &err);
 
 	if (r < 0) {
 		sn__cli_say(cli, "%s", sn_error_text(&err));

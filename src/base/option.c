@@ -475,7 +475,9 @@ int sn__options_check(const struct sn_option *table, struct sn_error *err)
 		if (opt->help == NULL || opt->help[0] == '\0')
 			return sn__error_set(err, SN_E_INVALID, "%s: no help", opt->name);
 		if ((opt->kind == SN_OPTION_ENUM) != (opt->choices != NULL) ||
-				(opt->kind == SN_OPTION_SECTION) != (opt->options != NULL))
+				(opt->kind != SN_OPTION_ANY && /* may say what it reads */
+						(opt->kind == SN_OPTION_SECTION) !=
+								(opt->options != NULL)))
 			return sn__error_set(
 					err, SN_E_INVALID, "%s: choices or options", opt->name);
 		if (opt->min > opt->max)

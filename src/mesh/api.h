@@ -71,8 +71,8 @@ struct sn_hosting {
 	void *arg;
 	/** Loop thread. Make the object, with `free`; may still change what is above. */
 	int (*make)(struct sn_hosting *how, struct sn_hosted **ret_hosted, struct sn_error *err);
-	bool ask_client_cert;  /* of clients: tls_ca verifies one that is given, and none is demanded */
-	bool inbound;          /* its requests are traced and counted (sinew/inbound.h) */
+	bool ask_client_cert; /* of clients: tls_ca verifies one that is given, and none is demanded */
+	bool inbound;         /* its requests are traced and counted (sinew/inbound.h) */
 	struct sn_runtime *rt; /* filled in before make() */
 };
 /** As sn_http_server_open(), between enter and leave. */

@@ -273,8 +273,8 @@ void sn__reg_fill_legacy(struct sn_reg_values *values, int32_t expires)
 /* ---- filters ---- */
 
 /* One element of a filter's value, quoted like those of a list. */
-static int add_item(struct sn_reg_filter *f, unsigned which, struct sn_str item,
-		struct sn_arena *arena)
+static int add_item(
+		struct sn_reg_filter *f, unsigned which, struct sn_str item, struct sn_arena *arena)
 {
 	struct sn_buf b;
 	char *copy;
@@ -365,7 +365,7 @@ int sn__reg_filter(struct sn_str query, struct sn_arena *arena, struct sn_reg_fi
 			r = decode(value, arena, &text);
 		if (r < 0)
 			return r;
-		which = sn_str_eq(name, SN_STR("resources"))           ? 0
+		which = sn_str_eq(name, SN_STR("resources"))             ? 0
 				: sn_str_eq(name, SN_STR("dataSchemes")) ? 1
 									 : -1;
 		if (which < 0)

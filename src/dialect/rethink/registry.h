@@ -16,11 +16,11 @@
 #include "base/error.h"
 #include "base/str.h"
 
-#define SN_REG_ID_MAX 2048            /* bytes of an identifier, decoded -> 400 */
-#define SN_REG_TARGET_MAX 8192        /* bytes of a path with its query -> 414 */
-#define SN_REG_BODY_MAX (1u << 20)    /* bytes -> 413 */
-#define SN_REG_ITEMS_MAX 256          /* elements of a list, members of a body -> 400 */
-#define SN_REG_UPDATED_MAX 10000      /* entries of one /registry/updated; the rest comes next time */
+#define SN_REG_ID_MAX 2048         /* bytes of an identifier, decoded -> 400 */
+#define SN_REG_TARGET_MAX 8192     /* bytes of a path with its query -> 414 */
+#define SN_REG_BODY_MAX (1u << 20) /* bytes -> 413 */
+#define SN_REG_ITEMS_MAX 256       /* elements of a list, members of a body -> 400 */
+#define SN_REG_UPDATED_MAX 10000   /* entries of one /registry/updated; the rest comes next time */
 #define SN_REG_ANSWER_MAX (64u << 20) /* bytes -> 500 */
 #define SN_REG_EXPIRES_MAX 3600       /* seconds, unless told otherwise */
 

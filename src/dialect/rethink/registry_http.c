@@ -381,7 +381,7 @@ static void to_live(struct request *q)
 {
 	const char *host = sn_exchange_header(q->x, "Host");
 	int r = sn__buf_printf(&q->out, "%s%s%s/live",
-			host == NULL              ? ""
+			host == NULL                      ? ""
 					: q->http->secure ? "https://"
 							  : "http://",
 			host != NULL ? host : "", "");
@@ -519,7 +519,7 @@ static void on_body(struct sn_exchange *x, int status, const void *body, size_t 
 		return;
 	}
 	count(q,
-			q->op.act == SN_REG_CREATE        ? SN_REG_COUNT_CREATE
+			q->op.act == SN_REG_CREATE                  ? SN_REG_COUNT_CREATE
 					: q->op.act == SN_REG_TOUCH ? SN_REG_COUNT_TOUCH
 								    : SN_REG_COUNT_UPDATE);
 	submit(q);
@@ -553,7 +553,7 @@ static void put(struct request *q)
 	}
 }
 
-static void delete(struct request *q)
+static void delete (struct request *q)
 {
 	count(q, SN_REG_COUNT_DELETE);
 	q->op.act = SN_REG_DELETE;
@@ -643,7 +643,7 @@ static void route(struct request *q, const char *method)
 	else if (strcmp(method, "PUT") == 0)
 		put(q);
 	else if (strcmp(method, "DELETE") == 0)
-		delete(q);
+		delete (q);
 	else
 		simply(q, no_route);
 }

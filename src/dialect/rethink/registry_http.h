@@ -25,10 +25,10 @@ struct sn_reg_http {
 	struct sn_reg_store *store;
 	int32_t expires_max;
 	bool legacy_put;
-	bool page;                 /* browsers get the status page */
-	bool secure;               /* it speaks TLS */
-	bool certs;                /* who writes must have shown a certificate */
-	const struct sn_addr *only; /* the only client; NULL: any */
+	bool page;                                /* browsers get the status page */
+	bool secure;                              /* it speaks TLS */
+	bool certs;                               /* who writes must have shown a certificate */
+	const struct sn_addr *only;               /* the only client; NULL: any */
 	struct sn_series *counts[SN_REG_COUNTED]; /* may be NULL */
 	/** Closed, and the last operation has ended. */
 	void (*gone)(struct sn_reg_http *http);

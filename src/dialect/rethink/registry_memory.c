@@ -34,8 +34,8 @@ struct email {
 struct user {
 	struct sn_reg_node node;
 	struct hyperty *first;
-	struct user *next;    /* of the same e-mail */
-	uint32_t n_guids;     /* bound to it */
+	struct user *next; /* of the same e-mail */
+	uint32_t n_guids;  /* bound to it */
 	char key[];
 };
 
@@ -57,8 +57,8 @@ struct group {
 
 struct entry { /* node.flags: FLAG_ */
 	struct sn_reg_node node;
-	struct sn_list link;            /* of a slot, or of `pending` */
-	struct text *rest;              /* the members in `packed` */
+	struct sn_list link; /* of a slot, or of `pending` */
+	struct text *rest;   /* the members in `packed` */
 	struct text *runtime, *status;
 	uint32_t started, modified, due; /* seconds since 1970 */
 	int32_t expires;
@@ -598,7 +598,7 @@ static int update(struct memory *m, struct sn_reg_op *op)
 	return r;
 }
 
-static int delete(struct memory *m, struct sn_reg_op *op)
+static int delete (struct memory *m, struct sn_reg_op *op)
 {
 	struct entry *e = find_entry(m, op);
 
@@ -764,7 +764,7 @@ static int act(struct memory *m, struct sn_reg_op *op)
 	case SN_REG_UPDATE:
 		return update(m, op);
 	case SN_REG_DELETE:
-		return delete(m, op);
+		return delete (m, op);
 	case SN_REG_UPDATED:
 		return updated(m, op);
 	case SN_REG_COUNT:

@@ -56,7 +56,8 @@ static void encoded(struct sn_reg_page *page, struct sn_buf *out, struct sn_str 
 	}
 }
 
-static void link_to(struct sn_reg_page *page, struct sn_buf *out, const char *what, struct sn_str id)
+static void link_to(
+		struct sn_reg_page *page, struct sn_buf *out, const char *what, struct sn_str id)
 {
 	raw(page, out, page->secure ? "<a href=\"https://" : "<a href=\"http://");
 	escaped(page, out, sn_str_from(page->host));

@@ -412,8 +412,8 @@ static int sql_open(struct service *s, const struct listening *l, enum storage s
 	int r;
 
 	if (storage == STORAGE_POSTGRES && section->url == NULL)
-		return sn__error_set(err, SN_E_INVALID,
-				"registry: the PostgreSQL store needs a url");
+		return sn__error_set(
+				err, SN_E_INVALID, "registry: the PostgreSQL store needs a url");
 	if (storage == STORAGE_SQLITE && section->path == NULL && l->state == NULL)
 		return sn__error_set(err, SN_E_INVALID,
 				"registry: the SQLite store needs a path, or the file a `state`");
@@ -474,8 +474,7 @@ static int service_fill(struct service *s, const struct listening *l, struct sn_
 	return r < 0 ? sn__error_set(err, r, "%s", sn_strerror(r)) : 0;
 }
 
-static int service_make(
-		struct sn_hosting *how, struct sn_hosted **ret_hosted, struct sn_error *err)
+static int service_make(struct sn_hosting *how, struct sn_hosted **ret_hosted, struct sn_error *err)
 {
 	struct listening *l = SN_CONTAINER_OF(how, struct listening, how);
 	struct service *s = sn__calloc(1, sizeof(*s));

@@ -13,9 +13,9 @@ enum sn_reg_certs { SN_REG_CERTS_NONE, SN_REG_CERTS_WRITES, SN_REG_CERTS_ALL };
 /* The file's section `registry`; what it does not say the environment may (sn__registry_env()). */
 struct sn_registry_section {
 	const char *listen;
-	const char *storage; /* as written: "memory", "RAM", "sqlite", "postgres" */
-	const char *path;    /* sqlite: the file */
-	const char *url;     /* postgres */
+	const char *storage;          /* as written: "memory", "RAM", "sqlite", "postgres" */
+	const char *path;             /* sqlite: the file */
+	const char *url;              /* postgres */
 	struct sn_option_map options; /* further options of the store's driver */
 	int64_t expires, expires_max; /* seconds; 0: not said */
 	const char *domain_env, *load_balancer, *keystore, *keystore_password;

@@ -30,8 +30,8 @@ enum sn_reg_act {
 	SN_REG_DELETE,
 	SN_REG_UPDATED, /* entries of both kinds, SN_REG_UPDATED_MAX at most */
 	SN_REG_COUNT,   /* hyperties and guids */
-	SN_REG_PAGE,    /* the hyperties of each guid, then those of users without; `page` at most */
-	SN_REG_EXPIRE,  /* the heartbeat: whatever is due */
+	SN_REG_PAGE,   /* the hyperties of each guid, then those of users without; `page` at most */
+	SN_REG_EXPIRE, /* the heartbeat: whatever is due */
 };
 
 enum sn_reg_key {
@@ -63,7 +63,7 @@ struct sn_reg_op {
 	uint64_t n, n_guids;  /* COUNT; EXPIRE: n are those that turned `disconnected` */
 	struct sn_error *err; /* may be NULL: gets a sentence when the store is away */
 
-	void *store;     /* the store's */
+	void *store;         /* the store's */
 	struct sn_list link; /* the store's */
 };
 

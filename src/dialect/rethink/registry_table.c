@@ -70,8 +70,8 @@ static int add_segment(struct sn_reg_table *t)
 		t->segments = v;
 		t->segments_cap = cap;
 	}
-	t->segments[t->n_segments] =
-			sn__calloc(SN_REG_SEGMENT, sizeof(*t->segments[t->n_segments]));
+	t->segments[t->n_segments] = sn__calloc(
+			SN_REG_SEGMENT, sizeof(*t->segments[t->n_segments]));
 	if (t->segments[t->n_segments] == NULL)
 		return SN_E_NOMEM;
 	t->n_segments++;
