@@ -17,8 +17,10 @@
 #include "base/mem.h"
 #include "hub/store.h"
 #include "io/grpc_client.h"
-#include "proto/generated/etcd.pb-c.h"
 
+struct Etcd__KeyValue; /* proto/generated/etcd.pb-c.h */
+struct ProtobufCMessage;
+struct ProtobufCMessageDescriptor;
 struct sn_etcd;
 struct sn_tls;
 
@@ -38,10 +40,10 @@ struct sn_etcd_call {
 	/* filled by the owner */
 	const char *path;
 	bool streams;
-	const ProtobufCMessageDescriptor *answer;
+	const struct ProtobufCMessageDescriptor *answer;
 	size_t max_message; /* 0: SN_GRPC_MESSAGE_MAX */
 	/** @message is of type `answer`, borrowed. A negative return ends the call. */
-	int (*message)(struct sn_etcd_call *call, const ProtobufCMessage *message);
+	int (*message)(struct sn_etcd_call *call, const struct ProtobufCMessage *message);
 	/** Exactly once for each start. @err says why it is not SN_ETCD_OK; its code is one of store.h.
 	 * The link knows of the failure already. */
 	void (*done)(struct sn_etcd_call *call, enum sn_etcd_end end, const struct sn_error *err);
@@ -75,6 +77,7 @@ struct sn_etcd_link {
 	uint32_t timeout_ms;
 	struct sn_http_dest *dest; /* of endpoints[at]; NULL: not made yet */
 	uint64_t generation;
+	bool proven;         /* `dest` has carried an answer */
 	unsigned failures;   /* in a row */
 	struct sn_error why; /* of the last one */
 	bool away;           /* told so */
@@ -105,7 +108,7 @@ bool sn__etcd_link_ready(struct sn_etcd_link *link);
 
 /** @request NULL for a stream. SN_E_NOMEM and the like: nothing follows. */
 SN_MUST_USE int sn__etcd_call(struct sn_etcd_link *link, struct sn_etcd_call *call,
-		const ProtobufCMessage *request /* may be NULL */, struct sn_error *err);
+		const struct ProtobufCMessage *request /* may be NULL */, struct sn_error *err);
 /** done() follows in a later turn. @code: SN_E_TIMEOUT counts against the member. */
 void sn__etcd_cancel(struct sn_etcd_call *call, int code);
 
@@ -207,7 +210,7 @@ void sn__etcd_key(const struct sn_etcd *etcd, struct sn_str key, struct sn_etcd_
 /** The end of all keys that begin with @key. */
 void sn__etcd_key_after(const struct sn_etcd_key *key, struct sn_etcd_key *ret_end);
 /** @kv as an entry, without the prefix; false: not one of ours. */
-bool sn__etcd_entry(const struct sn_etcd *etcd, const Etcd__KeyValue *kv,
+bool sn__etcd_entry(const struct sn_etcd *etcd, const struct Etcd__KeyValue *kv,
 		struct sn_hub_entry *ret_entry);
 /** No older operation than @seq is under way or waits. */
 bool sn__etcd_older_done(const struct sn_etcd *etcd, uint64_t seq);

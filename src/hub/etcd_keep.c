@@ -5,6 +5,8 @@
  */
 #include "hub/etcd.h"
 
+#include "proto/generated/etcd.pb-c.h"
+
 static void set_timer(struct sn_etcd_keeper *k);
 
 static void fail_overdue(struct sn_etcd_keeper *k, struct sn_list *list, int code,

@@ -13,6 +13,7 @@
 
 #include "hub/etcd.h"
 #include "io/tls.h"
+#include "proto/generated/etcd.pb-c.h"
 #include "proto/protobuf.h"
 #include "proto/url.h"
 
@@ -29,6 +30,7 @@ static void drop_dest(struct sn_etcd_link *link)
 {
 	sn__http_dest_unref(SN_TAKE(link->dest));
 	link->generation++;
+	link->proven = false;
 }
 
 static int make_dest(struct sn_etcd_link *link)
@@ -71,7 +73,8 @@ static void on_rested(struct sn_timer *timer)
 static void rest(struct sn_etcd_link *link)
 {
 	unsigned round = SN_MIN(link->failures / link->n_endpoints, 8u);
-	uint64_t ms = SN_MIN((uint64_t)REST_MIN_MS << round, (uint64_t)REST_MAX_MS);
+	uint64_t ms = SN_MIN(
+			(uint64_t)REST_MIN_MS << round, SN_MIN(REST_MAX_MS, link->timeout_ms / 2));
 
 	ms = ms / 2 + sn__rng_below(sn__loop_rng(link->loop), ms / 2 + 1);
 	link->resting = true;
@@ -85,16 +88,22 @@ static void failed(struct sn_etcd_link *link, const struct sn_etcd_call *call, b
 	if (link->closed || call->generation != link->generation)
 		return;
 	link->why = *err;
+	if (link->proven && !same && call->why == 0) { /* a connection that was good: anew */
+		drop_dest(link);
+		kick(link);
+		return;
+	}
 	link->failures++;
 	if (!same) {
 		drop_dest(link);
 		link->at = (link->at + 1) % link->n_endpoints;
 	}
-	if (same ? link->failures > 1 : link->failures % link->n_endpoints == 0)
-		rest(link);
-	else
+	if (same ? link->failures < 2 : link->failures % link->n_endpoints != 0) {
 		kick(link);
-	if (link->failures < link->n_endpoints || (same && link->failures < 2) || link->away)
+		return;
+	}
+	rest(link);
+	if (link->away)
 		return;
 	link->away = true;
 	link->state(link, &link->why);
@@ -103,6 +112,7 @@ static void failed(struct sn_etcd_link *link, const struct sn_etcd_call *call, b
 static void heard(struct sn_etcd_link *link)
 {
 	link->failures = 0;
+	link->proven = true;
 	if (!link->away || link->closed)
 		return;
 	link->away = false;
@@ -232,7 +242,9 @@ static void on_done(struct sn_grpc_req *req)
 	enum sn_etcd_end end = judge(call, &same, &err);
 
 	call->running = false;
-	call->too_large = req->reader.error == SN_E_LIMIT;
+	/* It was not etcd that said so. */
+	call->too_large = req->http.result.code == SN_E_CANCELLED &&
+			req->status.code == SN_GRPC_RESOURCE_EXHAUSTED;
 	if (same)
 		forget_token(link, call);
 	if (same && link->user == NULL)

@@ -2,6 +2,7 @@
 #include "hub/etcd_txn.h"
 
 #include "base/map.h"
+#include "proto/generated/etcd.pb-c.h"
 
 /* One change: if (the key's revision is so) then put or remove, else look at what there is. */
 struct slot {

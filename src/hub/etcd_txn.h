@@ -9,6 +9,7 @@
 
 #include "hub/etcd.h"
 
+struct Etcd__TxnResponse; /* proto/generated/etcd.pb-c.h */
 struct sn_etcd_batch;
 /** NULL: no memory. */
 SN_MUST_USE struct sn_etcd_batch *sn__etcd_batch_create(void);
@@ -20,11 +21,11 @@ bool sn__etcd_batch_takes(const struct sn_etcd_batch *b, const struct sn_hub_op 
 SN_MUST_USE int sn__etcd_batch_add(
 		struct sn_etcd_batch *b, const struct sn_etcd *etcd, struct sn_hub_op *op);
 /** What was added as a request; valid until sn__etcd_batch_clear(). */
-const ProtobufCMessage *sn__etcd_batch_request(struct sn_etcd_batch *b);
+const struct ProtobufCMessage *sn__etcd_batch_request(struct sn_etcd_batch *b);
 void sn__etcd_batch_clear(struct sn_etcd_batch *b);
 
 /** What became of @ops (sn_hub_op.link), as many as were sent, in that order: op->revision and
  * sn_etcd_op.code. SN_E_PROTOCOL: not the answer to that. */
-SN_MUST_USE int sn__etcd_txn_results(const Etcd__TxnResponse *answer, struct sn_list *ops);
+SN_MUST_USE int sn__etcd_txn_results(const struct Etcd__TxnResponse *answer, struct sn_list *ops);
 
 #endif

@@ -12,6 +12,8 @@
  */
 #include "hub/etcd.h"
 
+#include "proto/generated/etcd.pb-c.h"
+
 #define MESSAGE_MAX (16u << 20) /* etcd's own limit is 2 MiB, unless it was told otherwise */
 
 enum watch_state {

@@ -11,6 +11,7 @@
  */
 #include "connect/driver.h"
 #include "hub/etcd_txn.h"
+#include "proto/generated/etcd.pb-c.h"
 
 #define PAGE_MAX 8192u /* entries asked for at once */
 #define PAGE_FIRST 512u
