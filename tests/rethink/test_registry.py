@@ -119,7 +119,7 @@ def play_fresh(scenario, stores):
     return problem and problem + "\n" + log
 
 
-@pytest.mark.parametrize("kind", ["memory"])
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_scenarios(kind):
     assert len(SCENARIOS) == 118
     stores = Stores(kind)
