@@ -90,12 +90,13 @@ struct sn_rethink_options {
 SN_API SN_MUST_USE int sn_rethink_open(const struct sn_rethink_options *opts,
 		struct sn_rethink **ret_c, struct sn_error **ret_error);
 /**
- * Close. Messages in flight are answered with code 504 first, then @done (may be NULL) is called,
- * then the connector is gone. Returns after that when the loop has a thread of the library's and
- * this is another one; else (on the loop thread, and in a host's loop) at once. A host's table must
- * have called back for all it was asked.
+ * Close. Messages in flight are answered with code 504, a host's table calls back for all it was
+ * asked, then @done (may be NULL) is called and the connector is gone. Returns after that when the
+ * loop has a thread of the library's and this is another one; else (on the loop thread, and with a
+ * host's loop) at once. SN_E_DEADLK: in a callback of a connector with a thread of its own;
+ * SN_E_CLOSED, SN_E_FORKED.
  */
-SN_API void sn_rethink_close(struct sn_rethink *c /* may be NULL */,
+SN_API int sn_rethink_close(struct sn_rethink *c /* may be NULL */,
 		void (*done)(void *arg) /* may be NULL */, void *arg);
 
 /* ---- messages ---- */

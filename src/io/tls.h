@@ -17,6 +17,7 @@ struct sn_tls_options {
 	const char *ca;           /* file of trusted roots; NULL: the system's */
 	const char *cert;         /* file: own chain, leaf first; NULL: none (servers need one) */
 	const char *key;          /* file: own private key */
+	const char *key_password; /* what it is encrypted with; NULL: it is not */
 	const char *server_name;  /* expected name or address, and SNI; NULL: the address dialled */
 	const char *alpn;         /* comma list in order of wish, e.g. "h2,http/1.1"; NULL: none */
 	bool no_verify;           /* clients: accept any certificate */
@@ -30,6 +31,8 @@ SN_MUST_USE int sn__tls_create(struct sn_loop *loop, const struct sn_tls_options
 		struct sn_tls **ret_tls);
 struct sn_tls *sn__tls_ref(struct sn_tls *tls);
 void sn__tls_unref(struct sn_tls *tls /* may be NULL */);
+/** Whether the files of @opts can be used, as sn__tls_load() says it. Any thread. */
+SN_MUST_USE int sn__tls_check(const struct sn_tls_options *opts, bool server, struct sn_error *err);
 /** Read the files now, for early errors (`sinew check`, server start). The sentence names the file
  * and OpenSSL's reason. */
 SN_MUST_USE int sn__tls_load(struct sn_tls *tls, struct sn_error *err);

@@ -271,10 +271,16 @@ static bool files_changed(struct sn_tls *tls)
 	return file_changed(&tls->key) || ca || cert;
 }
 
-/* A key with a password would make OpenSSL ask the terminal. */
-static int no_password(char *buf, int size, int rwflag, void *arg)
+/* Without this OpenSSL would ask the terminal. */
+static int give_password(char *buf, int size, int rwflag, void *arg)
 {
-	return -1;
+	const struct sn_tls *tls = arg;
+	size_t n = tls->key_password != NULL ? strlen(tls->key_password) : 0;
+
+	if (n == 0 || n > (size_t)size)
+		return -1;
+	memcpy(buf, tls->key_password, n);
+	return (int)n;
 }
 
 static int load_failed(const char *what, const char *path, struct sn_error *err)
@@ -350,7 +356,8 @@ static void ctx_setup(struct sn_tls *tls, SSL_CTX *ctx)
 					SSL_OP_CIPHER_SERVER_PREFERENCE);
 	(void)SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
 	SSL_CTX_set_read_ahead(ctx, 1);
-	SSL_CTX_set_default_passwd_cb(ctx, no_password);
+	SSL_CTX_set_default_passwd_cb(ctx, give_password);
+	SSL_CTX_set_default_passwd_cb_userdata(ctx, tls);
 	if (tls->verify)
 		mode = SSL_VERIFY_PEER | (tls->insist ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0);
 	SSL_CTX_set_verify(ctx, mode, tls->verify ? on_verify : NULL);
@@ -473,6 +480,8 @@ int sn__tls_create(struct sn_loop *loop, const struct sn_tls_options *opts, bool
 	if (r == 0)
 		r = copy_text(opts->key, &tls->key.path);
 	if (r == 0)
+		r = copy_text(opts->key_password, &tls->key_password);
+	if (r == 0)
 		r = copy_text(opts->server_name, &tls->server_name);
 	if (r == 0 && opts->alpn != NULL)
 		r = alpn_wire(tls, opts->alpn);
@@ -500,10 +509,28 @@ void sn__tls_unref(struct sn_tls *tls)
 	sn__free(tls->ca.path);
 	sn__free(tls->cert.path);
 	sn__free(tls->key.path);
+	if (tls->key_password != NULL)
+		OPENSSL_cleanse(tls->key_password, strlen(tls->key_password));
+	sn__free(tls->key_password);
 	sn__free(tls->server_name);
 	sn__free(tls->alpn);
 	sn__free(tls->scratch);
 	sn__free(tls);
+}
+
+int sn__tls_check(const struct sn_tls_options *opts, bool server, struct sn_error *err)
+{
+	struct sn_tls *tls;
+	SSL_CTX *ctx;
+	int r = sn__tls_create(NULL, opts, server, &tls); /* no loop: nothing is looked at again */
+
+	if (r < 0)
+		return sn__error_set(err, r, "TLS: %s", sn_strerror(r));
+	r = ctx_make(tls, &ctx, err);
+	if (r == 0)
+		SSL_CTX_free(ctx);
+	sn__tls_unref(tls);
+	return r;
 }
 
 int sn__tls_load(struct sn_tls *tls, struct sn_error *err)

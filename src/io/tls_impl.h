@@ -25,6 +25,7 @@ struct sn_tls {
 	unsigned refs;
 	bool server, verify, insist; /* insist: on a client's certificate */
 	struct sn_tls_file ca, cert, key;
+	char *key_password;  /* may be NULL */
 	char *server_name;   /* may be NULL */
 	unsigned char *alpn; /* as on the wire; NULL: none */
 	unsigned alpn_size;

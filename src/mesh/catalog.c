@@ -112,6 +112,7 @@ static int source_make(struct sn_catalog *cat, struct sn_str key, uint64_t hash,
 	atomic_init(&s->value, NULL);
 	atomic_init(&s->next, NULL);
 	s->targets = NULL;
+	s->kept = false;
 	s->batch = 0;
 	s->len = (uint16_t)key.len;
 	memcpy(s->key, key.ptr, key.len);

@@ -17,6 +17,7 @@ struct sn_source {
 	_Atomic(const struct sn_peers *) value; /* written on the loop, with the lock */
 	_Atomic(struct sn_source *) next;       /* of its section, in order of appearance */
 	struct sn_target *targets;              /* lock; linked by their bound[] */
+	bool kept;                              /* not pruned; written and read by work() */
 	uint32_t batch;                         /* number of the batch that set it last */
 	uint16_t len;
 	char key[]; /* section as a digit, JSON text of the path */

@@ -118,6 +118,20 @@ int sn__batch_set_peers(struct sn_batch *b, const struct sn_path *path, struct s
 	return rc < 0 ? rc : set_key(b, key, true, json, false);
 }
 
+int sn__batch_keep_peers(struct sn_batch *b, const struct sn_path *path, struct sn_str json)
+{
+	struct sn_source *s;
+	struct sn_str key;
+	int rc = make_key(b, SN_SECTION_PEERS, path, &key);
+
+	if (rc == 0)
+		rc = sn__source_intern(b->cat, key, &s);
+	if (rc < 0)
+		return rc;
+	s->kept = true;
+	return set_source(b, s, true, json, false);
+}
+
 int sn__batch_set(struct sn_batch *b, enum sn_section section, const struct sn_path *path,
 		struct sn_str json, bool empty)
 {
@@ -180,7 +194,7 @@ int sn__batch_prune(struct sn_batch *b, enum sn_section section, bool group)
 	int rc = 0;
 
 	for (; s != NULL && rc == 0; s = atomic_load_explicit(&s->next, memory_order_acquire)) {
-		if (s->batch != b->number)
+		if (s->batch != b->number && !s->kept)
 			rc = set_absent(b, s, group);
 	}
 	if (b->n > before)

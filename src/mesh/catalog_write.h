@@ -37,6 +37,9 @@ struct sn_arena *sn__batch_arena(struct sn_batch *b);
  * batch. SN_E_NOMEM, SN_E_LIMIT. */
 SN_MUST_USE int sn__batch_set_peers(
 		struct sn_batch *b, const struct sn_path *path, struct sn_str json);
+/** The same, for who has peers that no agent knows: pruning leaves it alone. */
+SN_MUST_USE int sn__batch_keep_peers(
+		struct sn_batch *b, const struct sn_path *path, struct sn_str json);
 /** Any other value. @json: checked JSON text. @empty: monitors are not told when it goes away. */
 SN_MUST_USE int sn__batch_set(struct sn_batch *b, enum sn_section section,
 		const struct sn_path *path, struct sn_str json, bool empty);

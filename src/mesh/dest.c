@@ -10,7 +10,7 @@ struct tls_entry {
 	struct sn_tls *tls;
 	const char *alpn; /* one of the two below */
 	bool verify;
-	char *ca, *cert, *key, *server_name;
+	char *ca, *cert, *key, *key_password, *server_name;
 };
 
 static const char alpn_any[] = "h2,http/1.1", alpn_h2[] = "h2";
@@ -73,6 +73,7 @@ static void entry_free(struct tls_entry *e)
 	sn__free(e->ca);
 	sn__free(e->cert);
 	sn__free(e->key);
+	sn__free(e->key_password);
 	sn__free(e->server_name);
 	sn__free(e);
 }
@@ -91,6 +92,7 @@ static bool entry_fits(const struct tls_entry *e, const struct sn_policy *p, con
 {
 	return e->alpn == alpn && e->verify == p->tls_verify && strcmp(e->ca, p->tls_ca) == 0 &&
 			strcmp(e->cert, p->tls_cert) == 0 && strcmp(e->key, p->tls_key) == 0 &&
+			strcmp(e->key_password, p->tls_key_password) == 0 &&
 			strcmp(e->server_name, p->tls_server_name) == 0;
 }
 
@@ -106,6 +108,7 @@ static int entry_create(struct sn_loop *loop, const struct sn_policy *p, const c
 			.ca = set_or_null(p->tls_ca),
 			.cert = set_or_null(p->tls_cert),
 			.key = set_or_null(p->tls_key),
+			.key_password = set_or_null(p->tls_key_password),
 			.server_name = set_or_null(p->tls_server_name),
 			.no_verify = !p->tls_verify,
 			.alpn = alpn,
@@ -120,8 +123,10 @@ static int entry_create(struct sn_loop *loop, const struct sn_policy *p, const c
 	e->ca = sn__strdup(p->tls_ca);
 	e->cert = sn__strdup(p->tls_cert);
 	e->key = sn__strdup(p->tls_key);
+	e->key_password = sn__strdup(p->tls_key_password);
 	e->server_name = sn__strdup(p->tls_server_name);
-	if (e->ca == NULL || e->cert == NULL || e->key == NULL || e->server_name == NULL)
+	if (e->ca == NULL || e->cert == NULL || e->key == NULL || e->key_password == NULL ||
+			e->server_name == NULL)
 		r = SN_E_NOMEM;
 	else
 		r = sn__tls_create(loop, &opts, false, &e->tls);

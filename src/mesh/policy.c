@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/json.h"
 #include "base/list.h"
 #include "base/mem.h"
 
@@ -145,7 +146,8 @@ static int compile_values(struct compile *c, const struct node *parent, struct n
 	for (int d = 0; d < SN_DIALECTS; d++)
 		n->policy[d] = parent != NULL ? parent->policy[d] : &c->ps->base[d];
 	n->below = parent != NULL ? parent->below : 0;
-	if (n->values[SN_POLICY_FILE] == NULL && n->values[SN_POLICY_AGENT] == NULL)
+	if (n->values[SN_POLICY_FILE] == NULL && n->values[SN_POLICY_AGENT] == NULL &&
+			n->values[SN_POLICY_OWN] == NULL)
 		return 0;
 	p = sn__arena_alloc(&c->tree->arena, SN_DIALECTS * sizeof *p);
 	if (p == NULL)
@@ -405,6 +407,41 @@ int sn__policies_set(struct sn_policies *ps, enum sn_policy_source source, json_
 	return 0;
 }
 
+/* A copy of @node's children with @child under @name (NULL: without it); a new reference, or NULL. */
+static json_t *with_child(const json_t *node, const char *name, json_t *child)
+{
+	json_t *old = json_object_get(node, "children");
+	json_t *children = json_is_object(old) ? sn__json_copy(old) : json_object();
+	json_t *copy;
+
+	if (children == NULL)
+		return NULL;
+	if (child == NULL)
+		(void)json_object_del(children, name);
+	copy = child == NULL || json_object_set(children, name, child) == 0
+			? json_pack("{s:O}", "children", children)
+			: NULL;
+	json_decref(children);
+	return copy;
+}
+
+int sn__policies_own(struct sn_policies *ps, const char *kind, const char *name, json_t *values)
+{
+	const json_t *root = ps->tree->source[SN_POLICY_OWN];
+	SN_AUTO_JSON json_t *leaf = NULL, *of_kind = NULL, *tree = NULL;
+
+	if (values != NULL) {
+		leaf = json_pack("{s:O}", "values", values);
+		if (leaf == NULL)
+			return SN_E_NOMEM;
+	}
+	of_kind = with_child(json_object_get(json_object_get(root, "children"), kind), name, leaf);
+	if (of_kind == NULL)
+		return SN_E_NOMEM;
+	tree = with_child(root, kind, of_kind);
+	return tree != NULL ? sn__policies_set(ps, SN_POLICY_OWN, tree, NULL) : SN_E_NOMEM;
+}
+
 uint64_t sn__policies_version(const struct sn_policies *ps)
 {
 	return ps->version;
@@ -653,8 +690,9 @@ static void from_text(const struct sn_paths *paths, const struct sn_policy_found
 static int explain_one(struct sn_policies *ps, const struct sn_policy_tree *tree, const char *name,
 		const struct sn_paths *paths, enum sn_dialect dialect, json_t *doc)
 {
-	static const char *const sources[] = {
-			[SN_POLICY_FILE] = "file", [SN_POLICY_AGENT] = "agent"};
+	static const char *const sources[] = {[SN_POLICY_FILE] = "file",
+			[SN_POLICY_AGENT] = "agent",
+			[SN_POLICY_OWN] = "connector"};
 	struct sn_policy_found found;
 	json_t *value, *entry;
 	char from[1024];

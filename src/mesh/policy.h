@@ -75,7 +75,7 @@ struct sn_policy {
 	bool call_id_header; /* `sinew-call-id` to third parties */
 	uint32_t why_sample, why_slow;
 	const char *zipkin_endpoint, *zipkin_service_id, *host_header;
-	const char *tls_ca, *tls_cert, *tls_key, *tls_server_name;
+	const char *tls_ca, *tls_cert, *tls_key, *tls_key_password, *tls_server_name;
 	bool tls_verify;
 };
 
@@ -144,7 +144,7 @@ SN_MUST_USE int sn__policies_create(
 void sn__policies_destroy(struct sn_policies *ps /* may be NULL */);
 
 /* Where a tree comes from; per value of a node the first source that has it counts. */
-enum sn_policy_source { SN_POLICY_FILE, SN_POLICY_AGENT, SN_POLICY_SOURCES };
+enum sn_policy_source { SN_POLICY_FILE, SN_POLICY_AGENT, SN_POLICY_OWN, SN_POLICY_SOURCES };
 /**
  * Put a new tree {"values": {}, "children": {}} in force (NULL or JSON null: none). @tree is copied
  * by reference and must not be changed afterwards. Monitors are told in a later turn. SN_E_NOMEM,
@@ -152,6 +152,10 @@ enum sn_policy_source { SN_POLICY_FILE, SN_POLICY_AGENT, SN_POLICY_SOURCES };
  */
 SN_MUST_USE int sn__policies_set(struct sn_policies *ps, enum sn_policy_source source,
 		json_t *tree /* may be NULL */, struct sn_error *err /* may be NULL */);
+/** The values that a part of ours brings for a target of its own, below what file and agent say for the
+ * same node; in their plain form, borrowed. NULL: no more. SN_E_NOMEM, SN_E_LIMIT (nodes). */
+SN_MUST_USE int sn__policies_own(struct sn_policies *ps, const char *kind, const char *name,
+		json_t *values /* may be NULL */);
 /** Rises with every set. */
 uint64_t sn__policies_version(const struct sn_policies *ps);
 

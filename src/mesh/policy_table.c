@@ -122,6 +122,7 @@ const struct sn_policy_def sn__policy_defs[] = {
 	TEXT("tls-ca", tls_ca, "null", "File with the certificate authorities to trust; unset: the system's."),
 	TEXT("tls-cert", tls_cert, "null", "File with our own certificate."),
 	TEXT("tls-key", tls_key, "null", "File with its key."),
+	TEXT("tls-key-password", tls_key_password, "null", "What that key is encrypted with."),
 	TEXT("tls-server-name", tls_server_name, "null",
 		"Name that a peer's certificate must have; unset: the peer's address."),
 	BOOL("tls-verify", tls_verify, "true", NULL, "Verify the peer's certificate."),

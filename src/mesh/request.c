@@ -445,6 +445,7 @@ static void on_done(struct sn_http_req *req)
 	sn__fetch_outcome(&req->result, f->retry_after_ms, &outcome);
 	/* A slow client must not open breakers. (In a session both ends may wait for each other.) */
 	outcome.starved = req->result.starved && !f->call.session;
+	outcome.not_again = f->any_status && outcome.code == SN_E_STATUS;
 	if (f->given && !f->whole && outcome.code != 0)
 		outcome.class = SN_OUTCOME_REJECTED; /* the owner has seen the head: this is final */
 	report(f, &outcome);

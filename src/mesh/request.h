@@ -65,6 +65,7 @@ struct sn_fetch {
 	                            * attempt and retries cover its body too */
 	bool grpc; /* a gRPC call passed on: over HTTP/2, a session (open-timeout instead of timeout),
 	            * its deadline told as grpc-timeout */
+	bool any_status; /* an answer is one whatever its status: no other attempt follows */
 	bool upgrade; /* asks for another protocol (an Upgrade header is among `headers`): HTTP/1.1, a
 	               * session, see on_upgraded */
 	uint32_t timeout_ms, deadline_ms; /* 0: policy */
