@@ -425,10 +425,12 @@ static int check_name(const char *name, struct sn_error *err)
 
 	for (size_t i = 0; i < n; i++) {
 		char c = name[i];
-		bool ok = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+		bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+				(c >= '0' && c <= '9') || c == '-' || c == '_';
 
 		if (!ok)
-			return sn__error_set(err, SN_E_INVALID, "%s: a name is [a-z0-9_-]+", name);
+			return sn__error_set(
+					err, SN_E_INVALID, "%s: a name is [A-Za-z0-9_-]+", name);
 	}
 	return n > 0 && n <= SHOWN_MAX ? 0 : sn__error_set(err, SN_E_INVALID, "%s: length", name);
 }

@@ -225,7 +225,7 @@ static void all_problems(void **state)
 static void unsound_tables(void **state)
 {
 	static const struct sn_option bad[][2] = {
-			{{.name = "Big", .kind = SN_OPTION_BOOL, .help = "x"}, {0}},
+			{{.name = "two words", .kind = SN_OPTION_BOOL, .help = "x"}, {0}},
 			{{.name = "a", .kind = SN_OPTION_BOOL}, {0}},
 			{{.name = "a", .kind = SN_OPTION_INT, .def = "x", .help = "x"}, {0}},
 			{{.name = "a", .kind = SN_OPTION_INT, .def = "5", .max = 4, .help = "x"},
