@@ -87,7 +87,7 @@ struct memory {
 	struct text *live, *disconnected;
 	struct sn_list pending;
 	uint32_t cursor;     /* the wheel stands at this second */
-	struct sn_list work; /* what was in its slot and has not been looked at */
+	struct sn_list work; /* what was in its slot, or due at once, and has not been looked at */
 	struct sn_list slots[WHEEL_SLOTS];
 	struct sn_task close_task;
 	void (*closed)(void *arg);
@@ -250,7 +250,7 @@ static uint32_t seconds(int64_t s)
  * an earlier second. */
 static void place(struct memory *m, struct entry *e)
 {
-	uint32_t due = SN_MAX(seconds((int64_t)e->modified + e->expires + 1), m->cursor + 1);
+	uint32_t due = seconds((int64_t)e->modified + e->expires + 1);
 	bool in_slot = !sn_list_empty(&e->link) && (e->node.flags & FLAG_PENDING) == 0;
 
 	if (e->status == m->disconnected) {
@@ -258,7 +258,8 @@ static void place(struct memory *m, struct entry *e)
 	} else if (!in_slot || due < e->due) {
 		sn_list_remove(&e->link);
 		e->due = due;
-		sn_list_push_back(&m->slots[due % WHEEL_SLOTS], &e->link);
+		sn_list_push_back(due > m->cursor ? &m->slots[due % WHEEL_SLOTS] : &m->work,
+				&e->link);
 	}
 	e->node.flags &= (uint8_t)~FLAG_PENDING;
 }
@@ -724,6 +725,8 @@ static int heartbeat(struct memory *m, struct sn_reg_op *op)
 	uint32_t now = seconds(op->now), looked = 0;
 	struct sn_list *node;
 
+	if (now < m->cursor) /* the clock was set back: what is due has time */
+		return 0;
 	/* After a long sleep every slot once is enough. */
 	if (now > m->cursor && now - m->cursor > WHEEL_SLOTS && sn_list_empty(&m->work))
 		m->cursor = now - WHEEL_SLOTS;

@@ -16,8 +16,9 @@ static int body(const char *text, bool create, struct sn_reg_values *v, enum sn_
 
 	sn__arena_finish(&arena);
 	sn__arena_init(&arena, 512, 1 << 20);
-	return text == NULL ? 0 /* frees */
-			    : sn__reg_body(SN_REG_HYPERTY, sn_str_from(text), create, &arena, v, form);
+	return text == NULL
+			? 0 /* frees */
+			: sn__reg_body(SN_REG_HYPERTY, sn_str_from(text), create, &arena, v, form);
 }
 
 static void assert_body(const char *text, int r, enum sn_reg_body_form form)
@@ -218,7 +219,8 @@ static void segments(void **state)
 
 static void json(void **state)
 {
-	struct sn_reg_entry e = {.kind = SN_REG_OBJECT, .id = SN_STR("comm://\"x\""),
+	struct sn_reg_entry e = {.kind = SN_REG_OBJECT,
+			.id = SN_STR("comm://\"x\""),
 			.v = world_values("live", -3)};
 	struct sn_buf b;
 
@@ -239,7 +241,8 @@ static void json(void **state)
 static void page(void **state)
 {
 	static const char evil[] = "<script>'\"&";
-	struct sn_reg_entry e = {.id = SN_STR("<i>\"'"), .user = sn_str_from(evil),
+	struct sn_reg_entry e = {.id = SN_STR("<i>\"'"),
+			.user = sn_str_from(evil),
 			.v = world_values(evil, 1)};
 	struct sn_buf b;
 	struct sn_reg_page p = {.out = &b, .host = "h\"><b>"};
@@ -253,7 +256,8 @@ static void page(void **state)
 	sn__reg_page_end(&p);
 	assert_int_equal(p.r, 0);
 	assert_int_equal(sn__buf_append(&b, "", 1), 0);
-	for (const char *const *no = (const char *const[]){"<script", "<i>", "<u>", "<b>", "h\">", NULL};
+	for (const char *const *no = (const char *const[]){"<script", "<i>", "<u>", "<b>", "h\">",
+			     NULL};
 			*no != NULL; no++)
 		assert_null(strstr(sn__buf_data(&b), *no));
 	assert_non_null(strstr(sn__buf_data(&b), "Hyperties stored: 1000000<"));
@@ -267,7 +271,9 @@ static void page(void **state)
 static int life(struct world *w)
 {
 	struct sn_reg_values v = world_values("live", 3), more = {.has_expires = false};
-	struct sn_reg_op put = {.act = SN_REG_CREATE, .id = SN_STR("i"), .user = SN_STR("u/e"),
+	struct sn_reg_op put = {.act = SN_REG_CREATE,
+			.id = SN_STR("i"),
+			.user = SN_STR("u/e"),
 			.values = &v};
 	struct sn_reg_op change = {.act = SN_REG_UPDATE, .id = SN_STR("i"), .values = &more};
 	int r;
@@ -362,8 +368,8 @@ static void full(void **state)
 {
 	struct sn_reg_memory_options o = {.max_entries = 1};
 	struct sn_reg_values v = world_values("live", 3);
-	struct sn_reg_op op = {.act = SN_REG_CREATE, .id = SN_STR("a"), .user = SN_STR("u"),
-			.values = &v};
+	struct sn_reg_op op = {
+			.act = SN_REG_CREATE, .id = SN_STR("a"), .user = SN_STR("u"), .values = &v};
 	struct sn_reg_store *store;
 
 	assert_int_equal(sn__reg_memory_open(&o, &store), 0);

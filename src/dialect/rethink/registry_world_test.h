@@ -4,6 +4,10 @@
 
 /* Internal, tests only: a store of the domain registry on a simulated loop, one operation at a time. */
 
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/mem.h"
 #include "base/test.h"
 #include "dialect/rethink/registry_store.h"
