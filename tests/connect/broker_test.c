@@ -43,6 +43,21 @@ static const struct subject subjects[] = {
 				.request = true,
 				.headers = true,
 				.nack = true},
+		{.type = "mqtt",
+				.server = SERVER_MOSQUITTO,
+				.section = "{type: mqtt, url: 'mqtt://127.0.0.1:%u', reconnect-max: 200ms, "
+					   "ping-interval: 5s}",
+				.bad = {"{type: mqtt, url: 'http://x'}",
+						"{type: mqtt, url: 'mqtt://:1'}",
+						"{type: mqtt, password: b}", "{type: mqtt, urls: x}",
+						"{type: mqtt, will: {topic: '#'}}"},
+				.says = {"mqtt://HOST", "mqtt://HOST", "without user", "url",
+						"will.topic"},
+				.a = "t/a/x",
+				.b = "t/b",
+				.filter = "t/#",
+				.groups = true,
+				.headers = true},
 };
 
 #define NUMBERS 4096
