@@ -107,17 +107,18 @@ struct sn_bus_publish {
 	 * and may get it again when it is published again (as another event). */
 	void (*done)(struct sn_bus_publish *p, int code, unsigned subscribers);
 	/** May be NULL: told of each of the @subscribers once: how its (first) delivery ended, before or
-	 * after done(). SN_E_LIMIT: it was dropped, or is in the log for later; SN_E_CLOSED: the
+	 * after done(), maybe inside sn__bus_delivered() or sn__bus_detach(). SN_E_LIMIT: it was dropped, or is in the log for later; SN_E_CLOSED: the
 	 * subscriber has left. The object must stay until done() and as many results have come, or
 	 * sn__bus_publish_forget(). */
 	void (*result)(struct sn_bus_publish *p, const char *subscriber, int code);
 	struct sn_list link; /* the bus's */
 	void *bus[8];
 };
-/** @event: a reference is taken. SN_E_LIMIT (max_publishes), SN_E_CLOSED: nothing follows. */
+/** @event: a reference is taken. SN_E_NOMEM, SN_E_LIMIT (max_publishes), SN_E_CLOSED: nothing follows. */
 SN_MUST_USE int sn__bus_publish(
 		struct sn_bus *bus, struct sn_bus_event *event, struct sn_bus_publish *p);
-/** Nothing is called any more and the object is free; the event goes its way. Also after done(). */
+/** Nothing is called any more and the object is free; the event goes its way. Before done(), or after
+ * it when results are outstanding. */
 void sn__bus_publish_forget(struct sn_bus_publish *p);
 
 /* ---- what connects hubs, and what keeps events ---- */
