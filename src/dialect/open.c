@@ -10,6 +10,7 @@
 #include "connect/connect.h"
 #include "base/mem.h"
 #include "dialect/berlioz/berlioz.h"
+#include "dialect/microhome/nodes.h"
 #include "mesh/admin_api.h"
 #include "mesh/config.h"
 #include "mesh/policy.h"
@@ -303,6 +304,8 @@ static int parts_open(struct sn_runtime *rt, struct sn_berlioz *berlioz, const s
 		sn__berlioz_destroy(berlioz);
 	if (r == 0)
 		r = sn__connect_attach(rt, err);
+	if (r == 0)
+		r = sn__nodes_attach(rt, err);
 	if (r == 0 && config != NULL)
 		r = trace_open(rt, config, err);
 	if (r == 0 && config != NULL && !o->no_listen)

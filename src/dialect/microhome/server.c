@@ -35,7 +35,7 @@ void sn__mh_conn_close(struct mh_conn *c, bool reset)
 		conn_free(c);
 }
 
-bool sn__mh_conn_blocked(const struct mh_conn *c)
+static bool blocked(const struct mh_conn *c)
 {
 	if (c->dead || c->last || c->server->closing || c->out.len > MH_OUT_HIGH)
 		return true;
@@ -104,7 +104,7 @@ static size_t serve_packages(struct mh_conn *c, struct sn_str bytes)
 	struct sn_microhome_packet p;
 	size_t used = 0, n;
 
-	while (!sn__mh_conn_blocked(c)) {
+	while (!blocked(c)) {
 		n = sn__microhome_next((struct sn_str){bytes.ptr + used, bytes.len - used}, &p);
 		if (n == 0)
 			break;
@@ -120,7 +120,7 @@ static size_t serve_values(struct mh_conn *c, struct sn_str bytes)
 	size_t used = 0, n;
 	int r;
 
-	while (!sn__mh_conn_blocked(c)) {
+	while (!blocked(c)) {
 		r = sn__jsonrpc_next(&c->split, (struct sn_str){bytes.ptr + used, bytes.len - used},
 				c->server->o.max_value, &value, &n);
 		if (r == 0)
@@ -215,7 +215,7 @@ static bool read_some(struct mh_conn *c)
 	for (unsigned i = 0; i < 4 && !c->eof && !c->last; i++) {
 		ssize_t n;
 
-		if (sn__mh_conn_blocked(c) && c->in.len >= in_limit(c))
+		if (blocked(c) && c->in.len >= in_limit(c))
 			break;
 		n = sn__stream_read(c->stream, chunk, MH_CHUNK);
 		if (n == SN_E_AGAIN)
@@ -261,7 +261,7 @@ static void serve_waiting(struct mh_conn *c)
 
 	do {
 		before = c->in.len;
-		if (before > 0 && !sn__mh_conn_blocked(c) && c->framing != SN_MICROHOME_UNDECIDED)
+		if (before > 0 && !blocked(c) && c->framing != SN_MICROHOME_UNDECIDED)
 			sn__buf_consume(&c->in, SN_MIN(serve(c, sn__buf_str(&c->in)), c->in.len));
 	} while (!c->dead && c->in.len > 0 && c->in.len < before && write_some(c));
 }
@@ -303,7 +303,7 @@ void sn__mh_conn_go_on(struct mh_conn *c)
 		return;
 	}
 	want = c->out.len > 0 ? SN_WRITABLE : 0;
-	if (!c->eof && !c->last && (!sn__mh_conn_blocked(c) || c->in.len < in_limit(c)))
+	if (!c->eof && !c->last && (!blocked(c) || c->in.len < in_limit(c)))
 		want |= SN_READABLE;
 	sn__stream_want(c->stream, want);
 	sn__buf_release_if_empty(&c->in);

@@ -101,8 +101,6 @@ void sn__mh_conn_go_on(struct mh_conn *c);
 /** A reply is in c->out: it goes out now, with one call, unless the peer is one of ours (then with
  * what else there is). As above. */
 void sn__mh_conn_flush(struct mh_conn *c);
-/** Whether nothing more may be served now. */
-bool sn__mh_conn_blocked(const struct mh_conn *c);
 bool sn__mh_token_fits(const struct sn_mh_server *server, struct sn_str token);
 
 /* ---- serve.c ---- */
