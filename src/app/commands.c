@@ -244,9 +244,11 @@ const struct sn_cmd sn__commands[] = {
 				"original server is read (STORAGE_TYPE, EXPIRES, ...). docs/rethink.md has "
 				"all of it.\n\n"
 				"send: the message, JSON as message nodes send it (default: from stdin), goes "
-				"through the registry connector; the response message is printed.\n",
+				"through the registry connector; the response message is printed. Exits 1 when "
+				"its code is 500 or more: no registry, or one that failed.\n",
 				"sinew registry serve\n"
-				"STORAGE_TYPE=RAM sinew registry serve --listen :4567",
+				"STORAGE_TYPE=RAM sinew registry serve --listen :4567\n"
+				"sinew registry send --url http://127.0.0.1:4567 @message.json",
 				registry_opts, sn__cmd_registry},
 		{"check", "FILE", 1, 1, "validate a file and say every problem with its place",
 				"FILE is sinew's own file or a mesh file. Every problem is a line "

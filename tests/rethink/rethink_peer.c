@@ -90,14 +90,17 @@ static json_t *call(struct sn_rethink *c, const json_t *args)
 {
 	const char *a[4] = {""};
 	char *text = NULL;
+	int r;
 
 	for (size_t i = 0; i < 4; i++)
 		a[i] = json_string_value(json_array_get(args, i));
 	if (strcmp(a[0], "get_user") == 0)
-		return response(sn_rethink_get_user_wait(c, a[1], &text), text);
-	if (strcmp(a[0], "add_hyperty") == 0)
-		return response(sn_rethink_add_hyperty_wait(c, a[1], a[2], a[3], &text), text);
-	return response(sn_rethink_delete_hyperty_wait(c, a[1], a[2], &text), text);
+		r = sn_rethink_get_user_wait(c, a[1], &text);
+	else if (strcmp(a[0], "add_hyperty") == 0)
+		r = sn_rethink_add_hyperty_wait(c, a[1], a[2], a[3], &text);
+	else
+		r = sn_rethink_delete_hyperty_wait(c, a[1], a[2], &text);
+	return response(r, text);
 }
 
 /* ---- many at once ---- */
@@ -127,8 +130,9 @@ static void on_flood(const char *message, void *arg)
 	pthread_mutex_unlock(&f->lock);
 }
 
-static json_t *flood(struct sn_rethink *c, const json_t *what, bool close)
+static json_t *flood(struct connector *one, const json_t *what, bool close)
 {
+	struct sn_rethink *c = one->c;
 	struct flood f = {.codes = json_object()};
 	const char *message = json_string_value(json_array_get(what, 0));
 	size_t n = (size_t)json_integer_value(json_array_get(what, 1));
@@ -140,8 +144,10 @@ static json_t *flood(struct sn_rethink *c, const json_t *what, bool close)
 		if (sn_rethink_process_message(c, message, on_flood, &f) < 0)
 			on_flood(NULL, &f);
 	}
-	if (close)
+	if (close) {
 		(void)sn_rethink_close(c, NULL, NULL);
+		one->c = NULL;
+	}
 	pthread_mutex_lock(&f.lock);
 	while (f.left > 0)
 		pthread_cond_wait(&f.all, &f.lock);
@@ -178,7 +184,7 @@ static json_t *act(const json_t *line)
 	if ((what = json_object_get(line, "call")) != NULL)
 		return call(one->c, what);
 	if ((what = json_object_get(line, "flood")) != NULL)
-		return flood(one->c, what, json_is_true(json_object_get(line, "close")));
+		return flood(one, what, json_is_true(json_object_get(line, "close")));
 	if (json_object_get(line, "poll") != NULL)
 		return response(sn_rethink_poll(one->c), NULL);
 	if (json_object_get(line, "collect") != NULL)
