@@ -152,6 +152,31 @@ static void the_file_wins_node_by_node(void **state)
 	mw_close(&w);
 }
 
+/* A part's own values: below file and agent at the same node, above what stands higher up. */
+static void own_values_are_the_last_of_a_node(void **state)
+{
+	json_t *own = json_pack(
+			"{s:i, s:i, s:i}", "timeout", 11, "deadline", 12, "retry-count", 13);
+	struct mesh_world w;
+
+	mw_open(&w, 1);
+	mw_policies(&w,
+			"{\"values\":{\"timeout\":2000,\"idle-timeout\":44},\"children\":{\"service\":"
+			"{\"children\":{\"s\":{\"values\":{\"deadline\":5}}}}}}");
+	assert_int_equal(sn__policies_own(w.policies, "service", "s", own), 0);
+	assert_int_equal(sn__policies_own(w.policies, "service", "another", own), 0);
+	json_decref(own);
+	assert_int_equal(policy_of(&w, SN_DIALECT_CORE)->timeout, 11);
+	assert_int_equal(policy_of(&w, SN_DIALECT_CORE)->deadline, 5);
+	assert_int_equal(policy_of(&w, SN_DIALECT_CORE)->retry_count, 13);
+	assert_int_equal(policy_of(&w, SN_DIALECT_CORE)->idle_timeout, 44);
+	assert_int_equal(sn__policies_own(w.policies, "service", "another", NULL), 0);
+	assert_int_equal(policy_of(&w, SN_DIALECT_CORE)->retry_count, 13);
+	assert_int_equal(sn__policies_own(w.policies, "service", "s", NULL), 0);
+	assert_int_equal(policy_of(&w, SN_DIALECT_CORE)->timeout, 2000);
+	mw_close(&w);
+}
+
 static int three_paths(void *arg, struct sn_str kind, struct sn_str name, struct sn_str endpoint,
 		struct sn_paths *ret)
 {
@@ -495,6 +520,7 @@ int main(void)
 			cmocka_unit_test(wrong_values_are_told),
 			cmocka_unit_test(bad_trees_change_nothing),
 			cmocka_unit_test(the_file_wins_node_by_node),
+			cmocka_unit_test(own_values_are_the_last_of_a_node),
 			cmocka_unit_test(paths_are_put_together),
 			cmocka_unit_test(held_policies_outlive_the_tree),
 			cmocka_unit_test(explains),

@@ -2,6 +2,7 @@
 /* The state file, readers in other threads, allocation failures, messages that are refused. What
  * messages mean is tested by vectors, seeds and the fuzzer. */
 #include "dialect/berlioz/metadata.h"
+#include "mesh/catalog_write.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -201,6 +202,36 @@ static void prunes(void **state)
 	say(w, "{\"peers\":{\"service\":{\"b\":{\"rest\":{\"1\":{}}}}}}");
 	assert_int_equal(peers_of(w, "a"), 0);
 	assert_int_equal(peers_of(w, "b"), 1);
+}
+
+static int keep_work(struct sn_update *u, struct sn_batch *batch)
+{
+	struct sn_path path = {.n = 3, .part = {SN_STR("service"), SN_STR("kept"), SN_STR("rest")}};
+
+	return sn__batch_keep_peers(batch, &path, SN_STR("{\"1\":{}}"));
+}
+
+static void keep_done(struct sn_update *u, int code, uint32_t changes)
+{
+	assert_int_equal(code, 0);
+	assert_int_equal(changes, 1);
+}
+
+/* Peers of which no agent knows. */
+static void prunes_not_what_is_kept(void **state)
+{
+	struct world *w = *state;
+	struct sn_metadata_options opts = {.loop = w->loop, .prune_absent = true};
+	struct sn_update update = {.work = keep_work, .done = keep_done};
+
+	assert_int_equal(sn__catalog_create(w->loop, sn__berlioz_paths, &w->place, &w->cat), 0);
+	opts.catalog = w->cat;
+	assert_int_equal(sn__metadata_create(&opts, &w->md), 0);
+	sn__catalog_submit(w->cat, &update);
+	say(w, "{\"peers\":{\"service\":{\"a\":{\"rest\":{\"1\":{}}}}}}");
+	say(w, "{\"peers\":{}}");
+	assert_int_equal(peers_of(w, "a"), 0);
+	assert_int_equal(peers_of(w, "kept"), 1);
 }
 
 /* ---- state file ---- */
@@ -519,6 +550,7 @@ int main(void)
 			T(deep),
 			T(look_ups),
 			T(prunes),
+			T(prunes_not_what_is_kept),
 			T(state_survives),
 			T(state_of_another_agent),
 			T(broken_state),
