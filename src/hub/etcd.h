@@ -84,6 +84,7 @@ struct sn_etcd_link {
 	bool resting;        /* until the timer: every endpoint has failed */
 	struct sn_timer rest;
 	struct sn_task kick;
+	void (*dropped)(struct sn_etcd_link *link); /* the member of before is not used any more */
 	void (*ready)(struct sn_etcd_link *link); /* a failed or authenticated link may be tried */
 	void (*state)(struct sn_etcd_link *link, const struct sn_error *err /* may be NULL */);
 

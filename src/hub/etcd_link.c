@@ -26,11 +26,13 @@
 
 /* ---- members ---- */
 
+/* Streams that hang there are not waited for; a single call has its own time-out. */
 static void drop_dest(struct sn_etcd_link *link)
 {
 	sn__http_dest_unref(SN_TAKE(link->dest));
 	link->generation++;
 	link->proven = false;
+	link->dropped(link);
 }
 
 static int make_dest(struct sn_etcd_link *link)
@@ -258,6 +260,7 @@ static void on_done(struct sn_grpc_req *req)
 	} else if (call != &link->auth) {
 		heard(link);
 	}
+	call->why = 0;
 	call->done(call, end, &err);
 }
 

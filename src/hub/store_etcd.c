@@ -572,6 +572,14 @@ static void link_ready(struct sn_etcd_link *link)
 	go(etcd);
 }
 
+static void link_dropped(struct sn_etcd_link *link)
+{
+	struct sn_etcd *etcd = SN_CONTAINER_OF(link, struct sn_etcd, link);
+
+	sn__etcd_cancel(&etcd->keeper.call, SN_E_CONNECT);
+	sn__etcd_cancel(&etcd->watcher.call, SN_E_CONNECT);
+}
+
 static void link_state(struct sn_etcd_link *link, const struct sn_error *err)
 {
 	struct sn_etcd *etcd = SN_CONTAINER_OF(link, struct sn_etcd, link);
@@ -600,6 +608,7 @@ int sn__hub_etcd_open(struct sn_connect_host *host, const struct sn_hub_etcd_opt
 	sn_list_init(&etcd->flight);
 	sn_list_init(&etcd->failed);
 	etcd->call.done = on_done;
+	etcd->link.dropped = link_dropped;
 	etcd->link.ready = link_ready;
 	etcd->link.state = link_state;
 	sn__etcd_keeper_init(&etcd->keeper, etcd);

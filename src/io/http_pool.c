@@ -575,8 +575,10 @@ void sn__http_dest_settle(struct sn_http_dest *dest)
 {
 	struct sn_http_pool *pool = dest->pool;
 
-	if (dest->refs == 0 && dest->n_reqs == 0)
+	if (dest->refs == 0 && dest->n_reqs == 0) {
+		close_idle(dest); /* a connection may have come after the last reference had gone */
 		dest_free(dest);
+	}
 	if (pool->closing && pool->n_reqs == 0)
 		sn__loop_defer(pool->loop, &pool->task, on_pool_gone);
 }
