@@ -113,6 +113,17 @@ SN_MUST_USE int sn__etcd_call(struct sn_etcd_link *link, struct sn_etcd_call *ca
 /** done() follows in a later turn. @code: SN_E_TIMEOUT counts against the member. */
 void sn__etcd_cancel(struct sn_etcd_call *call, int code);
 
+/** What an operation ends with whose time is up before it could be sent: NULL, and @ret_code
+ * SN_E_TIMEOUT, when others before it took so long. */
+static inline const struct sn_error *sn_etcd_link_why(
+		const struct sn_etcd_link *link, int *ret_code)
+{
+	*ret_code = link->failures == 0                   ? SN_E_TIMEOUT
+			: link->why.code == SN_E_REJECTED ? SN_E_REJECTED
+							  : SN_E_CONNECT;
+	return link->failures > 0 ? &link->why : NULL;
+}
+
 /* ---- operations ---- */
 
 /* What sn_hub_op.engine holds. */

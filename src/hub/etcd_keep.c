@@ -32,7 +32,8 @@ static void on_timer(struct sn_timer *timer)
 {
 	struct sn_etcd_keeper *k = SN_CONTAINER_OF(timer, struct sn_etcd_keeper, timer);
 	uint64_t now_ns = sn__loop_now_ns(k->etcd->link.loop);
-	const struct sn_error *why = k->etcd->link.failures > 0 ? &k->etcd->link.why : NULL;
+	int code;
+	const struct sn_error *why = sn_etcd_link_why(&k->etcd->link, &code);
 
 	if (!sn_list_empty(&k->sent)) {
 		struct sn_hub_op *first = SN_CONTAINER_OF(k->sent.next, struct sn_hub_op, link);
@@ -40,7 +41,7 @@ static void on_timer(struct sn_timer *timer)
 		if (sn_etcd_op(first)->due_ns <= now_ns)
 			sn__etcd_cancel(&k->call, SN_E_TIMEOUT); /* done() has the rest */
 	}
-	fail_overdue(k, &k->waiting, why != NULL ? why->code : SN_E_TIMEOUT, why);
+	fail_overdue(k, &k->waiting, code, why);
 	set_timer(k);
 }
 

@@ -192,7 +192,9 @@ static enum sn_etcd_end judge(
 
 	if (call->why != 0) {
 		*ret_same = call->why == SN_E_REJECTED;
-		code = call->why == SN_E_TIMEOUT && unsent ? SN_E_CONNECT : call->why;
+		code = call->why == SN_E_TIMEOUT && unsent   ? SN_E_CONNECT
+				: call->why == SN_E_PROTOCOL ? SN_E_IO
+							     : call->why;
 		sn__error_set(ret_err, code, "etcd at %s: %s", e->url,
 				call->why == SN_E_TIMEOUT ? "no answer in time"
 						: call->why == SN_E_PROTOCOL

@@ -124,7 +124,8 @@ static void on_timer(struct sn_timer *timer)
 {
 	struct sn_etcd *etcd = SN_CONTAINER_OF(timer, struct sn_etcd, timer);
 	uint64_t now_ns = sn__loop_now_ns(etcd->link.loop);
-	const struct sn_error *why = etcd->link.failures > 0 ? &etcd->link.why : NULL;
+	int code;
+	const struct sn_error *why = sn_etcd_link_why(&etcd->link, &code);
 	struct sn_list overdue;
 
 	if (!sn_list_empty(&etcd->flight) && sn_etcd_op(op_at(etcd->flight.next))->due_ns <= now_ns)
@@ -136,7 +137,7 @@ static void on_timer(struct sn_timer *timer)
 
 		sn_list_push_back(&overdue, node);
 	}
-	complete_all(etcd, &overdue, why != NULL ? why->code : SN_E_TIMEOUT, why);
+	complete_all(etcd, &overdue, code, why);
 	set_timer(etcd);
 	sn__etcd_pump(etcd);
 }
