@@ -243,13 +243,17 @@ int sn__berlioz_paths(void *arg, struct sn_str kind, struct sn_str name, struct 
 	bool resource = is_one_of(kind, resources);
 	bool is_cluster = sn_str_eq(kind, SN_STR("cluster"));
 
+	ret->n = 0;
+	if (sn_str_eq(kind, SN_STR("hyperty"))) { /* of a user; nothing that an agent spells */
+		add_path(ret, kind, name, endpoint.len > 0 ? endpoint : SN_STR("default"));
+		return name.len > 0 ? 0 : SN_E_INVALID;
+	}
 	if (!resource && !is_cluster && !sn_str_eq(kind, SN_STR("service")))
 		return SN_E_INVALID;
 	if ((is_cluster ? name.len == 0 : split_name(&name, &sector) < 0))
 		return SN_E_INVALID;
 	if (endpoint.len == 0)
 		endpoint = SN_STR("default");
-	ret->n = 0;
 	if (is_cluster)
 		id = PUT(&t, kind, SN_STR("://"), name);
 	else

@@ -276,6 +276,7 @@ static void answer(struct request *q)
 			respond(q->x, 200, &as_html, sn__buf_str(&q->out));
 		break;
 	case SN_REG_EXPIRE:
+	case SN_REG_CHANGED:
 		break;
 	}
 }
@@ -553,7 +554,7 @@ static void put(struct request *q)
 	}
 }
 
-static void delete (struct request *q)
+static void delete_entry(struct request *q)
 {
 	count(q, SN_REG_COUNT_DELETE);
 	q->op.act = SN_REG_DELETE;
@@ -643,7 +644,7 @@ static void route(struct request *q, const char *method)
 	else if (strcmp(method, "PUT") == 0)
 		put(q);
 	else if (strcmp(method, "DELETE") == 0)
-		delete (q);
+		delete_entry(q);
 	else
 		simply(q, no_route);
 }

@@ -35,7 +35,8 @@ struct user {
 	struct sn_reg_node node;
 	struct hyperty *first;
 	struct user *next; /* of the same e-mail */
-	uint32_t n_guids;  /* bound to it */
+	struct user *changed; /* the next that CHANGED will give; itself: it is the last */
+	uint32_t n_guids;     /* bound to it */
 	char key[];
 };
 
@@ -86,6 +87,7 @@ struct memory {
 	struct sn_reg_table texts, emails, users, guids, hyperties, objects, groups[2];
 	struct text *live, *disconnected;
 	struct sn_list pending;
+	struct user *changed; /* NULL: none */
 	uint32_t cursor;     /* the wheel stands at this second */
 	struct sn_list work; /* what was in its slot, or due at once, and has not been looked at */
 	struct sn_list slots[WHEEL_SLOTS];
@@ -229,14 +231,18 @@ static void view(struct entry *e, struct sn_reg_entry *ret_view)
 	}
 }
 
+/* Its user will be told of. */
 static void tell(struct memory *m, struct entry *e)
 {
-	struct sn_reg_entry seen;
+	struct user *u;
 
-	if (m->store.watch == NULL)
+	if (!m->store.track || (e->node.flags & FLAG_OBJECT) != 0)
 		return;
-	view(e, &seen);
-	m->store.watch->changed(m->store.watch, &seen);
+	u = hyperty_of(e)->user;
+	if (u->changed != NULL)
+		return;
+	u->changed = m->changed != NULL ? m->changed : u;
+	m->changed = u;
 }
 
 /* ---- the wheel and the list of what is pending ---- */
@@ -539,11 +545,12 @@ static int touch(struct memory *m, struct sn_reg_op *op)
 	if (e == NULL)
 		return SN_E_NOT_FOUND;
 	op->changed = e->status != m->live;
-	if (op->changed)
+	if (op->changed) {
 		set_status(m, e, m->live);
+		tell(m, e);
+	}
 	e->modified = seconds(op->now);
 	place(m, e);
-	tell(m, e);
 	return 0;
 }
 
@@ -599,7 +606,7 @@ static int update(struct memory *m, struct sn_reg_op *op)
 	return r;
 }
 
-static int delete (struct memory *m, struct sn_reg_op *op)
+static int delete_entry(struct memory *m, struct sn_reg_op *op)
 {
 	struct entry *e = find_entry(m, op);
 
@@ -694,6 +701,20 @@ static int updated(struct memory *m, struct sn_reg_op *op)
 	return 0;
 }
 
+static int changed_users(struct memory *m, struct sn_reg_op *op)
+{
+	while (m->changed != NULL && op->n < SN_REG_CHANGED_MAX) {
+		struct user *u = m->changed;
+		const struct sn_reg_entry e = {.user = {u->key, u->node.len}};
+
+		m->changed = u->changed != u ? u->changed : NULL;
+		u->changed = NULL;
+		op->entry(op, &e, no_guid);
+		op->n++;
+	}
+	return m->changed != NULL ? SN_E_AGAIN : 0;
+}
+
 struct page {
 	struct memory *m;
 	struct sn_reg_op *op;
@@ -767,7 +788,7 @@ static int act(struct memory *m, struct sn_reg_op *op)
 	case SN_REG_UPDATE:
 		return update(m, op);
 	case SN_REG_DELETE:
-		return delete (m, op);
+		return delete_entry(m, op);
 	case SN_REG_UPDATED:
 		return updated(m, op);
 	case SN_REG_COUNT:
@@ -780,6 +801,8 @@ static int act(struct memory *m, struct sn_reg_op *op)
 		return 0;
 	case SN_REG_EXPIRE:
 		return heartbeat(m, op);
+	case SN_REG_CHANGED:
+		return changed_users(m, op);
 	}
 	return SN_E_NOTSUP;
 }

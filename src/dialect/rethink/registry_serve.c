@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "dialect/rethink/registry_catalog.h"
 #include "dialect/rethink/registry_http.h"
 #include "mesh/api.h"
 #include "proto/url.h"
@@ -252,6 +253,8 @@ struct service {
 	struct sn_error beat_err;
 	bool beat_failed; /* told once, until it works again */
 	struct sn_series *expired;
+	bool catalog; /* the hyperties are peers */
+	struct sn_reg_catalog peers;
 };
 
 static void service_gone(void *arg)
@@ -269,7 +272,7 @@ static void service_gone(void *arg)
 
 static void store_close(struct service *s)
 {
-	if (s->beating || s->store == NULL)
+	if (s->beating || s->catalog || s->store == NULL)
 		return;
 	s->store->ops->close(s->store, service_gone, s);
 	s->store = NULL;
@@ -323,6 +326,14 @@ static void beat(struct sn_timer *t)
 
 /* ---- opening and closing ---- */
 
+static void catalog_gone(struct sn_reg_catalog *c)
+{
+	struct service *s = SN_CONTAINER_OF(c, struct service, peers);
+
+	s->catalog = false;
+	store_close(s);
+}
+
 /* The last request has ended. */
 static void http_gone(struct sn_reg_http *http)
 {
@@ -330,7 +341,10 @@ static void http_gone(struct sn_reg_http *http)
 
 	s->stopping = true;
 	sn__timer_stop(s->rt->loop, &s->timer);
-	store_close(s);
+	if (s->catalog)
+		sn__reg_catalog_close(&s->peers);
+	else
+		store_close(s);
 }
 
 /* The server is gone; requests that wait for the store are not. */
@@ -340,6 +354,8 @@ static void service_free(struct sn_hosted *hosted)
 	struct sn_runtime *rt = s->rt;
 
 	sn__timer_stop(rt->loop, &s->timer);
+	if (s->catalog)
+		sn__timer_stop(rt->loop, &s->peers.timer);
 	if (hosted->server == NULL || sn__loop_turn(rt->loop) == 0) { /* it never began */
 		if (s->store != NULL)
 			s->store->ops->discard(s->store);
@@ -470,6 +486,7 @@ static int service_fill(struct service *s, const struct listening *l, struct sn_
 		s->http.only = &s->only;
 	}
 	sn__reg_http_init(&s->http);
+	s->catalog = s->store->track = section->catalog;
 	r = counters(s);
 	return r < 0 ? sn__error_set(err, r, "%s", sn_strerror(r)) : 0;
 }
@@ -495,6 +512,14 @@ static int service_make(struct sn_hosting *how, struct sn_hosted **ret_hosted, s
 	how->config.check_origin = sn__addr_is_loopback(&how->config.addr);
 	sn__drain_hold(how->rt);
 	sn__timer_start(how->rt->loop, &s->timer, s->period_ns, beat);
+	if (s->catalog) {
+		s->peers.loop = how->rt->loop;
+		s->peers.store = s->store;
+		s->peers.catalog = how->rt->catalog;
+		s->peers.log = &how->rt->log;
+		s->peers.gone = catalog_gone;
+		sn__reg_catalog_start(&s->peers);
+	}
 	*ret_hosted = &s->hosted;
 	return 0;
 }

@@ -28,7 +28,9 @@ static const char schema[] =
 		"schemes TEXT NOT NULL, descriptor TEXT NOT NULL, status TEXT NOT NULL, "
 		"was TEXT NOT NULL, runtime TEXT NOT NULL, requester TEXT, handler TEXT, "
 		"guid TEXT, expires BIGINT NOT NULL, started BIGINT NOT NULL, "
-		"modified BIGINT NOT NULL, due BIGINT NOT NULL, pending BIGINT NOT NULL);"
+		"modified BIGINT NOT NULL, due BIGINT NOT NULL, pending BIGINT NOT NULL, "
+		"changed BIGINT NOT NULL);"
+		"CREATE INDEX IF NOT EXISTS domain_hyperties_changed ON domain_hyperties (changed);"
 		"CREATE INDEX IF NOT EXISTS domain_hyperties_usr ON domain_hyperties (usr);"
 		"CREATE INDEX IF NOT EXISTS domain_hyperties_email ON domain_hyperties (email);"
 		"CREATE INDEX IF NOT EXISTS domain_hyperties_due ON domain_hyperties (due) "
@@ -111,14 +113,14 @@ static void create_hyperty(struct step *st)
 	static const char sql[] =
 			"INSERT INTO domain_hyperties AS h (id, usr, email, resources, schemes, "
 			"descriptor, status, was, runtime, requester, handler, guid, expires, "
-			"started, modified, due, pending) VALUES ($1, $2, $3, $4, $5, $6, $7, '', "
-			"$8, $9, $10, $11, $12, $13, $13, $14, 0) ON CONFLICT (id) DO UPDATE SET "
+			"started, modified, due, pending, changed) VALUES ($1, $2, $3, $4, $5, $6, "
+			"$7, '', $8, $9, $10, $11, $12, $13, $13, $14, 0, $13) ON CONFLICT (id) DO UPDATE SET "
 			"resources = excluded.resources, schemes = excluded.schemes, "
 			"descriptor = excluded.descriptor, status = excluded.status, "
 			"runtime = excluded.runtime, requester = excluded.requester, "
 			"handler = excluded.handler, guid = excluded.guid, "
 			"expires = excluded.expires, modified = excluded.modified, "
-			"due = excluded.due, pending = 0 WHERE h.usr = excluded.usr RETURNING id";
+			"due = excluded.due, pending = 0, changed = excluded.changed WHERE h.usr = excluded.usr RETURNING id";
 	static const char bind[] =
 			"INSERT INTO domain_guids AS g (guid, usr) VALUES ($1, $2) ON CONFLICT "
 			"(guid) DO UPDATE SET usr = excluded.usr WHERE g.usr <> excluded.usr";
@@ -177,21 +179,23 @@ static void create_object(struct step *st)
 	p[11] = sn_sql_int(op->now + v->expires);
 }
 
-#define TOUCH(table) \
-	"UPDATE " table " SET was = status, status = 'live', modified = $2, due = $2 + expires, " \
-	"pending = 0 WHERE id = $1 RETURNING was"
+#define TOUCH(table, changed) \
+	"UPDATE " table " SET " changed "was = status, status = 'live', modified = $2, due = $2 + expires, " \
+	changed "pending = 0 WHERE id = $1 RETURNING was"
+#define TOUCH_CHANGED "changed = CASE WHEN status = 'live' THEN changed ELSE $2 END, "
 
 static void touch(struct step *st)
 {
 	struct sn_sql_value *p = add(st,
-			is_hyperty(st) ? TOUCH("domain_hyperties") : TOUCH("domain_objects"), 2,
-			SN_SQL_SOME);
+			is_hyperty(st) ? TOUCH("domain_hyperties", TOUCH_CHANGED)
+				       : TOUCH("domain_objects", ""),
+			2, SN_SQL_SOME);
 
 	p[0] = sn_sql_text(st->op->id);
 	p[1] = sn_sql_int(st->op->now);
 }
 
-#define UPDATE(table, a, b) \
+#define UPDATE(table, changed, a, b) \
 	"UPDATE " table " SET was = status, modified = $2, expires = COALESCE($3, expires), " \
 	"due = $2 + COALESCE($3, expires), pending = 0, resources = COALESCE($4, resources), " \
 	"schemes = COALESCE($5, schemes), descriptor = COALESCE($6, descriptor), " \
@@ -208,8 +212,8 @@ static void update(struct step *st)
 	const struct sn_reg_op *op = st->op;
 	const struct sn_reg_values *v = op->values;
 	struct sn_sql_value *p = add(st,
-			is_hyperty(st) ? UPDATE("domain_hyperties", "handler", "guid")
-				       : UPDATE("domain_objects", "name", "reporter"),
+			is_hyperty(st) ? UPDATE("domain_hyperties", "changed = $2, ", "handler", "guid")
+				       : UPDATE("domain_objects", "", "name", "reporter"),
 			11, SN_SQL_SOME);
 
 	p[0] = sn_sql_text(op->id);
@@ -230,21 +234,21 @@ static void update(struct step *st)
 	p[1] = sn_sql_text(op->id);
 }
 
-#define DISCONNECT(table) \
+#define DISCONNECT(table, changed) \
 	"UPDATE " table \
-	" SET pending = CASE WHEN status = 'disconnected' THEN pending ELSE 1 END, " \
+	" SET " changed "pending = CASE WHEN status = 'disconnected' THEN pending ELSE 1 END, " \
 	"status = 'disconnected' WHERE id = $1"
 
-static void delete (struct step *st)
+static void delete_entry(struct step *st)
 {
 	struct sn_sql_value *p = add(st,
-			is_hyperty(st) ? DISCONNECT("domain_hyperties") " AND usr = $2"
-				       : DISCONNECT("domain_objects"),
-			is_hyperty(st) ? 2 : 1, SN_SQL_SOME);
+			is_hyperty(st) ? DISCONNECT("domain_hyperties", "changed = $3, ") " AND usr = $2"
+				       : DISCONNECT("domain_objects", ""),
+			is_hyperty(st) ? 3 : 1, SN_SQL_SOME);
 
 	p[0] = sn_sql_text(st->op->id);
-	if (is_hyperty(st))
-		p[1] = sn_sql_text(st->op->user);
+	p[1] = sn_sql_text(st->op->user);
+	p[2] = sn_sql_int(st->op->now);
 }
 
 /* In the order that take_hyperty() and take_object() read. */
@@ -324,15 +328,16 @@ static void look_for_due(struct step *st)
 	st->unit.read_only = true;
 }
 
-#define EXPIRE(table) \
+#define EXPIRE(table, changed) \
 	"UPDATE " table \
-	" SET status = 'disconnected', pending = 1 WHERE status <> 'disconnected' " \
+	" SET " changed "status = 'disconnected', pending = 1 WHERE status <> 'disconnected' " \
 	"AND due < $1 AND id IN (SELECT id FROM " table " WHERE status <> 'disconnected' AND " \
 	"due < $1 ORDER BY due LIMIT $2)"
 
 static void expire(struct step *st)
 {
-	static const char *const sql[] = {EXPIRE("domain_hyperties"), EXPIRE("domain_objects")};
+	static const char *const sql[] = {EXPIRE("domain_hyperties", "changed = $1, "),
+			EXPIRE("domain_objects", "")};
 
 	st->n = 0;
 	for (size_t i = 0; i < SN_COUNT(sql); i++) {
@@ -342,6 +347,20 @@ static void expire(struct step *st)
 		p[1] = sn_sql_int(EXPIRE_LIMIT);
 	}
 	st->turning = true;
+}
+
+static void changed_users(struct step *st)
+{
+	static const char sql[] =
+			"SELECT usr, MAX(changed) AS latest FROM domain_hyperties WHERE changed >= $1 "
+			"GROUP BY usr HAVING MAX(changed) > $1 OR usr > $2 "
+			"ORDER BY latest, usr LIMIT $3";
+	struct sn_sql_value *p = add(st, sql, 3, SN_SQL_ANY);
+
+	p[0] = sn_sql_int(st->op->since);
+	p[1] = sn_sql_text(st->op->id);
+	p[2] = sn_sql_int(SN_REG_CHANGED_MAX);
+	st->unit.read_only = true;
 }
 
 /* ---- rows ---- */
@@ -377,8 +396,8 @@ static void take_row(enum sn_reg_kind kind, const struct sn_sql_rows *rows, uint
 	e->modified = sn_sql_i64(sn_sql_cell(rows, row, 12));
 }
 
-#define TURN(table) \
-	"UPDATE " table " SET status = 'disconnected', pending = 1 WHERE id = $1 AND " \
+#define TURN(table, changed) \
+	"UPDATE " table " SET " changed "status = 'disconnected', pending = 1 WHERE id = $1 AND " \
 	"status <> 'disconnected' AND due < $2"
 
 /* @e becomes `disconnected` by the second step. */
@@ -396,8 +415,8 @@ static void note_due(struct step *st, const struct sn_reg_entry *e)
 	p[0] = sn_sql_text((struct sn_str){id, e->id.len});
 	p[1] = sn_sql_int(st->op->now);
 	st->due[st->n_due++] = (struct sn_sql_statement){.sql = e->kind == SN_REG_HYPERTY
-					? TURN("domain_hyperties")
-					: TURN("domain_objects"),
+					? TURN("domain_hyperties", "changed = $2, ")
+					: TURN("domain_objects", ""),
 			.params = p,
 			.n_params = 2};
 }
@@ -519,6 +538,19 @@ static void finish_expire(struct step *st)
 	}
 }
 
+static void finish_changed(struct step *st)
+{
+	const struct sn_sql_rows *rows = &st->unit.rows[0];
+
+	for (uint32_t i = 0; i < rows->n_rows; i++) {
+		const struct sn_reg_entry e = {.user = cell_text(rows, i, 0),
+				.modified = sn_sql_i64(sn_sql_cell(rows, i, 1))};
+
+		st->op->entry(st->op, &e, (struct sn_str){"", 0});
+	}
+	step_end(st, rows->n_rows == SN_REG_CHANGED_MAX ? SN_E_AGAIN : 0);
+}
+
 static void finish(struct step *st)
 {
 	struct sn_reg_op *op = st->op;
@@ -559,6 +591,9 @@ static void finish(struct step *st)
 		break;
 	case SN_REG_EXPIRE:
 		finish_expire(st);
+		break;
+	case SN_REG_CHANGED:
+		finish_changed(st);
 		break;
 	default:
 		step_end(st, 0);
@@ -641,7 +676,7 @@ static void prepare(struct step *st)
 		update(st);
 		break;
 	case SN_REG_DELETE:
-		delete (st);
+		delete_entry(st);
 		break;
 	case SN_REG_UPDATED:
 		st->limit = SN_REG_UPDATED_MAX / 2;
@@ -655,6 +690,9 @@ static void prepare(struct step *st)
 		break;
 	case SN_REG_EXPIRE:
 		look_for_due(st);
+		break;
+	case SN_REG_CHANGED:
+		changed_users(st);
 		break;
 	}
 }

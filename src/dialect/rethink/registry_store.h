@@ -31,7 +31,11 @@ enum sn_reg_act {
 	SN_REG_UPDATED, /* entries of both kinds, SN_REG_UPDATED_MAX at most */
 	SN_REG_COUNT,   /* hyperties and guids */
 	SN_REG_PAGE,   /* the hyperties of each guid, then those of users without; `page` at most */
-	SN_REG_EXPIRE, /* the heartbeat: whatever is due */
+	SN_REG_EXPIRE, /* the heartbeat: whatever is due; SN_E_AGAIN: there is more */
+	/* Users whose hyperties have changed (but by keep-alives only): entries with user and `modified`,
+	 * the time of the change. On a database those from `since` on, behind the user `id` in that second;
+	 * in memory each once, when `track` is set. SN_E_AGAIN: there are more. */
+	SN_REG_CHANGED,
 };
 
 enum sn_reg_key {
@@ -53,6 +57,7 @@ struct sn_reg_op {
 	const struct sn_reg_values *values; /* CREATE, UPDATE */
 	int64_t now;                        /* seconds since 1970 */
 	uint32_t page;
+	int64_t since; /* CHANGED: seconds since 1970 */
 	/** READ, UPDATED, PAGE: once for each entry found. @guid: PAGE; "": none. */
 	void (*entry)(struct sn_reg_op *op, const struct sn_reg_entry *e, struct sn_str guid);
 	/** Once, unless submit() said that it is done already. */
@@ -78,14 +83,11 @@ struct sn_reg_store_ops {
 	/** At once; only when nothing was ever submitted. */
 	void (*discard)(struct sn_reg_store *store);
 };
-/* Told of every entry that a store has changed, where it can know: not of what other registries on
- * the same database do. @e: as it is now. */
-struct sn_reg_watch {
-	void (*changed)(struct sn_reg_watch *watch, const struct sn_reg_entry *e);
-};
+#define SN_REG_CHANGED_MAX 512 /* users of one CHANGED */
+
 struct sn_reg_store {
 	const struct sn_reg_store_ops *ops;
-	struct sn_reg_watch *watch; /* NULL: none; set before the first operation */
+	bool track; /* somebody will ask what has changed; set before the first operation */
 };
 
 struct sn_reg_memory_options {
