@@ -3,8 +3,12 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "app/admin_client.h"
 #include "app/session.h"
+#include "base/mem.h"
+#include "base/json.h"
 #include "base/str.h"
+#include "mesh/catalog.h"
 
 struct watch {
 	bool show_secrets;
@@ -21,15 +25,17 @@ static void print_peers(struct sn_peers *peers, void *arg)
 
 static int refused(const struct sn_cli *cli, int code)
 {
-	static const char *const kinds[] = {"service", "cluster", "database", "queue", NULL};
+	static const char *const kinds[] = {
+			"service", "cluster", "database", "queue", "hyperty", NULL};
 	const char *near = sn__nearest(cli->args[0], kinds);
 
 	if (code == SN_E_INVALID && near != NULL && strcmp(near, cli->args[0]) != 0)
 		sn__cli_say(cli, "no kind `%s`; did you mean `%s`?", cli->args[0], near);
 	else
 		sn__cli_say(cli, "%s %s: %s", cli->args[0], cli->args[1],
-				code == SN_E_INVALID ? "kind is service, cluster, database or queue"
-						     : sn_strerror(code));
+				code == SN_E_INVALID
+						? "kind is service, cluster, database, queue or hyperty"
+						: sn_strerror(code));
 	return sn__cli_exit_of(code);
 }
 
@@ -52,12 +58,48 @@ static int watch_until_signal(struct sn_cli *cli, struct sn_runtime *rt, bool kn
 	return SN_EXIT_DONE;
 }
 
+/* Of the sinew that --admin names. */
+static int print_running(struct sn_cli *cli)
+{
+	SN_AUTO_JSON json_t *doc = NULL;
+	SN_AUTO_FREE char *text = NULL;
+	struct sn_admin_client *client;
+	const char *peer = NULL;
+	struct sn_buf path;
+	int r;
+
+	sn__buf_init(&path, 3 * SN_NAME_MAX + 64);
+	r = sn__buf_puts(&path, "/peers");
+	if (r == 0)
+		r = sn__admin_target(cli, 0, &path, &peer);
+	if (r == 0)
+		r = sn__buf_append(&path, "", 1);
+	if (r < 0) {
+		sn__cli_say(cli, "peers: %s", sn_strerror(r));
+		sn__buf_finish(&path);
+		return SN_EXIT_USAGE;
+	}
+	r = sn__admin_client_open(cli, &client);
+	if (r == 0) {
+		r = sn__admin_client_call(client, "GET", sn__buf_data(&path), NULL, &doc);
+		sn__admin_client_close(client);
+	}
+	sn__buf_finish(&path);
+	if (r != 0)
+		return r;
+	text = sn__json_text(doc);
+	return text == NULL ? SN_EXIT_FAILED : sn__put_json(text, cli->opt[SN_OPT_SECRETS] != NULL);
+}
+
 int sn__cmd_peers(struct sn_cli *cli)
 {
 	struct sn_peers *peers = NULL;
 	struct sn_runtime *rt;
-	int r = sn__session_open(cli, &rt);
+	int r;
 
+	if (cli->opt[SN_OPT_ADMIN] != NULL && cli->opt[SN_OPT_WATCH] == NULL)
+		return print_running(cli);
+	r = sn__session_open(cli, &rt);
 	if (r != 0)
 		return r;
 	r = sn_get_peers(rt, cli->args[0], cli->args[1], cli->args[2], &peers);

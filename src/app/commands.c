@@ -131,8 +131,8 @@ static const struct sn_opt grpc_opts[] = {
 };
 
 #define KIND_TEXT \
-	"KIND is service, cluster, database or queue. NAME is a service of the own sector, or " \
-	"SECTOR.NAME."
+	"KIND is service, cluster, database, queue or hyperty (NAME is the user then). NAME is a " \
+	"service of the own sector, or SECTOR.NAME."
 #define TARGET_TEXT \
 	KIND_TEXT " Without ENDPOINT the endpoint `default` is meant; databases and queues have " \
 		  "none.\n\n"

@@ -18,7 +18,8 @@ static int part_check(const char *what, struct sn_str part, struct sn_error *err
 int sn__api_target(const char *kind, const char *name, const char *endpoint,
 		struct sn_api_target *ret_name, struct sn_error *err)
 {
-	static const char *const kinds[] = {"service", "cluster", "database", "queue", NULL};
+	static const char *const kinds[] = {
+			"service", "cluster", "database", "queue", "hyperty", NULL};
 	struct sn_api_target t = {.name = sn_str_from(name)};
 	int r;
 
@@ -28,12 +29,12 @@ int sn__api_target(const char *kind, const char *name, const char *endpoint,
 	if (t.kind.ptr == NULL)
 		return sn__error_set(err, SN_E_INVALID,
 				"unknown kind \"%.40s\": it must be service, "
-				"cluster, database or queue",
+				"cluster, database, queue or hyperty",
 				kind != NULL ? kind : "");
 	r = part_check("name", t.name, err);
 	if (r < 0)
 		return r;
-	if (kind[0] == 's' || kind[0] == 'c') {
+	if (kind[0] == 's' || kind[0] == 'c' || kind[0] == 'h') {
 		t.endpoint = sn_str_from(endpoint != NULL ? endpoint : "default");
 		r = part_check("endpoint", t.endpoint, err);
 		if (r < 0)

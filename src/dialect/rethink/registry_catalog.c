@@ -157,8 +157,7 @@ static void on_changed(struct sn_reg_op *op, const struct sn_reg_entry *e, struc
 
 	c->latest = e->modified;
 	if (c->users == NULL)
-		c->users = sn__arena_alloc(
-				&c->arena, SN_REG_CHANGED_MAX * sizeof(*c->users));
+		c->users = sn__arena_alloc(&c->arena, SN_REG_CHANGED_MAX * sizeof(*c->users));
 	if (user == NULL || c->users == NULL || c->n_users == SN_REG_CHANGED_MAX)
 		c->failed = SN_E_NOMEM;
 	else

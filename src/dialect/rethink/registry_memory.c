@@ -34,7 +34,7 @@ struct email {
 struct user {
 	struct sn_reg_node node;
 	struct hyperty *first;
-	struct user *next; /* of the same e-mail */
+	struct user *next;    /* of the same e-mail */
 	struct user *changed; /* the next that CHANGED will give; itself: it is the last */
 	uint32_t n_guids;     /* bound to it */
 	char key[];
@@ -88,8 +88,8 @@ struct memory {
 	struct text *live, *disconnected;
 	struct sn_list pending;
 	struct user *changed; /* NULL: none */
-	uint32_t cursor;     /* the wheel stands at this second */
-	struct sn_list work; /* what was in its slot, or due at once, and has not been looked at */
+	uint32_t cursor;      /* the wheel stands at this second */
+	struct sn_list work;  /* what was in its slot, or due at once, and has not been looked at */
 	struct sn_list slots[WHEEL_SLOTS];
 	struct sn_task close_task;
 	void (*closed)(void *arg);

@@ -180,8 +180,9 @@ static void create_object(struct step *st)
 }
 
 #define TOUCH(table, changed) \
-	"UPDATE " table " SET " changed "was = status, status = 'live', modified = $2, due = $2 + expires, " \
-	changed "pending = 0 WHERE id = $1 RETURNING was"
+	"UPDATE " table " SET " changed \
+	"was = status, status = 'live', modified = $2, due = $2 + expires, " changed \
+	"pending = 0 WHERE id = $1 RETURNING was"
 #define TOUCH_CHANGED "changed = CASE WHEN status = 'live' THEN changed ELSE $2 END, "
 
 static void touch(struct step *st)
@@ -212,7 +213,8 @@ static void update(struct step *st)
 	const struct sn_reg_op *op = st->op;
 	const struct sn_reg_values *v = op->values;
 	struct sn_sql_value *p = add(st,
-			is_hyperty(st) ? UPDATE("domain_hyperties", "changed = $2, ", "handler", "guid")
+			is_hyperty(st) ? UPDATE("domain_hyperties", "changed = $2, ", "handler",
+							 "guid")
 				       : UPDATE("domain_objects", "", "name", "reporter"),
 			11, SN_SQL_SOME);
 
@@ -235,14 +237,15 @@ static void update(struct step *st)
 }
 
 #define DISCONNECT(table, changed) \
-	"UPDATE " table \
-	" SET " changed "pending = CASE WHEN status = 'disconnected' THEN pending ELSE 1 END, " \
+	"UPDATE " table " SET " changed \
+	"pending = CASE WHEN status = 'disconnected' THEN pending ELSE 1 END, " \
 	"status = 'disconnected' WHERE id = $1"
 
 static void delete_entry(struct step *st)
 {
 	struct sn_sql_value *p = add(st,
-			is_hyperty(st) ? DISCONNECT("domain_hyperties", "changed = $3, ") " AND usr = $2"
+			is_hyperty(st) ? DISCONNECT("domain_hyperties",
+							 "changed = $3, ") " AND usr = $2"
 				       : DISCONNECT("domain_objects", ""),
 			is_hyperty(st) ? 3 : 1, SN_SQL_SOME);
 
@@ -329,15 +332,15 @@ static void look_for_due(struct step *st)
 }
 
 #define EXPIRE(table, changed) \
-	"UPDATE " table \
-	" SET " changed "status = 'disconnected', pending = 1 WHERE status <> 'disconnected' " \
+	"UPDATE " table " SET " changed \
+	"status = 'disconnected', pending = 1 WHERE status <> 'disconnected' " \
 	"AND due < $1 AND id IN (SELECT id FROM " table " WHERE status <> 'disconnected' AND " \
 	"due < $1 ORDER BY due LIMIT $2)"
 
 static void expire(struct step *st)
 {
-	static const char *const sql[] = {EXPIRE("domain_hyperties", "changed = $1, "),
-			EXPIRE("domain_objects", "")};
+	static const char *const sql[] = {
+			EXPIRE("domain_hyperties", "changed = $1, "), EXPIRE("domain_objects", "")};
 
 	st->n = 0;
 	for (size_t i = 0; i < SN_COUNT(sql); i++) {
