@@ -10,7 +10,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void check(const struct sn_place *p, const char *from)
+static void check(const struct sn_side_place *p, const char *from)
 {
 	assert(p->n <= 3 && p->rest[0] == '/');
 	for (unsigned i = 0; i < p->n; i++) {
@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	SN_AUTO_FREE char *text = sn__strndup((const char *)data, size);
 	struct sn_http_head head = {.n_headers = 0};
-	struct sn_place p;
+	struct sn_side_place p;
 	char *path = text, *line;
 
 	if (text == NULL)

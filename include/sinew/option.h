@@ -45,7 +45,7 @@ struct sn_option {
 	double min, max;  /* of numbers, durations (ms), sizes (bytes); both 0: no limits */
 	unsigned flags;   /* SN_OPTION_ */
 	const char *const *choices;      /* ENUM; NULL-terminated */
-	const struct sn_option *options; /* SECTION */
+	const struct sn_option *options; /* SECTION; ANY: of the map it may be instead of a text */
 	const char *help;                /* one line */
 };
 

@@ -55,6 +55,10 @@ enum sn_opt_id {
 	SN_OPT_INSECURE,
 	SN_OPT_FROM,
 	SN_OPT_SHARD,
+	SN_OPT_ONLY,
+	SN_OPT_BROKER,
+	SN_OPT_REGISTRY,
+	SN_OPT_STORE,
 	SN_OPT_URL,
 	SN_OPT_COUNT,
 };
@@ -79,7 +83,8 @@ struct sn_cli {
 	unsigned n_headers;
 	const char *args[8];
 	unsigned n_args;
-	uint32_t timeout_ms; /* of --timeout */
+	const char *config_text; /* instead of a file: sn__run_text(); NULL: none */
+	uint32_t timeout_ms;     /* of --timeout */
 	bool log_json;
 };
 
@@ -119,6 +124,7 @@ void sn__cli_story(const struct sn_cli *cli, const struct sn_error *err);
 int sn__cmd_run(struct sn_cli *cli);
 int sn__cmd_breaker(struct sn_cli *cli);
 int sn__cmd_agent(struct sn_cli *cli);
+int sn__cmd_hub(struct sn_cli *cli);
 int sn__cmd_peers(struct sn_cli *cli);
 int sn__cmd_peer(struct sn_cli *cli);
 int sn__cmd_request(struct sn_cli *cli);

@@ -273,6 +273,23 @@ static void give_signals_back(void)
 	(void)sigprocmask(SIG_UNBLOCK, &set, NULL);
 }
 
+static void tell_line(void *arg, const char *text)
+{
+	sn__cli_tell(arg, "%s", text);
+}
+
+/* Where the sections of the dialects listen. */
+static void tell_sections(struct course *c, const struct sn_config *config)
+{
+	if (sn__enter(c->rt) < 0)
+		return;
+	for (size_t i = 0; sn__config_sections[i] != NULL; i++) {
+		if (config->sections[i] != NULL && sn__config_sections[i]->tell != NULL)
+			sn__config_sections[i]->tell(c->rt, tell_line, c->cli);
+	}
+	sn__leave(c->rt);
+}
+
 /* Everything the file asks for. */
 static int start(struct sn_cli *cli, const struct sn_config *config, struct sn_lines *lines,
 		struct sn_runtime **ret_rt)
@@ -294,6 +311,7 @@ static int serve(struct course *c, const struct sn_config *config, sn_run_start_
 	int r = start_fn(c->cli, config, &c->lines, &c->rt);
 
 	if (r == 0) {
+		tell_sections(c, config);
 		r = run_to_end(c);
 		give_signals_back();
 	}
@@ -327,9 +345,34 @@ int sn__run(struct sn_cli *cli, const struct sn_config *config, sn_run_start_fn 
 	return r;
 }
 
+static int run_config(struct sn_cli *cli, int r, struct sn_config *config, struct sn_error *err)
+{
+	if (r < 0) {
+		sn__cli_say(cli, "%s", sn_error_text(err));
+		return SN_EXIT_USAGE;
+	}
+	if (cli->opt[SN_OPT_LOG] == NULL)
+		cli->log_json = config->log.format == 1;
+	r = sn__run(cli, config, start);
+	sn__config_destroy(config);
+	return r;
+}
+
+int sn__run_text(struct sn_cli *cli, const char *text)
+{
+	const char *path = sn__session_config(cli);
+	struct sn_config *config = NULL;
+	struct sn_error err;
+	int r = sn__config_parse(path != NULL ? path : cli->cmd->name, sn_str_from(text), NULL,
+			NULL, &config, NULL, &err);
+
+	cli->config_text = text;
+	return run_config(cli, r, config, &err);
+}
+
 int sn__cmd_run(struct sn_cli *cli)
 {
-	struct sn_config *config;
+	struct sn_config *config = NULL;
 	struct sn_error err;
 	const char *path;
 	int r;
@@ -342,13 +385,5 @@ int sn__cmd_run(struct sn_cli *cli)
 		return SN_EXIT_USAGE;
 	}
 	r = sn__config_load(path, &config, NULL, &err);
-	if (r < 0) {
-		sn__cli_say(cli, "%s", sn_error_text(&err));
-		return SN_EXIT_USAGE;
-	}
-	if (cli->opt[SN_OPT_LOG] == NULL)
-		cli->log_json = config->log.format == 1;
-	r = sn__run(cli, config, start);
-	sn__config_destroy(config);
-	return r;
+	return run_config(cli, r, config, &err);
 }

@@ -77,6 +77,15 @@ static const struct sn_opt agent_opts[] = {
 		{0, 0, NULL, NULL, NULL},
 };
 
+static const struct sn_opt hub_opts[] = {
+		{SN_OPT_ONLY, 0, "only", "registry|broker", "run one of the two"},
+		{SN_OPT_BROKER, 0, "broker", "ADDR",
+				"the broker is there, IPV4:PORT; only the registry runs here"},
+		{SN_OPT_INSECURE, 0, "insecure", NULL,
+				"listen off loopback without TLS and token (as insecure: true)"},
+		{0, 0, NULL, NULL, NULL},
+};
+
 static const struct sn_opt why_opts[] = {
 		{SN_OPT_STATE, 0, "state", "DIR",
 				"the state directory (default: ~/.local/state/sinew)"},
@@ -236,6 +245,13 @@ const struct sn_cmd sn__commands[] = {
 				"The address is printed on stderr. Ends with SIGTERM or SIGINT.\n",
 				"sinew agent --listen 127.0.0.1:55555 --mesh mesh.yaml", agent_opts,
 				sn__cmd_agent},
+		{"hub", "", 0, 0, "the service registry and event broker of a \xc2\xb5Home mesh",
+				"Runs both, as the file's section `hub` says, and whatever else the file asks "
+				"for, until SIGTERM or SIGINT. With nothing set the broker listens on "
+				"127.0.0.1:5100 and the registry on 127.0.0.1:5101, and nodes are kept in "
+				"memory. docs/microhome.md has the events, docs/config.md the keys.\n",
+				"sinew hub\nsinew hub --only registry --broker 192.168.1.10:5100",
+				hub_opts, sn__cmd_hub},
 		{"registry", "serve|send [JSON|@FILE|-]", 1, 2,
 				"serve the reTHINK domain registry, or send it one connector message",
 				"serve: the domain registry, as the file's section `registry` says, until "
@@ -313,7 +329,6 @@ const struct sn_cmd sn__commands[] = {
 
 const char *const sn__commands_planned[] = {
 		"test",
-		"hub",
 		"node",
 		"publish",
 		"repl",

@@ -61,6 +61,81 @@ const char *sn__session_config(const struct sn_cli *cli)
 	return access("sinew.yaml", F_OK) == 0 ? "sinew.yaml" : NULL;
 }
 
+/* A literal "${" must be written so; what is given on is read once more. */
+static int put_escaped(struct sn_buf *out, struct sn_str text)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < text.len; i++) {
+		if (text.ptr[i] == '$' && i + 1 < text.len && text.ptr[i + 1] == '{')
+			r = sn__buf_puts(out, "$");
+		if (r == 0)
+			r = sn__buf_append(out, text.ptr + i, 1);
+	}
+	return r;
+}
+
+/* Members of @over into @to; maps are merged, unless what is there is none. */
+static int merge(json_t *to, json_t *over)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(over, key, value)
+	{
+		json_t *old = json_object_get(to, key);
+		int r = json_is_object(value) && json_is_object(old)
+				? merge(old, value)
+				: json_object_set(to, key, value);
+
+		if (r < 0)
+			return SN_E_NOMEM;
+	}
+	return 0;
+}
+
+/* The file's section with @over put into it. */
+static int merged(json_t *file, const char *name, json_t *over)
+{
+	json_t *section = json_object_get(file, name);
+
+	if (json_is_object(section))
+		return merge(section, over);
+	return json_object_set(file, name, over) < 0 ? SN_E_NOMEM : 0;
+}
+
+int sn__session_with(struct sn_cli *cli, const char *name, json_t *over, char **ret_text)
+{
+	const char *path = sn__session_config(cli);
+	SN_AUTO_JSON json_t *file = NULL;
+	SN_AUTO_FREE char *text = NULL;
+	struct sn_config *config = NULL;
+	struct sn_error err;
+	struct sn_buf out;
+	int r = 0;
+
+	if (path != NULL && sn__config_load(path, &config, NULL, &err) < 0) {
+		sn__cli_say(cli, "%s", sn_error_text(&err));
+		return SN_EXIT_USAGE;
+	}
+	file = config != NULL && json_is_object(config->whole) ? json_deep_copy(config->whole)
+							       : json_object();
+	sn__config_destroy(config);
+	if (file == NULL || merged(file, name, over) < 0 || (text = sn__json_text(file)) == NULL)
+		r = SN_E_NOMEM;
+	sn__buf_init(&out, SN_CONFIG_SIZE_MAX);
+	if (r == 0)
+		r = put_escaped(&out, sn_str_from(text));
+	if (r == 0) {
+		*ret_text = sn__strndup(sn__buf_data(&out), out.len);
+		r = *ret_text != NULL ? 0 : SN_E_NOMEM;
+	}
+	sn__buf_finish(&out);
+	if (r < 0)
+		sn__cli_say(cli, "%s", sn_strerror(r));
+	return r < 0 ? SN_EXIT_FAILED : 0;
+}
+
 /* mkdir -p, private. */
 static int make_folders(char *path)
 {
@@ -107,14 +182,19 @@ static void agent_of(const struct sn_cli *cli, const char *path, char *out, size
 {
 	const char *env = getenv("BERLIOZ_AGENT_PATH");
 	struct sn_config *config = NULL;
+	int r = SN_E_NOT_FOUND;
 
 	out[0] = '\0';
 	if (cli->opt[SN_OPT_AGENT] != NULL) {
 		(void)snprintf(out, size, "%s", cli->opt[SN_OPT_AGENT]);
 		return;
 	}
-	if (path != NULL && sn__config_load(path, &config, NULL, NULL) == 0 &&
-			config->agent.url != NULL)
+	if (cli->config_text != NULL)
+		r = sn__config_parse("file", sn_str_from(cli->config_text), NULL, NULL, &config,
+				NULL, NULL);
+	else if (path != NULL)
+		r = sn__config_load(path, &config, NULL, NULL);
+	if (r == 0 && config->agent.url != NULL)
 		(void)snprintf(out, size, "%s", config->agent.url);
 	else if (env != NULL)
 		(void)snprintf(out, size, "%s", env);
@@ -143,7 +223,8 @@ static int open_runtime(struct sn_cli *cli, struct sn_options opts, bool server,
 	/* Without such a place there is no `sinew why`, and nothing else is missing. */
 	if (sn__session_record_dir(cli, &record_dir) == 0)
 		opts.record_dir = record_dir;
-	opts.config = sn__session_config(cli);
+	opts.config_text = cli->config_text;
+	opts.config = cli->config_text == NULL ? sn__session_config(cli) : NULL;
 	opts.agent = cli->opt[SN_OPT_AGENT];
 	log_init(&session_log, cli);
 	opts.log = log_line;
@@ -155,7 +236,8 @@ static int open_runtime(struct sn_cli *cli, struct sn_options opts, bool server,
 	agent_of(cli, opts.config, agent, AGENT_MAX);
 	if (agent[0] == '\0' && source == NULL && server && opts.no_listen)
 		opts.agent = ""; /* it serves something of its own */
-	else if (opts.config == NULL && agent[0] == '\0' && source == NULL) {
+	else if (opts.config == NULL && opts.config_text == NULL && agent[0] == '\0' &&
+			source == NULL) {
 		sn__cli_say(cli,
 				"no agent: give --agent URL, set BERLIOZ_AGENT_PATH, or write a "
 				"sinew.yaml (ws://HOST:PORT/TASK)");

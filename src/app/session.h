@@ -5,6 +5,7 @@
 /* Internal. What the commands that talk to peers share: a runtime that has heard of its agent, and
  * JSON on stdout. Main thread. */
 
+#include <jansson.h>
 #include <stdatomic.h>
 
 #include <sinew/mesh.h>
@@ -24,6 +25,13 @@ SN_MUST_USE int sn__session_start(struct sn_cli *cli, sn_log_fn *access, void *a
 SN_MUST_USE int sn__session_start_bare(struct sn_cli *cli, struct sn_runtime **ret_rt);
 /** --config, $SINEW_CONFIG, or sinew.yaml when there is one; NULL: none. */
 const char *sn__session_config(const struct sn_cli *cli);
+/** The file of the command line (an empty one when there is none) with the members of the map @over in
+ * its section @name, as a text for sn__run_text(). 0, or the exit status after what is wrong was
+ * said. */
+SN_MUST_USE int sn__session_with(
+		struct sn_cli *cli, const char *name, json_t *over, char **ret_text);
+/** `sinew run` of a file that is given as a text (cmd_run.c). */
+int sn__run_text(struct sn_cli *cli, const char *text);
 void sn__session_close(struct sn_runtime *rt /* may be NULL */);
 
 /** Where the flight recorder of commands keeps its files, made when missing: --state,

@@ -413,6 +413,8 @@ int sn__options_doc(const struct sn_option *table, const char *prefix, struct sn
 					opt->def != NULL ? opt->def : "",
 					opt->def != NULL ? "`" : "", opt->help,
 					opt->flags & SN_OPTION_REQUIRED ? " Required." : "");
+		if (r == 0 && opt->options != NULL)
+			r = sn__options_doc(opt->options, deeper, out);
 	}
 	return r;
 }

@@ -69,7 +69,11 @@ static json_t *of_kind(const struct sn_option *opt)
 	case SN_OPTION_SECTION:
 		return sn__options_schema(opt->options, &section) == 0 ? section : NULL;
 	case SN_OPTION_ANY:
-		break;
+		if (opt->options == NULL)
+			break;
+		if (sn__options_schema(opt->options, &section) < 0)
+			return NULL;
+		return json_pack("{s:[{s:s}, o]}", "anyOf", "type", "string", section);
 	}
 	return json_object();
 }

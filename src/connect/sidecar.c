@@ -175,7 +175,7 @@ static int find_target(struct side_call *c, const char *name, struct sn_error *e
 static int start(struct side_call *c, struct sn_str body, struct sn_error *err)
 {
 	struct sn_runtime *rt = c->side->rt;
-	struct sn_place p;
+	struct sn_side_place p;
 	int r;
 
 	/* Behind /KIND; it was there when the handler looked. */

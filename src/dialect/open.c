@@ -313,6 +313,20 @@ static int parts_open(struct sn_runtime *rt, struct sn_berlioz *berlioz, const s
 	return r < 0 ? r : sn__runtime_start(rt, err);
 }
 
+/* Nothing has begun: take it apart, or, where that needs turns of the loop, let it have them. */
+static void undo(struct sn_runtime *rt)
+{
+	bool turns = false;
+
+	SN_LIST_FOREACH (pos, &rt->dialects)
+		turns = turns || SN_CONTAINER_OF(pos, struct sn_dialect_part, link)->ops->turns;
+	if (turns && atomic_load(&rt->state) == SN_RUNTIME_OPENING &&
+			sn__runtime_start(rt, NULL) == 0)
+		(void)sn_close(rt, NULL, NULL);
+	else
+		sn__runtime_destroy(rt);
+}
+
 static int runtime_open(const struct sn_options *o, const struct sn_config *config,
 		struct sn_runtime **ret_rt, struct sn_error *err)
 {
@@ -329,7 +343,7 @@ static int runtime_open(const struct sn_options *o, const struct sn_config *conf
 	}
 	r = parts_open(rt, berlioz, o, config, err);
 	if (r < 0) {
-		sn__runtime_destroy(rt);
+		undo(rt);
 		return r;
 	}
 	*ret_rt = rt;

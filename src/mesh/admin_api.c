@@ -192,13 +192,17 @@ static void post_drain(struct sn_admin *a, struct sn_exchange *x)
 
 /* ---- routes ---- */
 
+static bool reads(const struct sn_exchange *x)
+{
+	const char *method = sn_exchange_method(x);
+
+	return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+}
+
 /* Why a request is not allowed, as a status; 0: it is. */
 static unsigned refused(const struct sn_admin *a, struct sn_exchange *x, const char **ret_detail)
 {
-	const char *method = sn_exchange_method(x);
-	bool reads = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
-
-	if (a->local ? a->token == NULL || reads : a->loopback && reads)
+	if (a->local ? a->token == NULL || reads(x) : a->loopback && reads(x))
 		return 0;
 	*ret_detail = "this needs \"Authorization: Bearer TOKEN\"";
 	if (a->token != NULL)
@@ -251,9 +255,29 @@ static void answer(struct sn_admin *a, struct sn_exchange *x, const struct sn_ad
 	}
 }
 
+void sn__admin_route_add(struct sn_runtime *rt, struct sn_admin_route *route)
+{
+	sn_list_push_back(&rt->admin_routes, &route->link);
+}
+
+static struct sn_admin_route *find_route(const struct sn_runtime *rt, const struct sn_exchange *x)
+{
+	const char *path = sn_exchange_path(x);
+
+	SN_LIST_FOREACH (pos, &rt->admin_routes) {
+		struct sn_admin_route *route = SN_CONTAINER_OF(pos, struct sn_admin_route, link);
+		size_t n = strlen(route->path);
+
+		if (strncmp(path, route->path, n) == 0 && (path[n] == '\0' || path[n] == '/'))
+			return route;
+	}
+	return NULL;
+}
+
 static void handle(struct sn_exchange *x, void *arg)
 {
 	struct sn_admin *a = arg;
+	struct sn_admin_route *route = find_route(a->rt, x);
 	struct sn_admin_request req;
 	const char *detail;
 	struct sn_error err;
@@ -262,6 +286,13 @@ static void handle(struct sn_exchange *x, void *arg)
 
 	if (status != 0) {
 		answer_problem(x, status, detail);
+		return;
+	}
+	if (route != NULL) {
+		if (reads(x))
+			route->handle(route, x);
+		else
+			answer_problem(x, 405, "this is only looked at: GET");
 		return;
 	}
 	r = sn__admin_request_parse(sn_exchange_method(x), sn_exchange_path(x),

@@ -32,4 +32,14 @@ struct sn_admin_options {
 SN_MUST_USE int sn__admin_listen(
 		struct sn_runtime *rt, const struct sn_admin_options *opts, struct sn_error *err);
 
+/* Further things to look at, told by a floor above. */
+struct sn_admin_route {
+	struct sn_list link; /* rt->admin_routes */
+	const char *path;    /* "/hub": it, and what begins with it and a '/' */
+	/** Answer @x: a GET or HEAD of somebody who may ask. admin_impl.h has what helps. */
+	void (*handle)(struct sn_admin_route *route, struct sn_exchange *x);
+};
+/** Before the runtime starts. The route must stay until the runtime's parts are destroyed. */
+void sn__admin_route_add(struct sn_runtime *rt, struct sn_admin_route *route);
+
 #endif

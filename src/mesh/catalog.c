@@ -301,7 +301,7 @@ static int default_paths(struct sn_str kind, struct sn_str name, struct sn_str e
 	return 0;
 }
 
-static int paths_of(struct sn_catalog *cat, struct sn_str kind, struct sn_str name,
+int sn__catalog_paths(struct sn_catalog *cat, struct sn_str kind, struct sn_str name,
 		struct sn_str endpoint, struct sn_paths *ret_paths)
 {
 	if (!name_ok(kind) || !name_ok(name) || !name_ok(endpoint))
@@ -326,7 +326,7 @@ int sn__catalog_target(struct sn_catalog *cat, struct sn_str kind, struct sn_str
 		*ret_target = t;
 		return 0;
 	}
-	rc = paths_of(cat, kind, name, endpoint, &paths);
+	rc = sn__catalog_paths(cat, kind, name, endpoint, &paths);
 	return rc < 0 ? rc : target_of(cat, &k, SN_SECTION_PEERS, paths.path, paths.n, ret_target);
 }
 
@@ -388,7 +388,7 @@ int sn__catalog_look_up(struct sn_catalog *cat, struct sn_str kind, struct sn_st
 		*ret_target = t;
 		return 0;
 	}
-	rc = paths_of(cat, kind, name, endpoint, &paths);
+	rc = sn__catalog_paths(cat, kind, name, endpoint, &paths);
 	if (rc < 0)
 		return rc;
 	for (unsigned i = 0; i < paths.n; i++) {

@@ -91,6 +91,9 @@ SN_MUST_USE int sn__catalog_create(struct sn_loop *loop, sn_paths_fn *fn, void *
  * holds are not. */
 void sn__catalog_destroy(struct sn_catalog *cat /* may be NULL */);
 
+/** The places of a target. Any thread. SN_E_INVALID. */
+SN_MUST_USE int sn__catalog_paths(struct sn_catalog *cat, struct sn_str kind, struct sn_str name,
+		struct sn_str endpoint, struct sn_paths *ret_paths);
 /** The target, made when missing. Any thread. SN_E_INVALID, SN_E_NOMEM, SN_E_LIMIT. */
 SN_MUST_USE int sn__catalog_target(struct sn_catalog *cat, struct sn_str kind, struct sn_str name,
 		struct sn_str endpoint, struct sn_target **ret_target);

@@ -347,6 +347,10 @@ int sn__config_doc(struct sn_buf *out)
 	int r = sn__buf_puts(out, begin);
 
 	sn__config_options(table);
+	for (size_t i = 0; table[i].name != NULL; i++) {
+		if (table[i].kind == SN_OPTION_ANY)
+			table[i].options = NULL; /* a table of its own, below */
+	}
 	if (r == 0)
 		r = sn__options_doc(table, "", out);
 	if (r == 0)

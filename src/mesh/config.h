@@ -90,6 +90,9 @@ struct sn_config_section {
 	/** Open what it asks for, before the runtime starts, which owns what was attached. May be NULL. */
 	int (*open)(struct sn_runtime *rt, const struct sn_config *config, const void *section,
 			struct sn_error *err);
+	/** Lines for the operator once it is open ("broker on 127.0.0.1:5100"). Between enter and leave;
+	 * any thread. May be NULL. */
+	void (*tell)(struct sn_runtime *rt, void (*line)(void *arg, const char *text), void *arg);
 };
 #define SN_CONFIG_SECTIONS_MAX 8
 /** All there are, NULL last: src/dialect/sections.c. */

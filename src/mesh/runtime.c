@@ -213,6 +213,7 @@ int sn__runtime_create(const struct sn_options *opts, sn_paths_fn *paths, void *
 	sn_list_init(&rt->lingering);
 	sn_list_init(&rt->delayed);
 	sn_list_init(&rt->sidecar_routes);
+	sn_list_init(&rt->admin_routes);
 	if (rt->seed == 0)
 		r = sn__random_bytes(&rt->seed, sizeof(rt->seed));
 	if (r == 0)

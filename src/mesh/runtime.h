@@ -47,6 +47,9 @@ struct sn_part_ops {
 	bool (*missing)(struct sn_dialect_part *dialect, char out[SN_PART_MISSING_MAX]);
 	/** Free everything; also for one that was never started. */
 	void (*destroy)(struct sn_dialect_part *dialect);
+	/** Closing needs turns of the loop, also when it was never started: when sn_open() fails behind it,
+	 * the runtime is started and closed. Not possible on a host's libuv loop. */
+	bool turns;
 };
 struct sn_dialect_part {
 	const struct sn_part_ops *ops;
@@ -92,6 +95,7 @@ struct sn_runtime {
 	struct sn_list lingering;      /* sn_hosted.link: the server is gone, its tunnels are not */
 	struct sn_list delayed;        /* of sn_after() */
 	struct sn_list sidecar_routes; /* sn_sidecar_route.link; before the thread starts */
+	struct sn_list admin_routes;   /* sn_admin_route.link; the same */
 	unsigned parts_open;           /* of the present stage of closing */
 	void (*stage)(struct sn_runtime *rt); /* what follows when they are closed */
 	struct sn_task stage_task, close_task;

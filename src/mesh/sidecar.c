@@ -196,14 +196,14 @@ static const struct sn_proxy_ops proxy_ops = {
 
 /* ---- routes ---- */
 
-int sn__sidecar_target(
-		const struct sn_place *p, struct sn_api_target *ret_target, struct sn_error *err)
+int sn__sidecar_target(const struct sn_side_place *p, struct sn_api_target *ret_target,
+		struct sn_error *err)
 {
 	return sn__api_target(
 			p->part[0], p->part[1], p->n > 2 ? p->part[2] : NULL, ret_target, err);
 }
 
-static int start_call(struct call *c, const struct sn_place *p, struct sn_error *err)
+static int start_call(struct call *c, const struct sn_side_place *p, struct sn_error *err)
 {
 	const char *query = sn_exchange_query(c->proxy.x);
 	SN_AUTO_FREE char *url = query[0] != '\0' ? sn__asprintf("%s?%s", p->rest, query)
@@ -244,7 +244,8 @@ static int start_call(struct call *c, const struct sn_place *p, struct sn_error 
 	return r;
 }
 
-static void handle_call(struct sn_sidecar *side, struct sn_exchange *x, const struct sn_place *p)
+static void handle_call(
+		struct sn_sidecar *side, struct sn_exchange *x, const struct sn_side_place *p)
 {
 	struct sn_proxy *proxy = sn__proxy_get(&side->pool, x);
 	struct sn_error err;
@@ -279,7 +280,7 @@ static void handle(struct sn_exchange *x, void *arg)
 	bool is_call = strncmp(path, "/call/", 6) == 0 ||
 			sn_exchange_header(x, "sinew-target") != NULL;
 	struct sn_sidecar_route *route = find_route(side->rt, path);
-	struct sn_place p;
+	struct sn_side_place p;
 
 	if (side->token != NULL && !sn__bearer_fits(x, side->token))
 		sn__sidecar_refuse(side, x, 401, "this needs \"Authorization: Bearer TOKEN\"");

@@ -42,8 +42,8 @@ void sn__sidecar_refuse(struct sn_sidecar *side, struct sn_exchange *x, unsigned
 void sn__sidecar_answered(struct sn_sidecar *side, struct sn_exchange *x, unsigned status);
 
 /** A target by its place; *err says what is wrong. */
-SN_MUST_USE int sn__sidecar_target(
-		const struct sn_place *p, struct sn_api_target *ret_target, struct sn_error *err);
+SN_MUST_USE int sn__sidecar_target(const struct sn_side_place *p, struct sn_api_target *ret_target,
+		struct sn_error *err);
 
 /* ---- /peers (sidecar_peers.c) ---- */
 

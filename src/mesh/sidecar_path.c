@@ -5,7 +5,7 @@
 
 #include "proto/url.h"
 
-bool sn__place_read(const char *path, struct sn_place *p)
+bool sn__place_read(const char *path, struct sn_side_place *p)
 {
 	size_t at = 0, n;
 
@@ -28,7 +28,7 @@ bool sn__place_read(const char *path, struct sn_place *p)
 	return true;
 }
 
-bool sn__place_of_call(const char *path, const struct sn_http_head *head, struct sn_place *p)
+bool sn__place_of_call(const char *path, const struct sn_http_head *head, struct sn_side_place *p)
 {
 	char slash[SN_NAME_MAX + 2] = "/";
 	const struct sn_str *target = NULL;

@@ -8,7 +8,7 @@ static void check_read(const char *path, unsigned n, const char *a, const char *
 		const char *rest)
 {
 	const char *parts[] = {a, b, c};
-	struct sn_place p;
+	struct sn_side_place p;
 
 	assert_true(sn__place_read(path, &p));
 	assert_int_equal(p.n, n);
@@ -37,7 +37,7 @@ static void what_would_be_another_place_is_refused(void **state)
 	static const char *const wrong[] = {
 			"/a%2Fb", "/a/%2f", "/a/b/c%2fd", "/%00", "/a%0", "/a%zz/b", "/%", "/a/b%"};
 	char longest[SN_NAME_MAX + 8] = "/";
-	struct sn_place p;
+	struct sn_side_place p;
 
 	for (size_t i = 0; i < SN_COUNT(wrong); i++)
 		assert_false(sn__place_read(wrong[i], &p));
@@ -65,7 +65,7 @@ static struct sn_http_head head_with(const char *target, const char *second)
 	return head;
 }
 
-static bool call(const char *path, const char *target, const char *second, struct sn_place *p)
+static bool call(const char *path, const char *target, const char *second, struct sn_side_place *p)
 {
 	struct sn_http_head head = head_with(target, second);
 
@@ -74,7 +74,7 @@ static bool call(const char *path, const char *target, const char *second, struc
 
 static void a_call_names_all_three(void **state)
 {
-	struct sn_place p;
+	struct sn_side_place p;
 
 	assert_true(call("/call/service/b/c/x%2f?", NULL, NULL, &p));
 	assert_string_equal(p.part[2], "c");

@@ -157,7 +157,7 @@ void sn__sidecar_peers(struct sn_sidecar *side, struct sn_exchange *x, const cha
 	struct sn_target *target = NULL;
 	struct sn_error err = {.text = "the peers cannot be read"};
 	struct sn_api_target t;
-	struct sn_place p;
+	struct sn_side_place p;
 	int r;
 
 	if (!head && strcmp(sn_exchange_method(x), "GET") != 0) {

@@ -249,6 +249,7 @@ static void take_package(struct sn_mh_link *l, const struct sn_microhome_packet 
 		return;
 	if (marked && !l->kept)
 		keep_link(l);
+	x->kept = marked;
 	deliver(x, p->payload, &reply);
 }
 

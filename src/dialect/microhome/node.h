@@ -207,6 +207,7 @@ struct sn_mh_exchange {
 	struct sn_mh_event reply; /* status 1: data; else error. Of JSON-RPC data is the result, or
 	                           * error the error object, and version 0 */
 	struct sn_str payload;    /* of the reply, as it came */
+	bool kept;                /* it came on a connection that is kept */
 	/* private */
 	struct sn_mh_client *client;
 	sn_mh_exchange_fn *fn;

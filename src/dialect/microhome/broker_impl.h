@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SN_SRC_DIALECT_MICROHOME_BROKER_IMPL_H
+#define SN_SRC_DIALECT_MICROHOME_BROKER_IMPL_H
+
+/* Internal. What the files of the broker share. Loop thread. */
+
+#include "base/map.h"
+#include "dialect/microhome/core.h"
+
+struct sn_mh_broker {
+	struct sn_loop *loop;
+	struct sn_log *log;
+	struct sn_mh_server *server;
+	struct sn_mh_client *client;
+	struct sn_mh_broker_options opts;
+	struct sn_hub_watcher watcher;
+	struct sn_map nodes; /* id -> struct sn_mh_node */
+	struct sn_buf text;  /* of what is being read just now */
+	size_t token_room;   /* bytes that the token takes in every package */
+	struct sn_timer sweep;
+	void (*done)(void *arg);
+	void *done_arg;
+};
+
+#define SN_MH_LOCAL 1u  /* the registry in this process names it */
+#define SN_MH_PUSHED 2u /* a list that was pushed does */
+
+/* A node that is active, or parked (sources 0: at least once, and away). */
+struct sn_mh_node {
+	struct sn_bus_subscriber sub;
+	struct sn_mh_broker *broker;
+	struct sn_addr local, pushed; /* what each source says */
+	unsigned sources;
+	bool marked; /* in the list that is being read */
+	uint64_t parked_ns;
+	struct sn_map types;    /* of subscriptions, in order of arrival */
+	struct sn_list idle;    /* deliveries that wait for an event */
+	struct sn_list running; /* those under way */
+	char id[];
+};
+
+/** The node of that id as @source names it, made when missing. @ret_node may not be NULL. SN_E_NOMEM,
+ * SN_E_LIMIT: nothing has changed. */
+SN_MUST_USE int sn__mh_node_add(struct sn_mh_broker *b, struct sn_str id,
+		const struct sn_addr *addr, unsigned source, struct sn_mh_node **ret_node);
+/** @source does not name it any more. It is gone, or parked, when no other does. */
+void sn__mh_node_drop(struct sn_mh_node *n, unsigned source);
+/** @forget: its events in the log, too. */
+void sn__mh_node_destroy(struct sn_mh_node *n, bool forget);
+/** A set. SN_E_NOMEM, SN_E_LIMIT. Twice is once; the last word on how often counts for all types. */
+SN_MUST_USE int sn__mh_node_subscribe(struct sn_mh_node *n, struct sn_str type, bool at_least_once);
+void sn__mh_node_unsubscribe(struct sn_mh_node *n, struct sn_str type);
+/** {"nodeId":..,"address":..,"types":[..],...}. SN_E_NOMEM, SN_E_LIMIT. */
+SN_MUST_USE int sn__mh_node_put(const struct sn_mh_node *n, struct sn_buf *out);
+
+bool sn__mh_broker_fits(const struct sn_mh_broker *b, struct sn_str type, struct sn_str data);
+
+#endif

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* One node at the broker: its place in the list, its subscriptions, its deliveries. broker.c has the
+ * whole. */
+
+#include "base/json.h"
+#include "base/mem.h"
+#include "dialect/microhome/broker_impl.h"
+
+#define WINDOW_MAX 16u
+
+struct delivery {
+	struct sn_mh_exchange x;
+	struct sn_task task; /* ends it when nothing was sent */
+	struct sn_list link; /* node->idle, node->running */
+	struct sn_mh_node *node;
+	struct sn_bus_event *event;
+	int code;
+};
+
+/* An entry of node->types. */
+struct type {
+	size_t len;
+	char text[];
+};
+
+static const struct sn_addr *addr_of(const struct sn_mh_node *n)
+{
+	return (n->sources & SN_MH_LOCAL) != 0 ? &n->local : &n->pushed;
+}
+
+/* ---- deliveries ---- */
+
+static int delivery_add(struct sn_mh_node *n)
+{
+	struct delivery *d = sn__calloc(1, sizeof(*d));
+
+	if (d == NULL)
+		return SN_E_NOMEM;
+	d->node = n;
+	sn_list_push_back(&n->idle, &d->link);
+	return 0;
+}
+
+/* What has become of an event: 0: the node has it. One that asked for at least once takes it by any
+ * answer of a handler but a server error; "No Handler" is none (it may be starting). */
+static int outcome(const struct sn_mh_node *n, const struct sn_mh_exchange *x)
+{
+	if (!n->sub.at_least_once)
+		return x->status;
+	if (x->status == SN_E_STATUS && x->reply.status == SN_MICROHOME_INVALID)
+		return 0;
+	if (x->status == 0 && sn__mh_is_unhandled(&x->reply))
+		return SN_E_NOT_FOUND;
+	return x->status;
+}
+
+static void delivery_rest(struct delivery *d)
+{
+	sn__bus_event_unref(d->event);
+	d->event = NULL;
+	sn_list_remove(&d->link);
+	sn_list_push_back(&d->node->idle, &d->link);
+}
+
+static void delivery_end(struct delivery *d, int code)
+{
+	struct sn_bus_event *event = sn__bus_event_ref(d->event);
+	struct sn_mh_node *n = d->node;
+
+	delivery_rest(d);
+	sn__bus_delivered(&n->sub, event, code);
+	sn__bus_event_unref(event);
+}
+
+static void delivery_failed(struct sn_task *task)
+{
+	struct delivery *d = SN_CONTAINER_OF(task, struct delivery, task);
+
+	delivery_end(d, d->code);
+}
+
+static void delivery_replied(struct sn_mh_exchange *x)
+{
+	struct delivery *d = SN_CONTAINER_OF(x, struct delivery, x);
+	struct sn_mh_node *n = d->node;
+
+	if (x->status == 0 && x->kept && n->sub.queued > 0 && n->sub.window < WINDOW_MAX &&
+			delivery_add(n) == 0)
+		n->sub.window++;
+	delivery_end(d, outcome(n, x));
+}
+
+static void deliver(struct sn_bus_subscriber *s, struct sn_bus_event *event)
+{
+	struct sn_mh_node *n = SN_CONTAINER_OF(s, struct sn_mh_node, sub);
+	struct sn_mh_broker *b = n->broker;
+	struct sn_mh_send send = {.to = *addr_of(n), .type = event->type};
+	struct delivery *d = SN_CONTAINER_OF(n->idle.next, struct delivery, link);
+
+	if (event->data.len > 0)
+		send.data = event->data;
+	sn_list_remove(&d->link);
+	sn_list_push_back(&n->running, &d->link);
+	d->event = sn__bus_event_ref(event);
+	d->code = n->sources == 0
+			? SN_E_CONNECT
+			: sn__mh_exchange_start(b->client, &d->x, &send, delivery_replied);
+	if (d->code < 0)
+		sn__loop_defer(b->loop, &d->task, delivery_failed);
+}
+
+/* None of those under way is told to the bus any more. */
+static void forget_running(struct sn_mh_node *n)
+{
+	SN_LIST_FOREACH_SAFE (at, &n->running) {
+		struct delivery *d = SN_CONTAINER_OF(at, struct delivery, link);
+
+		sn__mh_exchange_cancel(&d->x);
+		if (sn_task_queued(&d->task))
+			sn__loop_undefer(n->broker->loop, &d->task);
+		delivery_rest(d);
+	}
+}
+
+/* ---- the bus ---- */
+
+static void types_clear(struct sn_mh_node *n)
+{
+	const struct sn_map_entry *e;
+
+	for (size_t i = 0; (e = sn__map_next(&n->types, &i)) != NULL;)
+		sn__free(e->value);
+	sn__map_finish(&n->types);
+}
+
+/* Its queue overflowed, and the policy is that it must ask again. */
+static void gone(struct sn_bus_subscriber *s)
+{
+	struct sn_mh_node *n = SN_CONTAINER_OF(s, struct sn_mh_node, sub);
+
+	sn__log(n->broker->log, SN_LOG_WARNING, "broker",
+			"%s takes its events too slowly: its subscriptions are ended", n->id);
+	forget_running(n);
+	types_clear(n);
+}
+
+static const struct sn_bus_subscriber_ops subscriber_ops = {.deliver = deliver, .gone = gone};
+
+/* With all its types; all or nothing. */
+static int attach(struct sn_mh_node *n, bool at_least_once)
+{
+	const struct sn_map_entry *e;
+	int r;
+
+	n->sub.at_least_once = at_least_once;
+	r = sn__bus_attach(n->broker->opts.bus, &n->sub);
+	for (size_t i = 0; r == 0 && (e = sn__map_next(&n->types, &i)) != NULL;)
+		r = sn__bus_subscribe(&n->sub, e->key);
+	if (r < 0)
+		sn__bus_detach(&n->sub, false);
+	return r;
+}
+
+static void detach(struct sn_mh_node *n, bool forget)
+{
+	sn__bus_detach(&n->sub, forget);
+	forget_running(n);
+}
+
+int sn__mh_node_subscribe(struct sn_mh_node *n, struct sn_str type, bool at_least_once)
+{
+	bool more = at_least_once && !n->sub.at_least_once;
+	struct type *t;
+	int r = 0;
+
+	if (more || n->sub.member == NULL) {
+		detach(n, false);
+		r = attach(n, at_least_once || n->sub.at_least_once);
+	}
+	if (r < 0 || sn__map_get(&n->types, type) != NULL)
+		return r;
+	if (sn_map_count(&n->types) >= SN_BUS_TYPES_MAX)
+		return SN_E_LIMIT;
+	t = sn__calloc(1, sizeof(*t) + type.len + 1);
+	if (t == NULL)
+		return SN_E_NOMEM;
+	t->len = type.len;
+	memcpy(t->text, type.ptr, type.len);
+	r = sn__map_add(&n->types, (struct sn_str){t->text, t->len}, t);
+	if (r < 0) {
+		sn__free(t);
+		return r;
+	}
+	r = sn__bus_subscribe(&n->sub, type);
+	if (r < 0) {
+		(void)sn__map_remove(&n->types, type);
+		sn__free(t);
+	}
+	return r;
+}
+
+void sn__mh_node_unsubscribe(struct sn_mh_node *n, struct sn_str type)
+{
+	struct type *t = sn__map_remove(&n->types, type);
+
+	if (t == NULL)
+		return;
+	if (n->sub.member != NULL)
+		(void)sn__bus_unsubscribe(&n->sub, type);
+	sn__free(t);
+	if (sn_map_count(&n->types) > 0 || !n->sub.at_least_once)
+		return;
+	/* Nothing is left that would have to be kept for it. */
+	detach(n, true);
+	(void)attach(n, false);
+}
+
+/* ---- coming and going ---- */
+
+static void node_free(struct sn_mh_node *n)
+{
+	SN_LIST_FOREACH_SAFE (at, &n->idle)
+		sn__free(SN_CONTAINER_OF(at, struct delivery, link));
+	types_clear(n);
+	sn__free(n);
+}
+
+static int node_create(struct sn_mh_broker *b, struct sn_str id, struct sn_mh_node **ret_node)
+{
+	struct sn_mh_node *n = sn__calloc(1, sizeof(*n) + id.len + 1);
+	int r;
+
+	if (n == NULL)
+		return SN_E_NOMEM;
+	n->broker = b;
+	memcpy(n->id, id.ptr, id.len);
+	n->sub = (struct sn_bus_subscriber){.ops = &subscriber_ops,
+			.id = n->id,
+			.window = 1,
+			.queue_max = b->opts.queue_max,
+			.queue_bytes_max = b->opts.queue_bytes_max,
+			.full = b->opts.full};
+	sn_list_init(&n->idle);
+	sn_list_init(&n->running);
+	sn__map_init(&n->types);
+	r = delivery_add(n);
+	if (r == 0)
+		r = sn__map_add(&b->nodes, sn_str_from(n->id), n);
+	if (r < 0) {
+		node_free(n);
+		return r;
+	}
+	r = attach(n, false);
+	if (r < 0) {
+		(void)sn__map_remove(&b->nodes, sn_str_from(n->id));
+		node_free(n);
+		return r;
+	}
+	*ret_node = n;
+	return 0;
+}
+
+int sn__mh_node_add(struct sn_mh_broker *b, struct sn_str id, const struct sn_addr *addr,
+		unsigned source, struct sn_mh_node **ret_node)
+{
+	struct sn_mh_node *n = sn__map_get(&b->nodes, id);
+	int r = n == NULL ? node_create(b, id, &n) : 0;
+
+	if (r < 0)
+		return r;
+	*(source == SN_MH_LOCAL ? &n->local : &n->pushed) = *addr;
+	n->sources |= source;
+	*ret_node = n;
+	return 0;
+}
+
+void sn__mh_node_destroy(struct sn_mh_node *n, bool forget)
+{
+	struct sn_mh_broker *b = n->broker;
+
+	detach(n, forget);
+	(void)sn__map_remove(&b->nodes, sn_str_from(n->id));
+	node_free(n);
+}
+
+void sn__mh_node_drop(struct sn_mh_node *n, unsigned source)
+{
+	n->sources &= ~source;
+	if (n->sources != 0)
+		return;
+	if (n->sub.member != NULL && n->sub.at_least_once)
+		n->parked_ns = sn__loop_now_ns(n->broker->loop);
+	else
+		sn__mh_node_destroy(n, true);
+}
+
+/* ---- telling ---- */
+
+int sn__mh_node_put(const struct sn_mh_node *n, struct sn_buf *out)
+{
+	char addr[SN_ADDR_TEXT_MAX];
+	const struct sn_map_entry *e;
+	const char *comma = "";
+	int r = sn__buf_puts(out, "{\"nodeId\":");
+
+	if (r == 0)
+		r = sn__json_quote(sn_str_from(n->id), out);
+	if (r == 0 && n->sources != 0)
+		r = sn__buf_printf(out, ",\"address\":\"%s\"", sn__addr_text(addr_of(n), addr));
+	if (r == 0)
+		r = sn__buf_puts(out, ",\"types\":[");
+	for (size_t i = 0; r == 0 && (e = sn__map_next(&n->types, &i)) != NULL; comma = ",") {
+		r = sn__buf_puts(out, comma);
+		if (r == 0)
+			r = sn__json_quote(e->key, out);
+	}
+	return r < 0 ? r
+		     : sn__buf_printf(out,
+				       "],\"delivery\":\"%s\",\"queued\":%zu,\"delivered\":%llu,"
+				       "\"failed\":%llu,\"dropped\":%llu}",
+				       n->sub.at_least_once ? "at-least-once" : "at-most-once",
+				       n->sub.queued, (unsigned long long)n->sub.delivered,
+				       (unsigned long long)n->sub.failed,
+				       (unsigned long long)n->sub.dropped);
+}
