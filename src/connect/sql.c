@@ -96,7 +96,8 @@ int sn__sql_open(const struct sn_sql_open *how, struct sn_sql **ret_sql, struct 
 	r = open_state(sql, how->config, err);
 	if (r < 0) {
 		sql_free(sql);
-		return sn__error_prefix(err, "database %s", how->type);
+		(void)sn__error_prefix(err, "database %s", how->type);
+		return r; /* err may be NULL */
 	}
 	*ret_sql = sql;
 	return 0;

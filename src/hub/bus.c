@@ -262,7 +262,7 @@ int sn__bus_attach(struct sn_bus *bus, struct sn_bus_subscriber *s)
 	return 0;
 }
 
-void sn__bus_leave(struct sn_bus_member *m, bool forget)
+static void leave(struct sn_bus_member *m, bool forget)
 {
 	struct sn_bus *bus = m->bus;
 	struct sn_bus_subscriber *s = m->s;
@@ -294,7 +294,7 @@ void sn__bus_leave(struct sn_bus_member *m, bool forget)
 void sn__bus_detach(struct sn_bus_subscriber *s, bool forget)
 {
 	if (s->member != NULL)
-		sn__bus_leave(s->member, forget);
+		leave(s->member, forget);
 }
 
 /* ---- the task ---- */
@@ -308,7 +308,7 @@ static void tell_overflowed(struct sn_bus *bus)
 		struct sn_bus_subscriber *s = m->s;
 
 		bus->counts.disconnected++;
-		sn__bus_leave(m, false);
+		leave(m, false);
 		if (s->ops->gone != NULL)
 			s->ops->gone(s);
 	}
@@ -444,8 +444,7 @@ void sn__bus_close(struct sn_bus *bus, void (*done)(void *arg), void *arg)
 	bus->done = done;
 	bus->done_arg = arg;
 	while (!sn_list_empty(&bus->members))
-		sn__bus_leave(SN_CONTAINER_OF(bus->members.next, struct sn_bus_member, link),
-				false);
+		leave(SN_CONTAINER_OF(bus->members.next, struct sn_bus_member, link), false);
 	sn__bus_wake(bus);
 }
 

@@ -121,7 +121,6 @@ struct sn_bus {
 
 /* bus.c */
 void sn__bus_wake(struct sn_bus *bus);
-void sn__bus_leave(struct sn_bus_member *m, bool forget);
 void sn__bus_topic_release(struct sn_bus *bus, struct bus_topic *t);
 
 /* bus_publish.c */

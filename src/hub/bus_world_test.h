@@ -12,6 +12,7 @@
 
 #include "base/mem.h"
 #include "base/test.h"
+#include "connect/driver.h"
 #include "hub/bus.h"
 #include "io/sim.h"
 
@@ -362,6 +363,7 @@ struct bw {
 	struct sn_rng rng;
 	int64_t live;
 	bool with_log, with_link;
+	const char *path; /* of a log in a file, instead */
 };
 
 static inline void bw_answer(struct bw_flight *f)
@@ -540,10 +542,29 @@ static inline void bw_bus_close(struct bw *w, struct sn_bus **bus)
 	assert_true(closed);
 }
 
+static inline void bw_log_finish(struct bw *w, struct sn_bus_log *log)
+{
+	bool closed = false;
+
+	log->close(log, bw_set, &closed);
+	for (unsigned i = 0; !closed && i < 1000; i++)
+		bw_pass(w, 1);
+	assert_true(closed);
+}
+
 static inline int bw_bus_open(struct bw *w, const struct sn_bus_options *more)
 {
 	struct sn_bus_options opts = *more;
+	int code;
 
+	if (w->path != NULL) {
+		struct sn_connect_host host = {.loop = w->loop};
+
+		code = sn__bus_log_open(&host, w->path, &opts.log, NULL);
+
+		if (code < 0)
+			return code;
+	}
 	if (w->with_log) {
 		bw_log_reopen(&w->log);
 		opts.log = &w->log.log;
@@ -552,7 +573,10 @@ static inline int bw_bus_open(struct bw *w, const struct sn_bus_options *more)
 		w->links[0].closing = false;
 		opts.link = &w->links[0].link;
 	}
-	return sn__bus_create(w->loop, &opts, &w->bus);
+	code = sn__bus_create(w->loop, &opts, &w->bus);
+	if (code < 0 && w->path != NULL)
+		bw_log_finish(w, opts.log);
+	return code;
 }
 
 static inline struct bw *bw_new(uint64_t seed)
