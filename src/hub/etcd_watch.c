@@ -142,7 +142,7 @@ static bool tell(struct sn_etcd_watcher *wr, struct sn_hub_watch *w, const Etcd_
 		return true;
 	if (entry.revision > s->revision) {
 		s->revision = entry.revision;
-		s->told = s->skip = s->told;
+		s->told = s->skip = 0;
 	}
 	if (s->skip > 0) {
 		s->skip--;
@@ -159,7 +159,7 @@ static void go_on_after(struct sn_hub_watch *w, uint64_t revision)
 	struct state *s = state_of(w);
 
 	s->revision = revision + 1;
-	s->told = s->skip = s->told;
+	s->told = s->skip = 0;
 }
 
 static void tell_lost(struct sn_etcd_watcher *wr, struct sn_hub_watch *w, uint64_t revision)
