@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "app/agent_hub.h"
 #include "app/agent_store.h"
 #include "app/meshfile.h"
 #include "base/json.h"
@@ -22,7 +23,10 @@ struct sn_agent {
 	struct sn_ws_frame *common_frame; /* complete metadata, encoded once; NULL: out of date */
 	bool wire;
 	char *mesh;
-	struct stat seen; /* of the mesh file when it was last read */
+	struct stat seen;          /* of the mesh file when it was last read */
+	struct sn_agent_hub *hub;  /* NULL: none */
+	struct sn_meshfile loaded; /* what that file says; NULLs: there is none */
+	json_t *nodes;             /* of the hub: id -> peers; NULL: none */
 	struct sn_timer reload;
 	bool again; /* the file could not be read at all, which was said: try again */
 	void (*say)(const char *level, const char *line, void *arg);
@@ -333,8 +337,76 @@ static bool unreadable(int code)
 	return code == SN_E_IO || code == SN_E_NOMEM;
 }
 
+/* @sections with the nodes of the hub among its services, as a new object. They only fit the form that
+ * is a tree of kinds. */
+static json_t *with_nodes(const struct sn_agent *agent, const json_t *sections)
+{
+	json_t *out = sections != NULL ? sn__json_copy(sections) : json_object();
+	json_t *old = json_object_get(out, "peers");
+	json_t *peers = old != NULL ? sn__json_copy(old) : json_object();
+	json_t *services = NULL;
+	const char *id;
+	json_t *value;
+
+	if (out == NULL || peers == NULL || json_object_set_new(out, "peers", peers) < 0)
+		goto fail;
+	old = json_object_get(peers, "service");
+	services = old != NULL ? sn__json_copy(old) : json_object();
+	if (services == NULL || json_object_set_new(peers, "service", services) < 0)
+		goto fail;
+	json_object_foreach(agent->nodes, id, value)
+	{
+		json_t *endpoints = json_object_get(services, id);
+
+		endpoints = endpoints != NULL ? sn__json_copy(endpoints) : json_object();
+		if (endpoints == NULL || json_object_set(endpoints, "default", value) < 0 ||
+				json_object_set_new(services, id, endpoints) < 0)
+			goto fail;
+	}
+	return out;
+fail:
+	json_decref(out);
+	return NULL;
+}
+
+static bool is_kind_tree(const json_t *sections)
+{
+	const json_t *peers = sn__json_get(sections, "peers");
+
+	return json_object_size(peers) == 0 || json_object_get(peers, "service") != NULL ||
+			json_object_get(peers, "cluster") != NULL ||
+			json_object_get(peers, "database") != NULL ||
+			json_object_get(peers, "queue") != NULL;
+}
+
+/* File and hub together into the store. */
+static int serve_all(struct sn_agent *agent)
+{
+	SN_AUTO_JSON json_t *common = NULL;
+	SN_AUTO_JSON json_t *tasks = json_object();
+	const char *id;
+	json_t *sections;
+
+	if (agent->nodes == NULL || !is_kind_tree(agent->loaded.common))
+		return sn__store_load(&agent->store, agent->loaded.common, agent->loaded.tasks,
+				on_changed, agent);
+	common = with_nodes(agent, agent->loaded.common);
+	json_object_foreach(agent->loaded.tasks, id, sections)
+	{
+		json_t *one = with_nodes(agent, sections);
+
+		if (one == NULL || tasks == NULL || json_object_set_new(tasks, id, one) < 0)
+			return SN_E_NOMEM;
+	}
+	if (common == NULL || tasks == NULL)
+		return SN_E_NOMEM;
+	return sn__store_load(&agent->store, common, tasks, on_changed, agent);
+}
+
 static int load_mesh(struct sn_agent *agent, struct sn_error *err)
 {
+	struct sn_meshfile before = agent->loaded;
+
 	struct sn_problems problems;
 	struct sn_meshfile mesh;
 	int r;
@@ -347,12 +419,16 @@ static int load_mesh(struct sn_agent *agent, struct sn_error *err)
 		(void)sn__error_set(err, r, "%s: %s", agent->mesh, sn_strerror(r));
 		(void)sn__problems_to_error(&problems, r, err);
 	} else {
-		r = sn__store_load(&agent->store, mesh.common, mesh.tasks, on_changed, agent);
-		if (r < 0)
+		agent->loaded = mesh;
+		r = serve_all(agent);
+		if (r < 0) {
 			(void)sn__error_set(err, r, "%s: %s", agent->mesh, sn_strerror(r));
-		else
+			agent->loaded = before;
+			before = mesh;
+		} else {
 			agent->wire = mesh.wire;
-		sn__meshfile_finish(&mesh);
+		}
+		sn__meshfile_finish(&before);
 	}
 	sn__problems_finish(&problems);
 	return r;
@@ -391,10 +467,40 @@ static void on_reload(struct sn_timer *t)
 	sn__timer_start(agent->loop, t, SN_AGENT_RELOAD_MS * SN_NS_PER_MS, on_reload);
 }
 
+/* ---- the hub ---- */
+
+static void on_nodes(json_t *nodes, void *arg)
+{
+	struct sn_agent *agent = arg;
+	json_t *before = agent->nodes;
+
+	agent->nodes = json_incref(nodes);
+	if (serve_all(agent) == 0) {
+		json_decref(before);
+		return;
+	}
+	say(agent, "error", "out of memory: nodes of the hub are not served");
+	json_decref(agent->nodes);
+	agent->nodes = before;
+}
+
+static void on_hub(const char *state, void *arg)
+{
+	struct sn_agent *agent = arg;
+
+	if (state != NULL)
+		say(agent, "warning", "hub: %s; its last known nodes stay", state);
+	else
+		say(agent, "info", "hub: it answers again");
+}
+
 /* ---- opening and closing ---- */
 
 static void agent_free(struct sn_agent *agent)
 {
+	sn__agent_hub_close(agent->hub);
+	sn__meshfile_finish(&agent->loaded);
+	json_decref(agent->nodes);
 	sn__store_finish(&agent->store);
 	sn__ws_frame_unref(agent->common_frame);
 	sn__free(agent->mesh);
@@ -434,6 +540,9 @@ int sn__agent_open(struct sn_loop *loop, const struct sn_agent_options *opts,
 		(void)sn__error_set(err, r, "%s", sn_strerror(r));
 	else
 		r = open_mesh(agent, opts->mesh, err);
+	if (r == 0 && opts->registry != NULL)
+		r = sn__agent_hub_open(
+				loop, opts->registry, on_nodes, on_hub, agent, &agent->hub, err);
 	if (r == 0)
 		r = sn__http_server_open(loop, &config, handle, agent, &agent->server, err);
 	if (r < 0) {
@@ -479,6 +588,8 @@ void sn__agent_close(struct sn_agent *agent, void (*done)(void *arg), void *arg)
 	agent->done = done;
 	agent->done_arg = arg;
 	sn__timer_stop(agent->loop, &agent->reload);
+	sn__agent_hub_close(agent->hub);
+	agent->hub = NULL;
 	for (size_t i = 0; (e = sn__map_next(&agent->store.tasks, &i)) != NULL;) {
 		struct audience *a = ((struct sn_store_task *)e->value)->user;
 

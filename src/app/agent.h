@@ -25,6 +25,8 @@ struct sn_agent;
 struct sn_agent_options {
 	struct sn_addr addr;
 	const char *mesh; /* path of the mesh file, re-read when it changes; NULL: none; copied */
+	const struct sn_addr
+			*registry; /* of a µHome mesh, whose nodes are served, too; NULL: none */
 	/** A line for the operator; may be NULL. */
 	void (*say)(const char *level, const char *line, void *arg);
 	void *say_arg;

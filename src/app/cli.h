@@ -58,7 +58,7 @@ enum sn_opt_id {
 	SN_OPT_ONLY,
 	SN_OPT_BROKER,
 	SN_OPT_REGISTRY,
-	SN_OPT_STORE,
+	SN_OPT_HUB,
 	SN_OPT_URL,
 	SN_OPT_COUNT,
 };

@@ -7,8 +7,11 @@
 
 #include "app/agent.h"
 #include "app/cli.h"
+#include "dialect/microhome/node.h"
 
 #define LISTEN_DEFAULT "127.0.0.1:55555" /* where deployers of the original put it */
+
+#define HUB_DEFAULT "127.0.0.1:5101"
 
 struct run {
 	const struct sn_cli *cli;
@@ -83,12 +86,22 @@ static int serve(struct run *run, int signals)
 {
 	struct sn_agent_options opts = {
 			.mesh = run->cli->opt[SN_OPT_MESH], .say = say, .say_arg = run};
+	const char *hub = run->cli->opt[SN_OPT_HUB];
+	struct sn_addr registry;
 	struct sn_poll *poll;
 	struct sn_error err;
 	int r = read_listen(run->cli, &opts.addr);
 
 	if (r != 0)
 		return r;
+	if (hub != NULL) {
+		if (sn__mh_address(sn_str_from(hub[0] != '\0' ? hub : HUB_DEFAULT), &registry,
+				    &err) < 0) {
+			sn__cli_say(run->cli, "--hub: %s", sn_error_text(&err));
+			return SN_EXIT_USAGE;
+		}
+		opts.registry = &registry;
+	}
 	r = sn__agent_open(run->loop, &opts, &run->agent, &err);
 	if (r != 0) {
 		if (run->told)

@@ -74,6 +74,8 @@ static const struct sn_opt agent_opts[] = {
 		{SN_OPT_LISTEN, 0, "listen", "ADDR",
 				"host:port, :port (loopback) or unix:PATH (default: 127.0.0.1:55555)"},
 		{SN_OPT_MESH, 0, "mesh", "FILE", "the mesh file; re-read when it changes"},
+		{SN_OPT_HUB, 0, "hub", "ADDR",
+				"the registry of a \xc2\xb5Home mesh (sinew hub), whose nodes are peers, too"},
 		{0, 0, NULL, NULL, NULL},
 };
 

@@ -242,26 +242,8 @@ static void on_unsubscribe(const struct sn_mh_event *event, struct sn_mh_reply *
 
 /* ---- publish, broadcast ---- */
 
-enum sn_mh_refusal sn__mh_broker_check(const struct sn_mh_broker *b, struct sn_str source,
-		struct sn_str type, struct sn_str data)
-{
-	struct sn_str prefix = SN_STR(SN_MH_RESERVED);
-
-	if (source.len == 0)
-		return SN_MH_NO_SOURCE;
-	if (type.len == 0)
-		return SN_MH_NO_EVENT;
-	if (type.len >= prefix.len && memcmp(type.ptr, prefix.ptr, prefix.len) == 0)
-		return SN_MH_RESERVED_EVENT;
-	if (!is_interface(source) && active(b, source) == NULL)
-		return SN_MH_NOT_REGISTERED;
-	if (type.len > SN_BUS_TYPE_MAX)
-		return SN_MH_TOO_LONG;
-	return sn__mh_broker_fits(b, type, data) ? SN_MH_OK : SN_MH_TOO_LARGE;
-}
-
 /* Whether it fits one of our packages: the type may need escapes. */
-bool sn__mh_broker_fits(const struct sn_mh_broker *b, struct sn_str type, struct sn_str data)
+static bool fits_package(const struct sn_mh_broker *b, struct sn_str type, struct sn_str data)
 {
 	static const char blank[] = "000000000000000000000000000000000000";
 	const struct sn_microhome_send send = {.id = {blank, SN_MICROHOME_UUID},
@@ -284,6 +266,25 @@ bool sn__mh_broker_fits(const struct sn_mh_broker *b, struct sn_str type, struct
 	return fits;
 }
 
+/* In the order of section 9.1. */
+static enum sn_mh_refusal check_event(const struct sn_mh_broker *b, struct sn_str source,
+		struct sn_str type, struct sn_str data)
+{
+	struct sn_str prefix = SN_STR(SN_MH_RESERVED);
+
+	if (source.len == 0)
+		return SN_MH_NO_SOURCE;
+	if (type.len == 0)
+		return SN_MH_NO_EVENT;
+	if (type.len >= prefix.len && memcmp(type.ptr, prefix.ptr, prefix.len) == 0)
+		return SN_MH_RESERVED_EVENT;
+	if (!is_interface(source) && active(b, source) == NULL)
+		return SN_MH_NOT_REGISTERED;
+	if (type.len > SN_BUS_TYPE_MAX)
+		return SN_MH_TOO_LONG;
+	return fits_package(b, type, data) ? SN_MH_OK : SN_MH_TOO_LARGE;
+}
+
 int sn__mh_broker_broadcast(struct sn_mh_broker *b, struct sn_str source, struct sn_str type,
 		struct sn_str data, bool all, struct sn_bus_publish *publish)
 {
@@ -292,7 +293,7 @@ int sn__mh_broker_broadcast(struct sn_mh_broker *b, struct sn_str source, struct
 
 	if (type.len == 0)
 		return SN_E_INVALID;
-	if (!sn__mh_broker_fits(b, type, data))
+	if (!fits_package(b, type, data))
 		return SN_E_LIMIT;
 	r = sn__bus_event_create(type, source, data, all, sn__loop_rng(b->loop), &event);
 	if (r < 0)
@@ -330,7 +331,7 @@ static void publish(struct sn_mh_broker *b, const struct sn_mh_event *event,
 {
 	struct sn_str type = sn__mh_text(sn__mh_member(event->data, "event"), &b->text);
 	struct sn_str data = sn__mh_member(event->data, "data");
-	enum sn_mh_refusal refusal = sn__mh_broker_check(b, event->source, type, data);
+	enum sn_mh_refusal refusal = check_event(b, event->source, type, data);
 	struct publish *p;
 	int r = SN_E_NOMEM;
 

@@ -53,6 +53,4 @@ void sn__mh_node_unsubscribe(struct sn_mh_node *n, struct sn_str type);
 /** {"nodeId":..,"address":..,"types":[..],...}. SN_E_NOMEM, SN_E_LIMIT. */
 SN_MUST_USE int sn__mh_node_put(const struct sn_mh_node *n, struct sn_buf *out);
 
-bool sn__mh_broker_fits(const struct sn_mh_broker *b, struct sn_str type, struct sn_str data);
-
 #endif

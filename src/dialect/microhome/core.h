@@ -111,9 +111,6 @@ enum sn_mh_refusal {
 	SN_MH_TOO_LARGE,
 };
 const char *sn__mh_refusal_text(enum sn_mh_refusal refusal);
-/** The checks of section 9.1, in its order. */
-enum sn_mh_refusal sn__mh_broker_check(const struct sn_mh_broker *broker, struct sn_str source,
-		struct sn_str type, struct sn_str data);
 
 struct sn_mh_broker_stats {
 	size_t nodes, parked;

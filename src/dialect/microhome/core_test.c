@@ -358,6 +358,60 @@ static void one_mute_node(void **state)
 	cw_close(&cw);
 }
 
+struct results {
+	struct sn_bus_publish head;
+	unsigned subscribers, ok, failed;
+	bool done;
+};
+
+static void on_done(struct sn_bus_publish *p, int code, unsigned subscribers)
+{
+	struct results *r = SN_CONTAINER_OF(p, struct results, head);
+
+	assert_int_equal(code, 0);
+	r->subscribers = subscribers;
+	r->done = true;
+}
+
+static void on_result(struct sn_bus_publish *p, const char *subscriber, int code)
+{
+	struct results *r = SN_CONTAINER_OF(p, struct results, head);
+
+	assert_int_equal(code, strcmp(subscriber, "lamp") == 0 ? 0 : SN_E_CONNECT);
+	r->ok += code == 0;
+	r->failed += code != 0;
+}
+
+/* broadcastAll: what became of it at each node. */
+static void per_node_results(void **state)
+{
+	struct world *w = *state;
+	struct results r = {.head = {.done = on_done, .result = on_result}};
+	struct cw_party lamp, gone;
+	struct cw cw;
+
+	assert_int_equal(cw_open(&cw, w->a), 0);
+	assert_int_equal(cw_party_open(&lamp, w->b, "lamp", 1), 0);
+	assert_int_equal(cw_party_open(&gone, w->b, "gone", 2), 0);
+	cw_register(&cw, &gone);
+	cw_register(&cw, &lamp);
+	cw_party_down(&gone);
+	assert_int_equal(sn__mh_broker_broadcast(cw.broker, SN_STR("x"), SN_STR(""), SN_STR("1"),
+					 true, &r.head),
+			SN_E_INVALID);
+	assert_int_equal(sn__mh_broker_broadcast(cw.broker, SN_STR("x"), SN_STR("house.closing"),
+					 SN_STR("{\"in\":60}"), true, &r.head),
+			0);
+	cw_pass(w, 4000);
+	assert_true(r.done);
+	assert_int_equal(r.subscribers, 2);
+	assert_int_equal(r.ok, 1); /* "No Handler" is an answer */
+	assert_int_equal(r.failed, 1);
+	cw_party_close(&lamp);
+	cw_party_close(&gone);
+	cw_close(&cw);
+}
+
 /* ---- old names, JSON-RPC ---- */
 
 static void other_words(void **state)
@@ -456,6 +510,7 @@ int main(void)
 			cmocka_unit_test_setup_teardown(a_thousand_at_once, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(many_subscribers, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(one_mute_node, world_sim, world_close),
+			cmocka_unit_test_setup_teardown(per_node_results, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(other_words, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(sweep, world_sim, world_close),
 	};

@@ -124,7 +124,7 @@ static const struct sn_part_ops part_ops = {
 		.turns = true,
 };
 
-struct sn_mh_hub *sn__hub_of(const struct sn_runtime *rt)
+static struct sn_mh_hub *find_hub(const struct sn_runtime *rt)
 {
 	struct sn_dialect_part *part = sn__runtime_dialect(rt, part_ops.name);
 
@@ -133,7 +133,7 @@ struct sn_mh_hub *sn__hub_of(const struct sn_runtime *rt)
 
 void sn__hub_tell(struct sn_runtime *rt, void (*line)(void *arg, const char *text), void *arg)
 {
-	const struct sn_mh_hub *hub = sn__hub_of(rt);
+	const struct sn_mh_hub *hub = find_hub(rt);
 	char addr[SN_ADDR_TEXT_MAX], text[SN_ADDR_TEXT_MAX + 32];
 
 	if (hub == NULL)

@@ -64,10 +64,4 @@ extern const struct sn_config_section sn__hub_section;
 /** What both core nodes listen with. */
 struct sn_mh_security sn__hub_security(const struct sn_hub_section *section);
 
-/* ---- the whole (hub.c) ---- */
-
-struct sn_mh_hub;
-/** That of @rt, or NULL. Loop thread. */
-struct sn_mh_hub *sn__hub_of(const struct sn_runtime *rt);
-
 #endif

@@ -9,11 +9,13 @@
  * succeeds or there is a newer list.
  */
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/json.h"
 #include "base/mem.h"
 #include "dialect/microhome/core.h"
+#include "proto/json_pull.h"
 
 #define RETRY_MIN_MS 1000u
 #define RETRY_MAX_MS 30000u
@@ -472,6 +474,26 @@ static int put_page(struct sn_mh_registry *reg, const struct page *p, struct sn_
 	return r;
 }
 
+/* {"revision": n}: whoever asks has the list of that revision. */
+static bool is_known(struct sn_mh_registry *reg, struct sn_str data)
+{
+	struct sn_str text = sn__mh_member(data, "revision");
+	uint64_t n;
+
+	return text.ptr != NULL && sn__json_uint(text, UINT64_MAX, &n) == 0 &&
+			n == sn__hub_revision(reg->nodes);
+}
+
+static void nothing_new(struct sn_mh_registry *reg, struct sn_mh_reply *reply)
+{
+	char text[96];
+	int n = snprintf(text, sizeof(text), "{\"revision\":%llu,\"count\":%zu}",
+			(unsigned long long)sn__hub_revision(reg->nodes),
+			sn__hub_count(reg->nodes));
+
+	(void)sn__mh_reply_send(reply, (struct sn_str){text, (size_t)n});
+}
+
 /* {"after": id} of the page before; all others are for who knows more than nodes. */
 static void on_list(const struct sn_mh_event *event, struct sn_mh_reply *reply, void *arg)
 {
@@ -480,6 +502,10 @@ static void on_list(const struct sn_mh_event *event, struct sn_mh_reply *reply, 
 	struct sn_buf out;
 	int r;
 
+	if (is_known(reg, event->data)) {
+		nothing_new(reg, reply);
+		return;
+	}
 	p.after = sn__mh_text(sn__mh_member(event->data, "after"), &reg->text);
 	p.nodes = sn__calloc(p.cap + 1, sizeof(*p.nodes));
 	r = p.nodes != NULL ? 0 : SN_E_NOMEM;
