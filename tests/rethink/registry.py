@@ -32,18 +32,29 @@ class Registry:
         self.scheme = scheme
         self.url = "%s://127.0.0.1:%d" % (scheme, self.port)
         clean = {k: v for k, v in os.environ.items() if k not in OURS}
-        clean.update(XDG_RUNTIME_DIR=self.dir, XDG_STATE_HOME=state or self.dir, HOME=self.dir)
+        clean.update(SINEW_MODULE_PATH=os.path.join(BUILD, "src/connect/database"),
+                     XDG_RUNTIME_DIR=self.dir, XDG_STATE_HOME=state or self.dir, HOME=self.dir)
         clean.update(env or {})
         self.file = os.path.join(self.dir, "sinew.yaml")
         with open(self.file, "w") as f:
             json.dump({"registry": dict(section or {}, listen="127.0.0.1:%d" % self.port)}, f)
         self.env = clean
         self.err = open(os.path.join(self.dir, "stderr"), "w+")
-        self.p = subprocess.Popen([BINARY, "registry", "serve", "--config", self.file] + list(args),
-                                  env=clean, cwd=self.dir, stdin=subprocess.DEVNULL,
-                                  stdout=self.err, stderr=self.err)
+        self.args = list(args)
+        self.start()
         if wait:
             self.wait()
+
+    def start(self):
+        self.p = subprocess.Popen([BINARY, "registry", "serve", "--config", self.file] + self.args,
+                                  env=self.env, cwd=self.dir, stdin=subprocess.DEVNULL,
+                                  stdout=self.err, stderr=self.err)
+
+    def restart(self):
+        """After its end."""
+        self.err.truncate(0)
+        self.start()
+        self.wait()
 
     def wait(self):
         until = time.monotonic() + PATIENCE
@@ -103,7 +114,7 @@ class Postgres:
                  "--locale=C", "--no-sync")
         with open(os.path.join(self.data, "postgresql.conf"), "a") as f:
             f.write("listen_addresses='127.0.0.1'\nport=%d\nunix_socket_directories='%s'\n"
-                    "fsync=off\nmax_connections=200\nshared_buffers=64MB\n" % (self.port, self.dir))
+                    "synchronous_commit=on\nfsync=off\nmax_connections=200\nshared_buffers=64MB\n" % (self.port, self.dir))
         self.p = None
         self.n = 0
         self.lock = threading.Lock()
@@ -121,9 +132,14 @@ class Postgres:
                                       cwd=self.dir, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         until = time.monotonic() + PATIENCE
         while subprocess.run([os.path.join(self.bin, "pg_isready"), "-q", "-h", "127.0.0.1", "-p",
-                              str(self.port)]).returncode != 0:
+                              str(self.port), "-U", "postgres"]).returncode != 0:
             assert self.p.poll() is None and time.monotonic() < until
             time.sleep(0.02)
+
+    def kill(self):
+        """As if its machine had stopped."""
+        self.p.send_signal(3)  # immediate shutdown: no checkpoint, recovery at the next start
+        self.p.wait(PATIENCE)
 
     def database(self):
         """The URL of a new one."""

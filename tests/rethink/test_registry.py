@@ -119,9 +119,7 @@ def play_fresh(scenario, stores):
     return problem and problem + "\n" + log
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_scenarios(kind):
-    assert len(SCENARIOS) == 118
+def play_all(kind):
     stores = Stores(kind)
     try:
         shared = stores.registry()
@@ -133,4 +131,17 @@ def test_scenarios(kind):
         shared.stop()
     finally:
         stores.stop()
-    assert not problems, "%d of 118\n" % len(problems) + "\n".join(problems)
+    return problems
+
+
+@pytest.fixture(scope="module")
+def all_stores():
+    """All of them at once: it is waiting for the most part."""
+    with ThreadPoolExecutor(3) as pool:
+        return dict(zip(STORES, pool.map(play_all, STORES)))
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_scenarios(kind, all_stores):
+    assert len(SCENARIOS) == 118
+    assert not all_stores[kind], "%d of 118\n" % len(all_stores[kind]) + "\n".join(all_stores[kind])

@@ -1,232 +1,153 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TLS, redirects, replicas that die, many messages, and all of it going at once."""
+"""Three registries on one PostgreSQL: what holds while they write at once, and without the database."""
 import json
+import os
+import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from script import Registry
+from registry import PATIENCE, Postgres, Registry
 
-USER = "user://d/bob"
-READ = {"id": 1, "type": "read", "from": "hyperty://d/me", "to": "domain://registry.d",
-        "body": {"resource": USER}}
-FOUND = {"status": 200, "body": {"hyperty://d/1": {"status": "live"}}}
-NO_CONTACT = {"code": 504, "description": "Error contacting the domain registry."}
+BODY = {"resources": [], "dataSchemes": [], "descriptor": "d", "expires": 600, "status": "live", "runtime": "r"}
+SOAK = "SINEW_SOAK" in os.environ
 
 
-@pytest.fixture(params=["loop", "thread"])
-def own(request):
-    from conftest import Peer
-    p = Peer(request.param)
+@pytest.fixture(scope="module")
+def postgres():
+    p = Postgres()
     yield p
-    p.end()
+    p.stop()
 
 
 @pytest.fixture
-def registries():
-    made = []
-
-    def make(**args):
-        made.append(Registry(**args))
-        return made[-1]
-    yield make
+def three(postgres):
+    url = postgres.database()
+    with ThreadPoolExecutor(3) as pool:  # they also make the tables at once
+        made = list(pool.map(lambda _: Registry({"url": url}, {"EXPIRES": "1"}), range(3)))
+    yield made
     for r in made:
-        r.close()
+        r.stop(check=False)
 
 
-def body(peer, settings, message=READ):
-    return peer.send(peer.connector(settings), message)["body"]
+def put(r, user, hyperty, conn=None, **more):
+    return r.request("PUT", "/hyperty/user/%s/%s" % (user, hyperty), dict(BODY, **more), conn=conn)[0]
 
 
-# ---- TLS ----
-
-def test_mutual_tls(own, registries, certs):
-    r = registries(cert=certs("server"), ca=certs("ca.pem"))
-    r.fallback = FOUND
-    ssl = {"enabled": True, "cert": certs("client.pem"), "key": certs("client.key"),
-           "ca": certs("ca.pem")}
-    assert body(own, {"url": r.url, "ssl": ssl})["code"] == 200
-    # without a certificate, with the system's authorities, with a stranger's certificate
-    assert body(own, {"url": r.url, "retries": 1}) == NO_CONTACT
-    bad = dict(ssl, cert=certs("stranger.pem"), key=certs("stranger.key"))
-    assert body(own, {"url": r.url, "ssl": bad, "retries": 1}) == NO_CONTACT
-    # by a name the certificate does not have
-    assert body(own, {"url": r.url.replace("127.0.0.1", "localhost"), "ssl": ssl})["code"] == 200
-    locked = dict(ssl, cert=certs("locked.pem"), key=certs("secret.key"),
-                  keyPassphrase="open sesame")
-    assert body(own, {"url": r.url, "ssl": locked})["code"] == 200
-    assert "secret.key" in own.open({"url": r.url, "ssl": dict(locked, keyPassphrase="no")})["error"]
-    assert "secret.key" in own.open({"url": r.url, "ssl": {
-        k: v for k, v in locked.items() if k != "keyPassphrase"}})["error"]
-    assert "nowhere" in own.open({"url": r.url, "ssl": dict(ssl, ca="/nowhere.pem")})["error"]
+def get(r, path, conn=None):
+    status, _, body = r.request("GET", path, conn=conn)
+    return status, json.loads(body) if body else None
 
 
-def test_name_is_verified(own, registries, certs):
-    r = registries(cert=certs("client"), ca=certs("ca.pem"))
-    r.fallback = FOUND
-    ssl = {"enabled": True, "cert": certs("client.pem"), "key": certs("client.key"),
-           "ca": certs("ca.pem")}
-    assert body(own, {"url": r.url.replace("127.0.0.1", "127.0.0.2"), "ssl": ssl,
-                      "retries": 1}) == NO_CONTACT
+def at_once(three, fn, n=8):
+    """fn(registry, connection, i), i in range(n) at each of the three, all at once."""
+    def run(k):
+        r = three[k % 3]
+        conn = r.connect()
+        try:
+            return fn(r, conn, k)
+        finally:
+            conn.close()
+
+    with ThreadPoolExecutor(3 * n) as pool:
+        return list(pool.map(run, range(3 * n)))
 
 
-# ---- redirects ----
-
-def to(location, status=302):
-    return {"status": status, "raw_body": "", "headers": {"Location": location}}
-
-
-def test_redirects(own, registries):
-    a, b = registries(), registries()
-    settings = {"url": a.url, "retries": 2}
-    for location in ("/other?x=1", "other", a.url + "/other", a.url + "/other#part"):
-        a.expect(to(location), FOUND)
-        assert body(own, settings)["code"] == 200
-        assert "/other" in a.heard[1]["path"]
-    b.fallback = FOUND
-    for status in (301, 302, 303, 307, 308):
-        a.expect(to(b.url + "/there", status))
-        assert body(own, settings)["code"] == 200
-    assert b.heard[-1]["path"] == "/there"
-    a.expect(*[to("/%d" % i) for i in range(10)], FOUND)
-    assert body(own, settings)["code"] == 200
-    a.expect(*[to("/%d" % i) for i in range(22)])  # two attempts of eleven
-    assert body(own, settings) == NO_CONTACT
-    assert len(a.heard) == 22
-    a.expect(to(b.url))
-    update = dict(READ, type="update", body={"resource": "hyperty://d/1"})
-    assert body(own, settings, update) == {"code": 302}
-    a.expect({"status": 302, "raw_body": "", "headers": {}})
-    assert body(own, settings)["code"] == 302
+def test_an_id_has_one_owner(three):
+    for hyperty in range(10):
+        got = at_once(three, lambda r, c, k: put(r, "user%d" % k, "own%d" % hyperty, c))
+        assert sorted(got) == [200] + [404] * 23
+        owner = got.index(200)
+        assert all(get(r, "/hyperty/url/own%d" % hyperty)[1]["userID"] == "user%d" % owner for r in three)
 
 
-# ---- what ends a series ----
-
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_any_status_ends_the_series(own, registries, status):
-    a, b = registries(), registries()
-    for url in (a.url, a.url + "," + b.url):
-        for r in (a, b):
-            r.expect()
-            r.fallback = {"status": status, "body": {"message": "later"},
-                          "headers": {"Retry-After": "0"}}
-        assert body(own, {"url": url}) == {"code": status, "description": "later"}
-        assert len(a.heard) + len(b.heard) == 1
+def test_the_last_guid_wins_everywhere(three):
+    at_once(three, lambda r, c, k: put(r, "gu%d" % k, "gh%d" % k, c, guid="g"))
+    seen = [get(r, "/hyperty/guid/g") for r in three]
+    assert seen[0][0] == 200 and seen[0] == seen[1] == seen[2] and len(seen[0][1]) == 1
 
 
-def test_one_url_is_tried_as_often_as_said(own, registries):
-    """No breaker, no budget: after a hundred failures it is as on the first day."""
-    a = registries()
-    a.fallback = {"error": "closed"}
-    c = own.connector({"url": a.url, "retries": 3})
-    for _ in range(40):
-        a.expect()
-        assert own.send(c, READ)["body"] == NO_CONTACT
-        assert len(a.heard) == 3
-    a.fallback = FOUND
-    assert own.send(c, READ)["body"]["code"] == 200
+def test_updated_is_emptied_once_and_expiry_told_once(three):
+    n = 120
+    at_once(three, lambda r, c, k: [put(r, "u%d" % k, "x%d-%d" % (k, i), c, expires=0) for i in range(n // 24)])
+    gone, lock, end = [], threading.Lock(), time.monotonic() + PATIENCE
+
+    def poll(r, c, k):
+        while time.monotonic() < end:
+            status, body = get(r, "/registry/updated", c)
+            assert status == 200
+            with lock:
+                gone.extend(body)
+                if len(gone) >= n:
+                    return
+            time.sleep(0.02)
+
+    at_once(three, poll, 2)
+    assert len(gone) == len(set(gone)) == n
+    time.sleep(1.2)  # another heartbeat of each
+    assert [get(r, "/registry/updated")[1] for r in three] == [{}, {}, {}]
 
 
-# ---- replicas ----
+def test_nothing_acknowledged_is_lost(postgres, three):
+    """One registry is killed and started again, the database goes away for a while."""
+    acknowledged, lock, over = [], threading.Lock(), threading.Event()
+    failed_reads = []
 
-def test_replicas_share_the_work(own, registries):
-    three = [registries() for _ in range(3)]
-    for r in three:
-        r.fallback = FOUND
-    c = own.connector({"url": [r.url for r in three]})
-    assert own.ask(c=c, flood=[json.dumps(READ), 300])["codes"] == {"200": 300}
-    assert min(len(r.heard) for r in three) > 10
+    def write(k):
+        i = 0
+        while not over.is_set():
+            name = "w%d-%d" % (k, i)
+            try:
+                if put(random.choice(three), "writer%d" % k, name) == 200:
+                    with lock:
+                        acknowledged.append(name)
+                    i += 1
+            except OSError:
+                pass
+            time.sleep(0.002)
 
+    def read():
+        while not over.is_set():
+            with lock:
+                name = random.choice(acknowledged) if acknowledged else None
+            if name is None:
+                continue
+            until = time.monotonic() + 20
+            while True:  # as the connector does: another one, again
+                try:
+                    status, _ = get(random.choice(three), "/hyperty/url/" + name)
+                    if status == 200:
+                        break
+                    if status != 503 or time.monotonic() > until:
+                        failed_reads.append((name, status))
+                        break
+                except OSError:
+                    pass
+                time.sleep(0.01)
 
-def test_a_replica_dies_and_comes_back(own, registries):
-    a, b = registries(), registries()
-    a.fallback = b.fallback = FOUND
-    c = own.connector({"url": [a.url, b.url], "retries": 3})
-    done = threading.Event()
-
-    def kill():
-        time.sleep(0.1)
-        a.close()
-        done.set()
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    codes = {}
-    while not done.is_set() or len(codes) == 0:
-        for code, n in own.ask(c=c, flood=[json.dumps(READ), 100])["codes"].items():
-            codes[code] = codes.get(code, 0) + n
-    killer.join()
-    assert set(codes) == {"200"}, codes
-    again = registries(port=a.port)
-    again.fallback = FOUND
-    end = time.monotonic() + 15
-    while not again.heard and time.monotonic() < end:
-        assert own.ask(c=c, flood=[json.dumps(READ), 20])["codes"] == {"200": 20}
-    assert again.heard
-
-
-# ---- many ----
-
-def test_ten_thousand(peer, registry):
-    registry.expect()
-    registry.fallback = FOUND
-    c = peer.connector({"url": registry.url})
-    n = 10000 if peer.kind != "host" else 500  # a connection each, there
-    assert peer.ask(c=c, flood=[json.dumps(READ), n])["codes"] == {"200": n}
-    registry.fallback = None
-
-
-def test_closing_answers_all(peer, registry):
-    registry.expect()
-    registry.fallback = lambda *a: time.sleep(0.02) or FOUND
-    c = peer.open({"url": registry.url})["c"]
-    codes = peer.ask(c=c, flood=[json.dumps(READ), 400], close=True)["codes"]
-    assert sum(codes.values()) == 400 and set(codes) <= {"200", "504"}
-    registry.fallback = None
-
-
-# ---- polls ----
-
-def test_polls_by_themselves_and_do_not_overlap(peer, registry):
-    registry.expect()
-    busy, most, lock = [0], [0], threading.Lock()
-
-    def slow(method, path, got):
-        if path != "/registry/updated":
-            return FOUND
-        with lock:
-            busy[0] += 1
-            most[0] = max(most[0], busy[0])
-        time.sleep(0.05)
-        with lock:
-            busy[0] -= 1
-        return {"status": 200, "body": {"hyperty://d/1": {"status": "disconnected"}}}
-
-    registry.fallback = slow
-    c = peer.open({"url": registry.url, "poll_interval_ms": 10}, notify=True)["c"]
-    peer.send(c, READ)  # from here on the domain is known
-    registry.wait_heard(6)
-    peer.ask(c=c, close=True)
-    registry.fallback = None
-    assert most[0] == 1
-    told = [json.loads(t) for t in peer.ask(c=c, collect=True)["notifications"]]
-    assert len(told) >= 4 and [m["id"] for m in told] == list(range(1, len(told) + 1))
-    assert {k: told[0][k] for k in told[0] if k != "id"} == {
-        "type": "update", "from": "domain://registry.d", "to": "hyperty://d/1/registration",
-        "body": {"value": "disconnected", "attribute": "status"}}
-
-
-# ---- bad messages ----
-
-@pytest.mark.parametrize("text, code", [
-    ("", 400), ("nonsense", 400), ("[]", 400), ("{", 400), ('{"id": 1}', 400),
-    ('{"to": "domain://registry.d", "type": "read", "body": {"resource": "%s"}}' % ("x" * 20000), 414),
-    ("[" * 500 + "]" * 500, 400), ('{"a": "%s"}' % ("x" * (1 << 20)), 413)])
-def test_bad_messages_are_answered(peer, registry, text, code):
-    registry.expect()
-    c = peer.connector({"url": registry.url})
-    answer = peer.send(c, text)
-    assert answer["type"] == "response" and answer["body"]["code"] == code
-    assert answer["body"]["description"]
-    assert not registry.heard
+    threads = [threading.Thread(target=write, args=(k,)) for k in range(6)]
+    threads += [threading.Thread(target=read) for _ in range(3)]
+    for t in threads:
+        t.start()
+    time.sleep(0.7)
+    victim = three[0]
+    victim.p.kill()
+    victim.p.wait()
+    victim.restart()
+    time.sleep(0.5)
+    postgres.kill()
+    time.sleep(5 if SOAK else 1)
+    postgres.start()
+    time.sleep(0.5)
+    n = len(acknowledged)
+    until = time.monotonic() + PATIENCE
+    while len(acknowledged) < n + 30 and time.monotonic() < until:
+        time.sleep(0.05)  # writes succeed again
+    over.set()
+    for t in threads:
+        t.join()
+    assert len(acknowledged) > n and failed_reads == []
+    for name in acknowledged:
+        assert get(random.choice(three), "/hyperty/url/" + name)[0] == 200

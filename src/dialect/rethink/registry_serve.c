@@ -250,8 +250,6 @@ struct service {
 	struct sn_timer timer;
 	struct sn_reg_op beat;
 	bool beating, turned, stopping;
-	struct sn_error beat_err;
-	bool beat_failed; /* told once, until it works again */
 	struct sn_series *expired;
 	bool catalog; /* the hyperties are peers */
 	struct sn_reg_catalog peers;
@@ -293,10 +291,6 @@ static void beat_over(struct service *s)
 		store_close(s);
 		return;
 	}
-	if (r < 0 && r != SN_E_AGAIN && !s->beat_failed)
-		sn__log(&s->rt->log, SN_LOG_WARNING, "registry", "the store: %s",
-				s->beat_err.text[0] != '\0' ? s->beat_err.text : sn_strerror(r));
-	s->beat_failed = r < 0 && r != SN_E_AGAIN;
 	/* More of it: others have their turn first. */
 	sn__timer_start(s->rt->loop, &s->timer, r == SN_E_AGAIN ? 0 : s->period_ns, beat);
 }
@@ -313,9 +307,7 @@ static void beat(struct sn_timer *t)
 
 	s->beat = (struct sn_reg_op){.act = SN_REG_EXPIRE,
 			.now = (int64_t)(sn__loop_wall_ns(s->rt->loop) / SN_NS_PER_S),
-			.done = beat_done,
-			.err = &s->beat_err};
-	s->beat_err.text[0] = '\0';
+			.done = beat_done};
 	s->beating = true;
 	r = s->store->ops->submit(s->store, &s->beat);
 	if (r < 0)
@@ -396,24 +388,125 @@ struct listening {
 	const char *state; /* may be NULL */
 };
 
+/* "tls.ca" is a member of a member. Takes @value. */
 static int set_json(json_t *config, const char *name, json_t *value)
 {
-	return json_object_set_new(config, name, value) < 0 ? SN_E_NOMEM : 0;
+	const char *dot = strchr(name, '.');
+	SN_AUTO_FREE char *outer = dot != NULL ? sn__strndup(name, (size_t)(dot - name)) : NULL;
+	json_t *inner;
+
+	if (dot == NULL)
+		return json_object_set_new(config, name, value) < 0 ? SN_E_NOMEM : 0;
+	inner = outer != NULL ? json_object_get(config, outer) : NULL;
+	if (inner == NULL && outer != NULL) {
+		inner = json_object();
+		if (json_object_set_new(config, outer, inner) < 0)
+			inner = NULL;
+	}
+	if (!json_is_object(inner) || json_object_set_new(inner, dot + 1, value) < 0) {
+		if (!json_is_object(inner))
+			json_decref(value);
+		return SN_E_NOMEM;
+	}
+	return 0;
+}
+
+static int set_text(json_t *config, const char *name, struct sn_str encoded)
+{
+	char text[1024];
+	size_t n;
+
+	if (encoded.len == 0)
+		return 0;
+	if (sn__percent_decode(encoded, text, sizeof(text), &n) < 0)
+		return SN_E_PARSE;
+	return set_json(config, name, json_stringn(text, n));
+}
+
+/* What stands before the first @at, which is dropped; the rest stays. Without @at: nothing, when
+ * @optional, else all. */
+static struct sn_str cut(struct sn_str *rest, char at, bool optional)
+{
+	const char *p = rest->len > 0 ? memchr(rest->ptr, at, rest->len) : NULL;
+	struct sn_str first = {rest->ptr, p != NULL ? (size_t)(p - rest->ptr) : rest->len};
+
+	if (p == NULL && optional)
+		return (struct sn_str){rest->ptr, 0};
+	*rest = p != NULL ? (struct sn_str){p + 1, rest->len - first.len - 1}
+			  : (struct sn_str){rest->ptr + rest->len, 0};
+	return first;
+}
+
+/* postgresql://USER:PASSWORD@HOST:PORT/DATABASE?OPTION=VALUE&.., every part optional, as the driver's
+ * options. SN_E_PARSE, SN_E_NOMEM. */
+static int postgres_url(json_t *config, const char *url)
+{
+	static const char *const schemes[] = {"postgresql://", "postgres://"};
+	struct sn_str rest = sn_str_from(url), place, user, host, query;
+	uint64_t port = 0;
+	int r = SN_E_PARSE;
+
+	for (size_t i = 0; i < SN_COUNT(schemes) && r < 0; i++) {
+		size_t n = strlen(schemes[i]);
+
+		if (strncmp(url, schemes[i], n) != 0)
+			continue;
+		rest = (struct sn_str){url + n, rest.len - n};
+		r = 0;
+	}
+	if (r < 0)
+		return r;
+	place = cut(&rest, '?', false);
+	query = rest;
+	rest = place;
+	place = cut(&rest, '/', false); /* rest: the database */
+	user = cut(&place, '@', true);
+	host = place;
+	if (host.len > 0 && host.ptr[0] == '[') {
+		host.ptr++;
+		host.len--;
+		place = host;
+		host = cut(&place, ']', false);
+		(void)cut(&place, ':', true);
+	} else {
+		host = cut(&place, ':', false);
+	}
+	if (place.len > 0 && (sn__parse_u64(place, 65535, &port) < 0 || port == 0))
+		return SN_E_PARSE;
+	r = set_text(config, "database", rest);
+	rest = user;
+	if (r == 0)
+		r = set_text(config, "user", cut(&rest, ':', false));
+	if (r == 0)
+		r = set_text(config, "password", rest);
+	if (r == 0)
+		r = set_text(config, "host", host);
+	if (r == 0 && port != 0)
+		r = set_json(config, "port", json_integer((json_int_t)port));
+	while (r == 0 && query.len > 0) {
+		struct sn_str one = cut(&query, '&', false), name = cut(&one, '=', false);
+		SN_AUTO_FREE char *key = sn__strndup(name.ptr, name.len);
+
+		r = key != NULL ? set_text(config, key, one) : SN_E_NOMEM;
+	}
+	return r;
 }
 
 /* The driver's options: what the section names, then its `options`. */
-static int sql_config(const struct sn_registry_section *section, const char *name,
-		const char *value, char **ret_text)
+static int sql_config(const struct sn_registry_section *section, const char *path /* NULL: url */,
+		char **ret_text)
 {
 	json_t *config = json_object();
-	int r = config != NULL ? set_json(config, name, json_string(value)) : SN_E_NOMEM;
+	int r = config == NULL         ? SN_E_NOMEM
+			: path != NULL ? set_json(config, "path", json_string(path))
+				       : postgres_url(config, section->url);
 
 	for (size_t i = 0; r == 0 && i < section->options.n; i++)
 		r = set_json(config, section->options.pairs[i].name,
 				json_string(section->options.pairs[i].value));
 	*ret_text = r == 0 ? sn__json_text(config) : NULL;
 	json_decref(config);
-	return *ret_text != NULL ? 0 : SN_E_NOMEM;
+	return r < 0 ? r : *ret_text != NULL ? 0 : SN_E_NOMEM;
 }
 
 static int sql_open(struct service *s, const struct listening *l, enum storage storage,
@@ -438,9 +531,15 @@ static int sql_open(struct service *s, const struct listening *l, enum storage s
 		if (path == NULL)
 			return sn__error_set(err, SN_E_NOMEM, "out of memory");
 	}
-	r = storage == STORAGE_SQLITE
-			? sql_config(section, "path", path != NULL ? path : section->path, &config)
-			: sql_config(section, "url", section->url, &config);
+	r = sql_config(section,
+			storage == STORAGE_POSTGRES    ? NULL
+					: path != NULL ? path
+						       : section->path,
+			&config);
+	if (r == SN_E_PARSE)
+		return sn__error_set(err, SN_E_INVALID,
+				"registry.url: expected "
+				"postgresql://USER:PASSWORD@HOST:PORT/DATABASE");
 	if (r < 0)
 		return sn__error_set(err, r, "out of memory");
 	opts.config = config;

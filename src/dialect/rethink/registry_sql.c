@@ -10,6 +10,7 @@
  * A read is one SELECT. Only when it finds entries that are due do they become `disconnected` by a second
  * step; the answer shows them so either way.
  */
+#include "base/log.h"
 #include "base/mem.h"
 #include "connect/sql.h"
 #include "dialect/rethink/registry_store.h"
@@ -55,6 +56,8 @@ static const char schema[] =
 struct sql_store {
 	struct sn_reg_store store;
 	struct sn_loop *loop;
+	struct sn_log *log;
+	bool told; /* that it fails; once, until something works again */
 	struct sn_sql *sql;
 	enum { SCHEMA_UNKNOWN, SCHEMA_COMING, SCHEMA_THERE } schema;
 	struct sn_sql_unit schema_unit;
@@ -180,8 +183,8 @@ static void create_object(struct step *st)
 }
 
 #define TOUCH(table, changed) \
-	"UPDATE " table " SET " changed \
-	"was = status, status = 'live', modified = $2, due = $2 + expires, " changed \
+	"UPDATE " table \
+	" SET was = status, status = 'live', modified = $2, due = $2 + expires, " changed \
 	"pending = 0 WHERE id = $1 RETURNING was"
 #define TOUCH_CHANGED "changed = CASE WHEN status = 'live' THEN changed ELSE $2 END, "
 
@@ -197,7 +200,8 @@ static void touch(struct step *st)
 }
 
 #define UPDATE(table, changed, a, b) \
-	"UPDATE " table " SET was = status, modified = $2, expires = COALESCE($3, expires), " \
+	"UPDATE " table " SET " changed \
+	"was = status, modified = $2, expires = COALESCE($3, expires), " \
 	"due = $2 + COALESCE($3, expires), pending = 0, resources = COALESCE($4, resources), " \
 	"schemes = COALESCE($5, schemes), descriptor = COALESCE($6, descriptor), " \
 	"status = COALESCE($7, status), runtime = COALESCE($8, runtime), " \
@@ -478,12 +482,15 @@ static void step_again(struct step *st)
 		step_end(st, r);
 }
 
-static int outcome_code(struct sn_reg_op *op, const struct sn_sql_outcome *o)
+static int outcome_code(struct sql_store *s, struct sn_reg_op *op, const struct sn_sql_outcome *o)
 {
 	if (o->kind == SN_SQL_UNEXPECTED)
 		return SN_E_NOT_FOUND;
 	if (op->err != NULL)
 		(void)sn__error_set(op->err, o->code, "%s", o->message);
+	if (!s->told && !s->closing)
+		sn__log(s->log, SN_LOG_WARNING, "registry", "the store: %s", o->message);
+	s->told = true;
 	return o->kind == SN_SQL_REJECTED ? SN_E_PROTOCOL : SN_E_CONNECT;
 }
 
@@ -609,6 +616,7 @@ static void step_done(struct sn_sql_unit *unit)
 	const struct sn_sql_outcome *o = &unit->outcome;
 
 	if (o->kind == SN_SQL_OK) {
+		st->s->told = false;
 		finish(st);
 	} else if (o->kind == SN_SQL_CONFLICT && st->conflicts++ < CONFLICTS_MAX &&
 			!st->s->closing) {
@@ -622,7 +630,7 @@ static void step_done(struct sn_sql_unit *unit)
 		st->params[0][0] = st->params[1][0] = sn_sql_int(SN_MAX(st->limit, 1));
 		step_again(st);
 	} else {
-		step_end(st, outcome_code(st->op, o));
+		step_end(st, outcome_code(st->s, st->op, o));
 	}
 }
 
@@ -643,7 +651,7 @@ static void schema_done(struct sn_sql_unit *unit)
 		if (o->kind == SN_SQL_OK)
 			step_again(st);
 		else
-			step_end(st, outcome_code(st->op, o));
+			step_end(st, outcome_code(st->s, st->op, o));
 	}
 }
 
@@ -784,6 +792,7 @@ int sn__reg_sql_open(const struct sn_reg_sql_options *opts, struct sn_reg_store 
 	}
 	s->store.ops = strcmp(opts->type, "sqlite") == 0 ? &sqlite_ops : &postgres_ops;
 	s->loop = opts->loop;
+	s->log = opts->log;
 	sn_list_init(&s->waiting);
 	*ret_store = &s->store;
 	return 0;
