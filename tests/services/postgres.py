@@ -6,8 +6,9 @@ usage: postgres.py -- COMMAND   start it, run the command with TEST_POSTGRES (op
                                 JSON) and TEST_POSTGRES_DATA (its folder) in the environment, stop it;
                                 77 when it cannot be had
 
-It listens on loopback, on a port that was free, trusts whoever connects, and keeps nothing on the disk
-(fsync is off, unless TEST_POSTGRES_FSYNC is set). PostgreSQL refuses to run as root: then it runs as
+It listens on loopback, on a port that was free, trusts whoever connects, and does not wait for the disk
+(fsync is off, unless TEST_POSTGRES_FSYNC is set): what it has acknowledged survives kill -9, not a loss
+of power. PostgreSQL refuses to run as root: then it runs as
 `postgres`, or `nobody`.
 """
 import contextlib
@@ -77,7 +78,7 @@ class Postgres:
                         "unix_socket_directories = '%s'\nmax_connections = 60\n"
                         "logging_collector = off\n" % (self.port, self.folder))
                 if "TEST_POSTGRES_FSYNC" not in os.environ:
-                    f.write("fsync = off\nsynchronous_commit = off\nfull_page_writes = off\n")
+                    f.write("fsync = off\nfull_page_writes = off\n")
                 for line in settings:
                     f.write(line + "\n")
         except BaseException:

@@ -188,33 +188,41 @@ static void unwatch(struct pg_conn *conn)
 		conn->inst->host->poll_close(SN_TAKE(conn->poll));
 }
 
-static int code_of_failure(PGconn *pg, const char *why)
+static int code_of_failure(const char *why)
 {
 	if (strstr(why, "SSL") != NULL || strstr(why, "certificate") != NULL)
 		return SN_E_TLS;
-	if (PQsocket(pg) >= 0 && strstr(why, "FATAL") != NULL)
-		return SN_E_REJECTED;
-	return SN_E_CONNECT;
+	return strncmp(why, "FATAL:", 6) == 0 ? SN_E_REJECTED : SN_E_CONNECT;
 }
 
-/* The last line is about the last address; "FATAL:" and the like are left out. */
+/* libpq has lines for every address: 'connection to server at "::1", port 1 failed: Connection refused'
+ * and some advice. Of the reasons the last one that is more than "refused". */
+static const char *reason_of(const char *text)
+{
+	const char *best = text;
+
+	for (const char *at = strstr(text, " failed: "); at != NULL; at = strstr(at, " failed: ")) {
+		at += strlen(" failed: ");
+		if (best == text || strncmp(at, "Connection refused", 18) != 0)
+			best = at;
+	}
+	return best;
+}
+
 static void could_not(struct pg_conn *conn, const char *own)
 {
-	const char *text = conn->pg != NULL ? PQerrorMessage(conn->pg) : "";
-	char why[200];
-	int code = SN_E_CONNECT;
+	const struct pg_options *o = &conn->inst->options;
+	const char *text = own != NULL ? own : conn->pg != NULL ? PQerrorMessage(conn->pg) : "";
+	const char *why = reason_of(text);
+	int code = own == NULL ? code_of_failure(why) : SN_E_CONNECT;
+	char line[200];
 
-	if (own == NULL && text[0] != '\0')
-		code = code_of_failure(conn->pg, text);
-	(void)snprintf(why, sizeof(why), "%.190s", own != NULL ? own : text);
-	for (size_t n = strlen(why); n > 0 && why[n - 1] == '\n'; n--)
-		why[n - 1] = '\0';
-	for (char *c = why; *c != '\0'; c++) {
-		if (*c == '\n' || *c == '\t')
-			*c = ' ';
-	}
+	if (strncmp(why, "FATAL:", 6) == 0)
+		why += 6 + strspn(why + 6, " ");
+	(void)snprintf(line, sizeof(line), "%.60s:%d: %.*s", o->host, (int)o->port,
+			(int)SN_MIN(strcspn(why, "\n"), 120u), why);
 	pg_conn_close(conn, "");
-	pg_failed(conn->inst, code, why, "");
+	pg_failed(conn->inst, code, line, "");
 }
 
 static void step(struct pg_conn *conn)
