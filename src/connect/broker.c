@@ -22,10 +22,12 @@ struct instance {
 
 /* ---- the section ---- */
 
-int sn__broker_find(const struct sn_yaml_node *section, const struct sn_driver **ret_driver,
-		struct sn_problems *problems)
+static int find_driver(const struct sn_yaml_node *section, const struct sn_broker_reading *how,
+		const struct sn_driver **ret_driver, struct sn_problems *problems)
 {
 	const struct sn_yaml_node *type = sn__yaml_get(section, "type");
+	struct sn_place place = type != NULL ? type->place : section->place;
+	struct sn_str name = sn_str_from(how->type);
 	const struct sn_driver *d;
 	struct sn_error err;
 	int r;
@@ -34,16 +36,18 @@ int sn__broker_find(const struct sn_yaml_node *section, const struct sn_driver *
 		return sn__problem(problems, section->place,
 				"a broker is a map with its type, e.g. {type: nats}, not %s",
 				sn__yaml_kind_name(section));
-	if (type == NULL || type->kind != SN_YAML_SCALAR || type->text.len == 0)
-		return sn__problem(problems, type != NULL ? type->place : section->place,
+	if (type != NULL)
+		name = type->kind == SN_YAML_SCALAR ? type->text : SN_STR("");
+	if (name.len == 0)
+		return sn__problem(problems, place,
 				"type: the name of a broker driver is missing, e.g. nats or mqtt");
-	r = sn__driver_find(SN_TOPIC_BROKER, type->text, &d, &err);
+	r = sn__driver_find(SN_TOPIC_BROKER, name, &d, &err);
 	if (r < 0) {
-		(void)sn__problem(problems, type->place, "type: %s", err.text);
+		(void)sn__problem(problems, place, "type: %s", err.text);
 		return r == SN_E_NOMEM ? r : SN_E_INVALID;
 	}
 	if (d->ops == NULL)
-		return sn__problem(problems, type->place,
+		return sn__problem(problems, place,
 				"type: broker %s takes native calls only, it cannot publish or "
 				"subscribe",
 				d->name);
@@ -51,8 +55,20 @@ int sn__broker_find(const struct sn_yaml_node *section, const struct sn_driver *
 	return 0;
 }
 
-/* A copy, without the member `type` at the top. NULL: no memory. */
-static struct sn_yaml_node *copy(struct sn_arena *arena, const struct sn_yaml_node *from, bool top)
+static bool is_other(struct sn_str key, const struct sn_broker_reading *how)
+{
+	if (sn_str_eq(key, SN_STR("type")))
+		return true;
+	for (const char *const *o = how->others; o != NULL && *o != NULL; o++) {
+		if (sn_str_eq(key, sn_str_from(*o)))
+			return true;
+	}
+	return false;
+}
+
+/* A copy, without what is not the driver's at the top (@how not NULL). NULL: no memory. */
+static struct sn_yaml_node *copy(struct sn_arena *arena, const struct sn_yaml_node *from,
+		const struct sn_broker_reading *how)
 {
 	struct sn_yaml_node *node = sn__arena_zalloc(arena, sizeof(*node));
 	struct sn_yaml_item **end;
@@ -70,7 +86,7 @@ static struct sn_yaml_node *copy(struct sn_arena *arena, const struct sn_yaml_no
 	{
 		struct sn_yaml_item *item;
 
-		if (top && sn_str_eq(pos->key, SN_STR("type"))) {
+		if (how != NULL && is_other(pos->key, how)) {
 			node->count--;
 			continue;
 		}
@@ -80,7 +96,7 @@ static struct sn_yaml_node *copy(struct sn_arena *arena, const struct sn_yaml_no
 		*item = *pos;
 		item->next = NULL;
 		item->key.ptr = sn__arena_strdup(arena, pos->key);
-		item->value = copy(arena, pos->value, false);
+		item->value = copy(arena, pos->value, NULL);
 		if (item->key.ptr == NULL || item->value == NULL)
 			return NULL;
 		*end = item;
@@ -92,11 +108,12 @@ static struct sn_yaml_node *copy(struct sn_arena *arena, const struct sn_yaml_no
 static const struct sn_option no_options[] = {{0}};
 
 static int read_options(const struct sn_driver *d, const struct sn_yaml_node *section,
-		struct sn_arena *arena, void **ret_options, struct sn_problems *problems)
+		const struct sn_broker_reading *how, struct sn_arena *arena, void **ret_options,
+		struct sn_problems *problems)
 {
 	const struct sn_option *table = d->options != NULL ? d->options : no_options;
 	void *options = sn__arena_zalloc(arena, SN_MAX(d->options_size, 1u));
-	struct sn_yaml_node *own = copy(arena, section, true);
+	struct sn_yaml_node *own = copy(arena, section, how);
 	int r = options != NULL && own != NULL
 			? sn__options_read(table, own, options, arena, problems)
 			: SN_E_NOMEM;
@@ -106,17 +123,18 @@ static int read_options(const struct sn_driver *d, const struct sn_yaml_node *se
 	return r;
 }
 
-int sn__broker_check(const struct sn_yaml_node *section, struct sn_problems *problems)
+int sn__broker_check_as(const struct sn_yaml_node *section, const struct sn_broker_reading *how,
+		struct sn_problems *problems)
 {
 	const struct sn_driver *d;
 	struct sn_arena arena;
 	void *options;
-	int r = sn__broker_find(section, &d, problems);
+	int r = find_driver(section, how, &d, problems);
 
 	if (r < 0)
 		return r;
 	sn__arena_init(&arena, 1024, TEXTS_MAX);
-	r = read_options(d, section, &arena, &options, problems);
+	r = read_options(d, section, how, &arena, &options, problems);
 	sn__arena_finish(&arena);
 	return r;
 }
@@ -148,13 +166,14 @@ static int start(struct instance *inst, struct sn_place place, struct sn_problem
 	return r;
 }
 
-int sn__broker_open(const struct sn_connect_host *host, const struct sn_yaml_node *section,
-		struct sn_problems *problems, struct sn_broker **ret_broker)
+int sn__broker_open_as(const struct sn_connect_host *host, const struct sn_yaml_node *section,
+		const struct sn_broker_reading *how, struct sn_problems *problems,
+		struct sn_broker **ret_broker)
 {
 	const struct sn_driver *d;
 	struct instance *inst;
 	void *options = NULL;
-	int r = sn__broker_find(section, &d, problems);
+	int r = find_driver(section, how, &d, problems);
 
 	if (r < 0)
 		return r;
@@ -166,7 +185,7 @@ int sn__broker_open(const struct sn_connect_host *host, const struct sn_yaml_nod
 	inst->pub.ops = d->ops;
 	inst->host = *host;
 	sn__connect_host_init(&inst->host);
-	r = read_options(d, section, &inst->arena, &options, problems);
+	r = read_options(d, section, how, &inst->arena, &options, problems);
 	inst->how.options = options;
 	if (r == 0)
 		r = start(inst, section->place, problems);

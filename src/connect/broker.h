@@ -20,19 +20,35 @@ struct sn_broker {
 	void *state; /* the driver's */
 };
 
-/** The table of options of the section's `type`, a broker: SN_E_INVALID and a problem with its place
- * when there is no such driver, or when it publishes and subscribes nothing. */
-SN_MUST_USE int sn__broker_find(const struct sn_yaml_node *section,
-		const struct sn_driver **ret_driver, struct sn_problems *problems);
+/* How a section is to be read that has more than a broker in it. */
+struct sn_broker_reading {
+	const char *type;          /* when the section names none; NULL: it must */
+	const char *const *others; /* keys that are not the driver's, NULL-ended; NULL: none */
+};
+
 /** Whether the section is sound, as sn__broker_open() would say. SN_E_INVALID, SN_E_NOMEM. */
-SN_MUST_USE int sn__broker_check(const struct sn_yaml_node *section, struct sn_problems *problems);
+SN_MUST_USE int sn__broker_check_as(const struct sn_yaml_node *section,
+		const struct sn_broker_reading *how, struct sn_problems *problems);
 /**
  * Open it: nothing is connected yet. @host: copied; its public part is filled in here. @section: a map
  * with `type` and the driver's options; copied. SN_E_INVALID (see @problems), SN_E_NOTSUP, SN_E_NOMEM.
  */
-SN_MUST_USE int sn__broker_open(const struct sn_connect_host *host,
+SN_MUST_USE int sn__broker_open_as(const struct sn_connect_host *host,
+		const struct sn_yaml_node *section, const struct sn_broker_reading *how,
+		struct sn_problems *problems, struct sn_broker **ret_broker);
+/** The same for a section with nothing else in it. */
+SN_MUST_USE static inline int sn__broker_check(
+		const struct sn_yaml_node *section, struct sn_problems *problems)
+{
+	return sn__broker_check_as(section, &(const struct sn_broker_reading){0}, problems);
+}
+SN_MUST_USE static inline int sn__broker_open(const struct sn_connect_host *host,
 		const struct sn_yaml_node *section, struct sn_problems *problems,
-		struct sn_broker **ret_broker);
+		struct sn_broker **ret_broker)
+{
+	return sn__broker_open_as(
+			host, section, &(const struct sn_broker_reading){0}, problems, ret_broker);
+}
 /** The same from YAML text, for commands and tests. @err: the first problem. */
 SN_MUST_USE int sn__broker_open_text(const struct sn_connect_host *host, struct sn_str text,
 		struct sn_broker **ret_broker, struct sn_error *err);

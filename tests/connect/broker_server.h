@@ -139,6 +139,28 @@ static inline void server_kill(struct server *s)
 	s->pid = 0;
 }
 
+/* SIGSTOP, and it has stopped: every thread of it. */
+static inline void server_halt(struct server *s)
+{
+	char path[64], line[256] = "";
+
+	(void)snprintf(path, sizeof path, "/proc/%d/stat", (int)s->pid);
+	(void)kill(s->pid, SIGSTOP);
+	for (int i = 0; i < 2000; i++) {
+		FILE *f = fopen(path, "r");
+		const char *end;
+
+		assert_non_null(f);
+		assert_non_null(fgets(line, sizeof line, f));
+		(void)fclose(f);
+		end = strrchr(line, ')');
+		if (end != NULL && end[2] == 'T')
+			return;
+		(void)poll(NULL, 0, 1);
+	}
+	fail_msg("it does not stop");
+}
+
 static inline void server_finish(struct server *s)
 {
 	char command[128];

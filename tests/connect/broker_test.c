@@ -826,7 +826,7 @@ static void slow(struct world *w, const struct subject *s)
 	broker_up(w);
 	if (s->durable) {
 		send_all(w, s->a, 1, 1, true);
-		(void)kill(w->server.pid, SIGSTOP);
+		server_halt(&w->server);
 		send_start(w, &out[0], s->a, 2, 3, true);
 		run_for(w, 50);
 		assert_int_equal(out[0].done, 0);
@@ -841,12 +841,12 @@ static void slow(struct world *w, const struct subject *s)
 		assert_int_equal(out[1].outcomes[0].code, SN_E_CLOSED);
 		(void)kill(w->server.pid, SIGCONT);
 	} else {
-		(void)kill(w->server.pid, SIGSTOP);
+		server_halt(&w->server);
 		broker_close(w);
 		(void)kill(w->server.pid, SIGCONT);
 	}
 	/* It accepts, and that is all. */
-	(void)kill(w->server.pid, SIGSTOP);
+	server_halt(&w->server);
 	broker_open(w);
 	sn_broker_watch(w->broker, &w->watch);
 	run_for(w, 50);
@@ -855,7 +855,7 @@ static void slow(struct world *w, const struct subject *s)
 	/* One that falls silent is found out by its pings. */
 	broker_up(w);
 	if (s->pings || getenv("SINEW_SOAK") != NULL) {
-		(void)kill(w->server.pid, SIGSTOP);
+		server_halt(&w->server);
 		UNTIL(w, !w->up);
 		(void)kill(w->server.pid, SIGCONT);
 		UNTIL(w, w->up);
