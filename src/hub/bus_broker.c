@@ -390,7 +390,8 @@ static void on_message(struct sn_driver_subscription *sub, struct sn_driver_deli
 	struct link *l = SN_CONTAINER_OF(sub, struct link, sub);
 	struct sn_bus_event *event = NULL;
 	struct receiving *rc;
-	int r = l->closing ? SN_E_CLOSED : read_event(l, &d->message, &event);
+	bool ready = !l->closing && l->pub.bus != NULL;
+	int r = ready ? read_event(l, &d->message, &event) : SN_E_CLOSED;
 
 	if (r < 0 || event == NULL) {
 		answer(l, d, r);
