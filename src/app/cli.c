@@ -292,6 +292,13 @@ static int take_opt(struct sn_cli *cli, const struct sn_opt *o, const char *valu
 		}
 		cli->headers[cli->n_headers++] = value;
 	}
+	if (o->id == SN_OPT_ON) {
+		if (cli->n_on == SN_CLI_ON_MAX) {
+			sn__cli_say(cli, "more than %d times --on", SN_CLI_ON_MAX);
+			return SN_EXIT_USAGE;
+		}
+		cli->on[cli->n_on++] = value;
+	}
 	/* -v -v: "vv" */
 	if (o->id == SN_OPT_VERBOSE && cli->opt[o->id] != NULL)
 		value = "more";

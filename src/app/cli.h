@@ -60,6 +60,10 @@ enum sn_opt_id {
 	SN_OPT_REGISTRY,
 	SN_OPT_HUB,
 	SN_OPT_URL,
+	SN_OPT_ON,
+	SN_OPT_ADVERTISE,
+	SN_OPT_ALL,
+	SN_OPT_TOKEN,
 	SN_OPT_COUNT,
 };
 
@@ -74,6 +78,7 @@ struct sn_opt {
 };
 
 #define SN_CLI_HEADERS_MAX 64
+#define SN_CLI_ON_MAX 64
 
 /* One command line, taken apart. */
 struct sn_cli {
@@ -81,6 +86,8 @@ struct sn_cli {
 	const char *opt[SN_OPT_COUNT]; /* the value given last; "" for flags; NULL: not given */
 	const char *headers[SN_CLI_HEADERS_MAX];
 	unsigned n_headers;
+	const char *on[SN_CLI_ON_MAX]; /* --on */
+	unsigned n_on;
 	const char *args[8];
 	unsigned n_args;
 	const char *config_text; /* instead of a file: sn__run_text(); NULL: none */
@@ -138,6 +145,8 @@ int sn__cmd_grpc(struct sn_cli *cli);
 /** sinew registry serve|send; the second is in cmd_registry_send.c. */
 int sn__cmd_registry(struct sn_cli *cli);
 int sn__registry_send(struct sn_cli *cli);
+int sn__cmd_node(struct sn_cli *cli);
+int sn__cmd_publish(struct sn_cli *cli);
 int sn__cmd_policies(struct sn_cli *cli);
 int sn__cmd_check(struct sn_cli *cli);
 int sn__cmd_top(struct sn_cli *cli);

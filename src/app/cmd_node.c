@@ -14,7 +14,7 @@
 #include "mesh/runtime.h"
 #include "proto/json_pull.h"
 
-#define RUNNING_MAX 32u  /* programs at once; further events wait */
+#define RUNNING_MAX 32u /* programs at once; further events wait */
 #define WAITING_MAX 1000u
 #define OUTPUT_MAX (1024u * 1024)
 
@@ -103,8 +103,8 @@ static void answer_output(struct run *run, struct sn_str out)
 	if (r == 0)
 		r = sn_node_reply_send(run->reply, out.len > 0 ? sn__buf_data(&json) : NULL);
 	if (r < 0 && r != SN_E_CLOSED)
-		sn__cli_say(run->all->cli, "%s: the answer was not sent: %s", run->type,
-				sn_strerror(r));
+		sn__cli_say(run->all->cli, "%s: the answer was not sent: %s",
+				sn__buf_data(&run->rule->type), sn_strerror(r));
 	sn__buf_finish(&json);
 }
 
@@ -131,7 +131,7 @@ static void on_ended(struct sn_spawn *spawn)
 		else
 			snprintf(text, sizeof(text), "%.150s ended with status %d",
 					run->rule->command, spawn->exit_status);
-		sn__cli_say(all->cli, "%s: %s", run->type, text);
+		sn__cli_say(all->cli, "%s: %s", sn__buf_data(&run->rule->type), text);
 		answer_error(run->reply, text, spawn->code == 0 ? out : (struct sn_str){NULL, 0});
 	}
 	sn__spawn_stop(spawn);
@@ -177,8 +177,8 @@ static void start_waiting(struct nodes *all)
 	}
 }
 
-static struct run *run_make(struct rule *rule, const struct sn_node_event *event,
-		struct sn_node_reply *reply)
+static struct run *run_make(
+		struct rule *rule, const struct sn_node_event *event, struct sn_node_reply *reply)
 {
 	struct run *run = sn__calloc(1, sizeof(*run));
 

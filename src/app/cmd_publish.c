@@ -26,8 +26,9 @@ static void on_answer(struct sn_mh_exchange *x)
 	char text[SN_MH_REASON_MAX];
 
 	if (x->status == 0 && sn__mh_is_unhandled(&x->reply)) {
-		sn__cli_say(p->cli, "the broker does not know " SN_MH_PUBLISH
-				    ": one of version 0.0.1 takes no events from others");
+		sn__cli_say(p->cli,
+				"the broker does not know " SN_MH_PUBLISH
+				": one of version 0.0.1 takes no events from others");
 		p->status = SN_EXIT_FAILED;
 	} else if (x->status == 0) {
 		data = sn__strndup(x->reply.data.ptr != NULL ? x->reply.data.ptr : "{}",
@@ -54,8 +55,9 @@ static int add_data(struct sn_cli *cli, const char *spec, struct sn_buf *out)
 				json.len > 0 ? spec : "it is empty");
 		r = SN_EXIT_USAGE;
 	}
-	if (r == 0 && (sn__buf_puts(out, ",\"data\":") < 0 ||
-				      sn__buf_append_str(out, sn__buf_str(&json)) < 0))
+	if (r == 0 &&
+			(sn__buf_puts(out, ",\"data\":") < 0 ||
+					sn__buf_append_str(out, sn__buf_str(&json)) < 0))
 		r = SN_EXIT_FAILED;
 	sn__buf_finish(&json);
 	return r;
@@ -79,7 +81,7 @@ static int exchange(struct publish *p, const struct sn_mh_security *sec, struct 
 	struct sn_mh_client_options o = {
 			.id = SOURCE, .timeout_ms = cli->timeout_ms, .security = *sec};
 	struct sn_mh_send send = {.type = cli->opt[SN_OPT_ALL] != NULL ? SN_STR(SN_MH_BROADCAST)
-								     : SN_STR(SN_MH_PUBLISH),
+								       : SN_STR(SN_MH_PUBLISH),
 			.data = data};
 	struct sn_mh_client *client;
 	struct sn_error err;

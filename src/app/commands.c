@@ -88,6 +88,37 @@ static const struct sn_opt hub_opts[] = {
 		{0, 0, NULL, NULL, NULL},
 };
 
+#define MESH_OPTIONS \
+	{SN_OPT_TOKEN, 0, "token", "FILE", "holds the token that all nodes of the mesh share"}, \
+			{SN_OPT_CERT, 0, "cert", "FILE", "TLS: own certificates"}, \
+			{SN_OPT_KEY, 0, "key", "FILE", "TLS: own key"}, \
+	{ \
+		SN_OPT_CA, 0, "ca", "FILE", \
+				"TLS: who is believed; others must show a certificate, too" \
+	}
+
+static const struct sn_opt node_opts[] = {
+		{SN_OPT_LISTEN, 0, "listen", "ADDR", "host:port or :port (loopback)"},
+		{SN_OPT_ON, 0, "on", "TYPE=COMMAND",
+				"subscribe to events of TYPE and run COMMAND for each; may be given again"},
+		{SN_OPT_BROKER, 0, "broker", "ADDR", "the event broker (default: 127.0.0.1:5100)"},
+		{SN_OPT_REGISTRY, 0, "registry", "ADDR",
+				"the service registry (default: 127.0.0.1:5101)"},
+		{SN_OPT_ADVERTISE, 0, "advertise", "ADDR",
+				"the address that is registered (default: where it listens)"},
+		MESH_OPTIONS,
+		{SN_OPT_INSECURE, 0, "insecure", NULL,
+				"listen off loopback without TLS, as nodes of the original do"},
+		{0, 0, NULL, NULL, NULL},
+};
+
+static const struct sn_opt publish_opts[] = {
+		{SN_OPT_ALL, 0, "all", NULL, "to every node, subscribed or not"},
+		{SN_OPT_BROKER, 0, "broker", "ADDR", "the event broker (default: 127.0.0.1:5100)"},
+		MESH_OPTIONS,
+		{0, 0, NULL, NULL, NULL},
+};
+
 static const struct sn_opt why_opts[] = {
 		{SN_OPT_STATE, 0, "state", "DIR",
 				"the state directory (default: ~/.local/state/sinew)"},
@@ -268,6 +299,24 @@ const struct sn_cmd sn__commands[] = {
 				"STORAGE_TYPE=RAM sinew registry serve --listen :4567\n"
 				"sinew registry send --url http://127.0.0.1:4567 @message.json",
 				registry_opts, sn__cmd_registry},
+		{"node", "ID", 1, 1, "a node of the \xc2\xb5Home mesh whose handlers are programs",
+				"Listens, registers, and for each event of TYPE runs COMMAND: without a "
+				"shell (quotes and backslashes work as there), the event's data as JSON on "
+				"its stdin, SINEW_EVENT_TYPE, SINEW_EVENT_SOURCE, SINEW_EVENT_ID and "
+				"SINEW_NODE_ID in its environment. What it prints is the answer: JSON as it "
+				"is, other text as a message. A status other than 0 is an error reply; one "
+				"that takes longer than --timeout is killed. Ends with SIGTERM or SIGINT; a "
+				"registry that refuses ends it too, with status 1. docs/microhome.md has the "
+				"protocol.\n",
+				"sinew node lamp --listen 127.0.0.1:5102 --on lamp.on='./switch on'",
+				node_opts, sn__cmd_node},
+		{"publish", "TYPE [JSON|@FILE|-]", 1, 2, "an event into the \xc2\xb5Home mesh",
+				"Goes to the broker, which delivers it to all who have subscribed to TYPE; "
+				"its answer is printed. Types that begin with \xc2\xb5Home. are the mesh's "
+				"own. uHome. is read as \xc2\xb5Home.\n",
+				"sinew publish door.bell '{\"door\": \"front\"}'\n"
+				"sinew publish --all lights.out",
+				publish_opts, sn__cmd_publish},
 		{"check", "FILE", 1, 1, "validate a file and say every problem with its place",
 				"FILE is sinew's own file or a mesh file. Every problem is a line "
 				"FILE:LINE:COLUMN: what was expected, with the nearest known name. Exits 2 "
@@ -331,8 +380,6 @@ const struct sn_cmd sn__commands[] = {
 
 const char *const sn__commands_planned[] = {
 		"test",
-		"node",
-		"publish",
 		"repl",
 		"bridge",
 		"streams",

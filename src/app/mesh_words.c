@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "app/session.h"
+#include "base/mem.h"
 
 int sn__mesh_type(const struct sn_cli *cli, const char *type, struct sn_buf *out)
 {

@@ -16,7 +16,7 @@
 SN_MUST_USE int sn__mesh_type(const struct sn_cli *cli, const char *type, struct sn_buf *out);
 /** --cert, --key, --ca, --token, --insecure. @token holds the text of the file. 0, or the exit status
  * after what is wrong was said. */
-SN_MUST_USE int sn__mesh_security(
-		const struct sn_cli *cli, struct sn_buf *token, struct sn_mh_security *ret_security);
+SN_MUST_USE int sn__mesh_security(const struct sn_cli *cli, struct sn_buf *token,
+		struct sn_mh_security *ret_security);
 
 #endif

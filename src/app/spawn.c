@@ -202,8 +202,7 @@ static char **merged_env(const char *const *more)
 		bool replaced = false;
 
 		for (size_t j = 0; j < m; j++)
-			replaced |= strncmp(environ[i], more[j],
-						    strcspn(more[j], "=") + 1) == 0;
+			replaced |= strncmp(environ[i], more[j], strcspn(more[j], "=") + 1) == 0;
 		if (!replaced)
 			all[k++] = environ[i];
 	}
@@ -229,8 +228,8 @@ static int launch(struct sn_spawn *s, const struct sn_spawn_options *opts, int i
 	(void)posix_spawnattr_setsigmask(&attr, &none);
 	(void)posix_spawnattr_setsigdefault(&attr, &all);
 	(void)posix_spawnattr_setpgroup(&attr, 0);
-	(void)posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-						       POSIX_SPAWN_SETPGROUP);
+	(void)posix_spawnattr_setflags(&attr,
+			POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
 	e = posix_spawn_file_actions_adddup2(&actions, in, 0);
 	if (e == 0)
 		e = posix_spawn_file_actions_adddup2(&actions, out, 1);

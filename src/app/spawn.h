@@ -46,11 +46,11 @@ struct sn_spawn {
 	bool killed;
 };
 struct sn_spawn_options {
-	char *const *argv;       /* argv[0] is looked for in PATH */
-	const char *const *env;  /* "NAME=value", NULL-ended: added to ours */
-	struct sn_str input;     /* on its stdin, which then ends; copied */
+	char *const *argv;      /* argv[0] is looked for in PATH */
+	const char *const *env; /* "NAME=value", NULL-ended: added to ours */
+	struct sn_str input;    /* on its stdin, which then ends; copied */
 	uint32_t timeout_ms;
-	size_t max_out;          /* bytes */
+	size_t max_out; /* bytes */
 };
 /** SN_E_NOT_FOUND (no such program), SN_E_IO, SN_E_NOMEM; then nothing follows. */
 SN_MUST_USE int sn__spawn_start(struct sn_loop *loop, struct sn_spawn *spawn,

@@ -81,8 +81,8 @@ int sn__mh_security_check(const struct sn_mh_security *sec, const struct sn_addr
 	sn__addr_text(listen, text);
 	if (where[0] == '\0')
 		return sn__error_set(err, SN_E_REJECTED,
-				"%s is not loopback and %s: add --tls-cert FILE --tls-key FILE and "
-				"--token FILE or --tls-ca FILE; or, for nodes of the original, which "
+				"%s is not loopback and %s: add --cert FILE --key FILE and --token "
+				"FILE or --ca FILE; or, for nodes of the original, which "
 				"know no TLS, --insecure",
 				text, tls ? "anybody could connect" : "packages are not encrypted");
 	return sn__error_set(err, SN_E_REJECTED,

@@ -257,12 +257,14 @@ static bool write_some(struct mh_conn *c)
 /* What waited in `in` while the connection was blocked. */
 static void serve_waiting(struct mh_conn *c)
 {
-	size_t before;
+	size_t before, used;
 
 	do {
 		before = c->in.len;
-		if (before > 0 && !blocked(c) && c->framing != SN_MICROHOME_UNDECIDED)
-			sn__buf_consume(&c->in, SN_MIN(serve(c, sn__buf_str(&c->in)), c->in.len));
+		if (before > 0 && !blocked(c) && c->framing != SN_MICROHOME_UNDECIDED) {
+			used = serve(c, sn__buf_str(&c->in));
+			sn__buf_consume(&c->in, SN_MIN(used, c->in.len));
+		}
 	} while (!c->dead && c->in.len > 0 && c->in.len < before && write_some(c));
 }
 

@@ -263,6 +263,35 @@ static void later(void **state)
 	sn__mh_reply_unref(kept.kept);
 }
 
+/* Ten that are answered later, one after the other, in one chunk: each is served once. */
+static void later_each_once(void **state)
+{
+	struct world *w = *state;
+	struct sn_mh_server *server = serve(w, NULL);
+	struct note kept = {0};
+	struct raw p;
+	char text[128];
+
+	assert_int_equal(sn__mh_server_on(server, SN_STR("slow"), on_keep, &kept), 0);
+	raw_open(&p, w->a, sn__mh_server_addr(server));
+	for (unsigned i = 0; i < 10; i++)
+		ask(&p, "slow");
+	for (unsigned i = 1; i <= 10; i++) {
+		pass(w, 100);
+		assert_int_equal(kept.calls, i);
+		snprintf(text, sizeof(text), "{\"n\":%u}", i);
+		assert_int_equal(sn__mh_reply_send(kept.kept, sn_str_from(text)), 0);
+		sn__mh_reply_unref(kept.kept);
+	}
+	pass(w, 100);
+	for (unsigned i = 1; i <= 10; i++) {
+		snprintf(text, sizeof(text), RESPONSE "{\"n\":%u}}", i);
+		raw_expect(&p, 2, 1, text);
+	}
+	raw_close(&p);
+	close_server(w, server);
+}
+
 static void large(void **state)
 {
 	struct world *w = *state;
@@ -633,6 +662,7 @@ int main(void)
 			cmocka_unit_test_setup_teardown(two_at_once, world_rough, world_close),
 			T(answers),
 			T(later),
+			T(later_each_once),
 			T(large),
 			T(json_rpc),
 			T(json_rpc_limit),
