@@ -29,7 +29,8 @@ struct hub_owner *sn__hub_owner(struct sn_hub_registry *r, struct sn_str id)
 
 void sn__hub_owner_release(struct sn_hub_registry *r, struct hub_owner *o)
 {
-	if (o == NULL || o->nodes > 0 || o->live || o == r->me)
+	/* While the range of hubs is read, which may be older, it is remembered that one has gone. */
+	if (o == NULL || o->nodes > 0 || o->live || o == r->me || r->hubs.reading)
 		return;
 	(void)sn__map_remove(&r->owners, sn_str_from(o->id));
 	sn__free(o);
@@ -139,7 +140,8 @@ static void forget(struct sn_hub_registry *r, struct hub_record *rec)
 	sn__free(rec);
 }
 
-/* It is gone: at once when the watch has said so, else once it does. */
+/* It is gone: at once when the watch has said so, else once it does. While the range is read, which may
+ * be older, nothing is forgotten. */
 static void leave(struct sn_hub_registry *r, struct hub_record *rec, uint64_t revision, bool told)
 {
 	struct sn_hub_node *node = sn__hub_node_ref(rec->node);
@@ -152,7 +154,7 @@ static void leave(struct sn_hub_registry *r, struct hub_record *rec, uint64_t re
 		sn__hub_checks_changed(r, rec, false);
 	}
 	rec->revision = revision;
-	if (told) {
+	if (told && !r->nodes.reading) {
 		forget(r, rec);
 	} else if (was_there) {
 		sn_list_push_back(&r->gone, &rec->link);
@@ -164,7 +166,7 @@ static void leave(struct sn_hub_registry *r, struct hub_record *rec, uint64_t re
 
 void sn__hub_view_tidy(struct sn_hub_registry *r, uint64_t revision)
 {
-	while (!sn_list_empty(&r->gone)) {
+	while (!r->nodes.reading && !sn_list_empty(&r->gone)) {
 		struct hub_record *rec = SN_CONTAINER_OF(r->gone.next, struct hub_record, link);
 
 		if (rec->revision > revision)
@@ -217,22 +219,26 @@ static void enter(struct sn_hub_registry *r, struct hub_record *rec, struct sn_h
 }
 
 int sn__hub_view_set(struct sn_hub_registry *r, struct sn_str id, struct sn_hub_node *node,
-		uint64_t revision, bool told)
+		uint64_t revision, enum hub_source source)
 {
 	struct hub_record *rec = sn__map_get(&r->records, id);
 	struct hub_owner *owner;
 
 	r->revision = SN_MAX(r->revision, revision);
-	if (rec != NULL && revision <= rec->revision) {
+	/* Only what the range itself has counts as seen by it: of our own changes and of those the watch
+	 * tells meanwhile, some are undone again within the range's revision. */
+	if (rec != NULL && source == HUB_RANGE)
 		rec->generation = r->nodes.generation;
-		if (told && rec->gone && revision == rec->revision)
-			forget(r, rec);
-		sn__hub_node_unref(node);
+	if (source == HUB_WATCH)
+		r->told = SN_MAX(r->told, revision);
+	if ((rec != NULL && revision <= rec->revision) ||
+			(source == HUB_OWN_CHANGE && revision <= r->told)) {
+		sn__hub_node_unref(node); /* older than what we know */
 		return 0;
 	}
 	if (node == NULL) {
 		if (rec != NULL)
-			leave(r, rec, revision, told);
+			leave(r, rec, revision, source != HUB_OWN_CHANGE);
 		return 0;
 	}
 	owner = sn__hub_owner(r, sn_str_from(node->owner));
@@ -242,7 +248,8 @@ int sn__hub_view_set(struct sn_hub_registry *r, struct sn_str id, struct sn_hub_
 		rec = record_new(r, node);
 	if (rec == NULL)
 		goto no_memory;
-	rec->generation = r->nodes.generation;
+	if (source == HUB_RANGE)
+		rec->generation = r->nodes.generation;
 	enter(r, rec, node, owner);
 	return 0;
 
@@ -264,6 +271,8 @@ void sn__hub_view_sweep(struct sn_hub_registry *r, uint32_t generation, uint64_t
 		if (rec->generation != generation && rec->revision <= revision)
 			leave(r, rec, revision, true);
 	}
+	r->told = SN_MAX(r->told, revision);
+	sn__hub_view_tidy(r, r->told);
 	if (!r->ready) {
 		r->ready = true;
 		sn__loop_defer(r->loop, &r->settle_task, settle);
@@ -309,7 +318,7 @@ static void write_done(struct sn_hub_op *op, int code)
 			sn__hub_sync_again(&r->nodes);
 	}
 	if (code == 0 && (node != NULL || op->kind == SN_HUB_REMOVE) &&
-			sn__hub_view_set(r, id, node, op->revision, false) < 0)
+			sn__hub_view_set(r, id, node, op->revision, HUB_OWN_CHANGE) < 0)
 		sn__hub_sync_again(&r->nodes);
 	w->ended(w, code);
 out:
@@ -398,6 +407,9 @@ static void destroy(struct sn_hub_registry *r)
 {
 	const struct sn_map_entry *e;
 
+	sn__loop_undefer(r->loop, &r->check_task);
+	sn__loop_undefer(r->loop, &r->close_task);
+	sn__loop_undefer(r->loop, &r->settle_task);
 	for (size_t i = 0; (e = sn__map_next(&r->records, &i)) != NULL;)
 		forget(r, e->value);
 	for (size_t i = 0; (e = sn__map_next(&r->owners, &i)) != NULL;)

@@ -112,7 +112,7 @@ void sn__hub_presence_stop(struct sn_hub_registry *r)
 /* ---- the others ---- */
 
 void sn__hub_hub_seen(struct hub_sync *s, struct sn_str id, const struct sn_hub_entry *entry,
-		bool removed)
+		bool removed, bool by_range)
 {
 	struct sn_hub_registry *r = s->registry;
 	struct hub_owner *o = removed ? sn__map_get(&r->owners, id) : sn__hub_owner(r, id);
@@ -122,7 +122,8 @@ void sn__hub_hub_seen(struct hub_sync *s, struct sn_str id, const struct sn_hub_
 			sn__hub_sync_again(s); /* no memory */
 		return;
 	}
-	o->generation = s->generation;
+	if (by_range)
+		o->generation = s->generation;
 	if (entry->revision <= o->revision)
 		return;
 	o->revision = entry->revision;
@@ -156,7 +157,9 @@ void sn__hub_hubs_read(struct hub_sync *s, uint64_t revision)
 
 		if (o->live && o->generation != s->generation && o->revision <= revision) {
 			gone.revision = SN_MAX(revision, o->revision + 1);
-			sn__hub_hub_seen(s, e->key, &gone, true);
+			sn__hub_hub_seen(s, e->key, &gone, true, false);
+		} else {
+			sn__hub_owner_release(r, o);
 		}
 	}
 	sn__hub_sweep_soon(r);

@@ -14,9 +14,10 @@
  *
  * In the store: "nodes/ID" -> {"address":..,"owner":HUB,"attributes":{..}}, "hubs/HUB" -> {} on a lease.
  *
- * The view may be ahead of the store's watch: what this hub has done itself it knows from the
- * operation's end. So a record keeps the revision it is of, and what is older is not heard; the record of
- * a node that this hub has removed stays, `gone`, until the watch has told of it.
+ * The view may be ahead of the store's watch (what this hub has done itself it knows from the operation's
+ * end) and behind it (that end may come late), and a range that is being read may be older than both. So
+ * a record keeps the revision it is of, and what is older is not heard; the record of a node that this
+ * hub has removed stays, `gone`, until the watch has told of it, and none goes while a range is read.
  */
 
 #include "base/buf.h"
@@ -75,7 +76,7 @@ struct hub_sync {
 	struct sn_hub_registry *registry;
 	struct sn_str prefix;
 	void (*seen)(struct hub_sync *sync, struct sn_str id, const struct sn_hub_entry *entry,
-			bool removed);
+			bool removed, bool by_range);
 	/** The range has been read, as of @revision. */
 	void (*read)(struct hub_sync *sync, uint64_t revision);
 	struct sn_hub_op op;
@@ -100,6 +101,7 @@ struct sn_hub_registry {
 	struct hub_owner *me;
 	size_t n_nodes, n_inserting, n_hubs;
 	uint64_t revision;
+	uint64_t told; /* up to here the watch has told, or a range has shown */
 	bool ready, closing;
 
 	struct hub_sync nodes, hubs;
@@ -162,10 +164,12 @@ SN_MUST_USE int sn__hub_node_write(const char *id, const char *address, const ch
 
 /* registry.c */
 struct hub_record *sn__hub_record(const struct sn_hub_registry *r, struct sn_str id);
-/** What the store has said of a node. @node: taken; NULL: it is gone. @told: by the watch or a range.
- * SN_E_NOMEM: the view must be read anew. */
+enum hub_source { HUB_OWN_CHANGE, HUB_WATCH, HUB_RANGE };
+/** What the store has said of a node. @node: taken; NULL: it is gone. SN_E_NOMEM: the view must be
+ * read anew. */
 SN_MUST_USE int sn__hub_view_set(struct sn_hub_registry *r, struct sn_str id,
-		struct sn_hub_node *node /* may be NULL */, uint64_t revision, bool told);
+		struct sn_hub_node *node /* may be NULL */, uint64_t revision,
+		enum hub_source source);
 /** Records that the reading of @generation as of @revision has not seen are gone. */
 void sn__hub_view_sweep(struct sn_hub_registry *r, uint32_t generation, uint64_t revision);
 /** The watch has come to @revision: what had gone by then is forgotten. */
@@ -193,7 +197,7 @@ void sn__hub_sync_again(struct hub_sync *sync);
 void sn__hub_presence_start(struct sn_hub_registry *r);
 void sn__hub_presence_stop(struct sn_hub_registry *r);
 void sn__hub_hub_seen(struct hub_sync *sync, struct sn_str id, const struct sn_hub_entry *entry,
-		bool removed);
+		bool removed, bool by_range);
 void sn__hub_hubs_read(struct hub_sync *sync, uint64_t revision);
 void sn__hub_sweep_soon(struct sn_hub_registry *r);
 

@@ -37,7 +37,7 @@ static void read_entry(struct sn_hub_op *op, const struct sn_hub_entry *entry)
 	struct hub_sync *s = SN_CONTAINER_OF(op, struct hub_sync, op);
 
 	if (!s->registry->closing)
-		s->seen(s, without(entry->key, s->prefix), entry, false);
+		s->seen(s, without(entry->key, s->prefix), entry, false, true);
 }
 
 static void read_later(struct hub_sync *s)
@@ -84,7 +84,7 @@ static void watch_change(struct sn_hub_watch *w, const struct sn_hub_entry *entr
 
 	if (s == &s->registry->nodes)
 		sn__hub_view_tidy(s->registry, entry->revision - 1);
-	s->seen(s, without(entry->key, s->prefix), entry, removed);
+	s->seen(s, without(entry->key, s->prefix), entry, removed, false);
 }
 
 static void watch_lost(struct sn_hub_watch *w, uint64_t revision)
@@ -101,7 +101,7 @@ static void watch_lost(struct sn_hub_watch *w, uint64_t revision)
 }
 
 static void node_seen(struct hub_sync *s, struct sn_str id, const struct sn_hub_entry *entry,
-		bool removed)
+		bool removed, bool by_range)
 {
 	struct sn_hub_registry *r = s->registry;
 	struct sn_hub_node *node = NULL;
@@ -115,7 +115,8 @@ static void node_seen(struct hub_sync *s, struct sn_str id, const struct sn_hub_
 					(int)SN_MIN(id.len, 200), id.ptr);
 	}
 	if (code == 0 || code == SN_E_PARSE)
-		code = sn__hub_view_set(r, id, node, entry->revision, true);
+		code = sn__hub_view_set(
+				r, id, node, entry->revision, by_range ? HUB_RANGE : HUB_WATCH);
 	if (code < 0)
 		sn__hub_sync_again(s);
 }
