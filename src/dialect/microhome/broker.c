@@ -217,10 +217,12 @@ static void on_subscribe(const struct sn_mh_event *event, struct sn_mh_reply *re
 		return;
 	}
 	r = sn__mh_node_subscribe(n, type, at_least_once);
-	if (r == 0)
+	if (r == 0 && n->sub.at_least_once && b->opts.store != NULL)
+		r = sn__mh_broker_save(n, reply, "Successful subscribed to event", SUBSCRIBE_FAILED);
+	else if (r == 0)
 		(void)sn__mh_reply_message(
 				reply, "Successful subscribed to event", (struct sn_str){0});
-	else
+	if (r < 0)
 		(void)sn__mh_reply_refuse(reply,
 				r == SN_E_LIMIT ? SN_MICROHOME_INVALID : SN_MICROHOME_FAILED,
 				SUBSCRIBE_FAILED,
@@ -233,10 +235,15 @@ static void on_unsubscribe(const struct sn_mh_event *event, struct sn_mh_reply *
 	struct sn_str type;
 	struct sn_mh_node *n = check_asker(
 			b, event, reply, "unsubscribe", UNSUBSCRIBE_FAILED, &type);
+	bool kept;
 
 	if (n == NULL)
 		return;
+	kept = n->sub.at_least_once && b->opts.store != NULL;
 	sn__mh_node_unsubscribe(n, type);
+	if (kept && sn__mh_broker_save(n, reply, "Successful unsubscribed from event",
+				    UNSUBSCRIBE_FAILED) == 0)
+		return;
 	(void)sn__mh_reply_message(reply, "Successful unsubscribed from event", (struct sn_str){0});
 }
 
@@ -338,6 +345,11 @@ static void publish(struct sn_mh_broker *b, const struct sn_mh_event *event,
 	if (refusal != SN_MH_OK) {
 		(void)sn__mh_reply_refuse(reply, SN_MICROHOME_INVALID, PUBLISH_FAILED,
 				sn__mh_refusal_text(refusal));
+		return;
+	}
+	if (b->loading) {
+		(void)sn__mh_reply_refuse(reply, SN_MICROHOME_FAILED, PUBLISH_FAILED,
+				"Broker is starting");
 		return;
 	}
 	p = sn__calloc(1, sizeof(*p));
@@ -518,6 +530,7 @@ static void broker_free(struct sn_mh_broker *b)
 	sn__mh_client_destroy(b->client);
 	sn__map_finish(&b->nodes);
 	sn__buf_finish(&b->text);
+	sn__buf_finish(&b->prefix);
 	sn__free(b);
 }
 
@@ -538,8 +551,15 @@ int sn__mh_broker_open(struct sn_loop *loop, const struct sn_mh_broker_options *
 	sn__buf_init(&b->text, SN_MH_VALUE_MAX);
 	if (opts->core.security.token != NULL)
 		b->token_room = strlen(opts->core.security.token) + sizeof(",\"token\":\"\"");
+	sn__buf_init(&b->prefix, 1024);
+	(void)snprintf(b->hub, sizeof(b->hub), "%s", opts->hub != NULL ? opts->hub : "");
 	r = open_net(b, err);
 	b->opts.core.security = (struct sn_mh_security){0}; /* the caller's texts */
+	if (r == 0 && opts->store != NULL && opts->durable) {
+		r = sn__mh_broker_load(b);
+		if (r < 0)
+			(void)sn__error_set(err, r, "%s", sn_strerror(r));
+	}
 	if (r < 0) {
 		sn__mh_server_discard(b->server);
 		broker_free(b);
@@ -563,18 +583,26 @@ static void on_closed(void *arg)
 		done(done_arg);
 }
 
-void sn__mh_broker_close(struct sn_mh_broker *b, void (*done)(void *arg), void *arg)
+static void close_loaded(struct sn_mh_broker *b)
 {
 	const struct sn_map_entry *e;
 
+	for (size_t i = 0; (e = sn__map_next(&b->nodes, &i)) != NULL;)
+		sn__mh_node_destroy(e->value, false);
+	sn__mh_server_close(b->server, 0, on_closed, b);
+}
+
+void sn__mh_broker_close(struct sn_mh_broker *b, void (*done)(void *arg), void *arg)
+{
 	b->done = done;
 	b->done_arg = arg;
 	if (b->opts.nodes != NULL)
 		sn__hub_watch_remove(&b->watcher);
 	sn__timer_stop(b->loop, &b->sweep);
-	for (size_t i = 0; (e = sn__map_next(&b->nodes, &i)) != NULL;)
-		sn__mh_node_destroy(e->value, false);
-	sn__mh_server_close(b->server, 0, on_closed, b);
+	if (b->loading)
+		b->loaded = close_loaded;
+	else
+		close_loaded(b);
 }
 
 const struct sn_addr *sn__mh_broker_addr(const struct sn_mh_broker *b)

@@ -18,6 +18,12 @@ struct sn_mh_broker {
 	struct sn_buf text;  /* of what is being read just now */
 	size_t token_room;   /* bytes that the token takes in every package */
 	struct sn_timer sweep;
+	/* what is kept of subscriptions (broker_keep.c) */
+	char hub[SN_HUB_NODE_ID_MAX]; /* whose they are; empty: of the only one */
+	struct sn_hub_op load;
+	struct sn_buf prefix;
+	bool loading; /* nothing is published meanwhile */
+	void (*loaded)(struct sn_mh_broker *b); /* closing waits for it */
 	void (*done)(void *arg);
 	void *done_arg;
 };
@@ -43,6 +49,9 @@ struct sn_mh_node {
  * SN_E_LIMIT: nothing has changed. */
 SN_MUST_USE int sn__mh_node_add(struct sn_mh_broker *b, struct sn_str id,
 		const struct sn_addr *addr, unsigned source, struct sn_mh_node **ret_node);
+/** The node of that id, made when missing: away, until it is named. Errors as above. */
+SN_MUST_USE int sn__mh_node_park(
+		struct sn_mh_broker *b, struct sn_str id, struct sn_mh_node **ret_node);
 /** @source does not name it any more. It is gone, or parked, when no other does. */
 void sn__mh_node_drop(struct sn_mh_node *n, unsigned source);
 /** @forget: its events in the log, too. */
@@ -52,5 +61,12 @@ SN_MUST_USE int sn__mh_node_subscribe(struct sn_mh_node *n, struct sn_str type, 
 void sn__mh_node_unsubscribe(struct sn_mh_node *n, struct sn_str type);
 /** {"nodeId":..,"address":..,"types":[..],...}. SN_E_NOMEM, SN_E_LIMIT. */
 SN_MUST_USE int sn__mh_node_put(const struct sn_mh_node *n, struct sn_buf *out);
+
+/** Its subscriptions as they are now go to the store; @reply (may be NULL) is answered then. SN_E_NOMEM,
+ * SN_E_LIMIT: it is not. */
+SN_MUST_USE int sn__mh_broker_save(const struct sn_mh_node *n,
+		struct sn_mh_reply *reply /* may be NULL */, const char *said, const char *failed);
+/** Read them at the beginning. SN_E_NOMEM. */
+SN_MUST_USE int sn__mh_broker_load(struct sn_mh_broker *b);
 
 #endif

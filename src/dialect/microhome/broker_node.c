@@ -8,6 +8,7 @@
 #include "dialect/microhome/broker_impl.h"
 
 #define WINDOW_MAX 16u
+#define RETRY_MAX_MS 5000u /* at least once: a node that returns need not wait longer */
 
 struct delivery {
 	struct sn_mh_exchange x;
@@ -240,7 +241,8 @@ static int node_create(struct sn_mh_broker *b, struct sn_str id, struct sn_mh_no
 			.window = 1,
 			.queue_max = b->opts.queue_max,
 			.queue_bytes_max = b->opts.queue_bytes_max,
-			.full = b->opts.full};
+			.full = b->opts.full,
+			.retry_max_ms = RETRY_MAX_MS};
 	sn_list_init(&n->idle);
 	sn_list_init(&n->running);
 	sn__map_init(&n->types);
@@ -275,10 +277,29 @@ int sn__mh_node_add(struct sn_mh_broker *b, struct sn_str id, const struct sn_ad
 	return 0;
 }
 
+int sn__mh_node_park(struct sn_mh_broker *b, struct sn_str id, struct sn_mh_node **ret_node)
+{
+	struct sn_mh_node *n = sn__map_get(&b->nodes, id);
+	int r = n == NULL ? node_create(b, id, &n) : 0;
+
+	if (r < 0)
+		return r;
+	if (n->sources == 0)
+		n->parked_ns = sn__loop_now_ns(b->loop);
+	*ret_node = n;
+	return 0;
+}
+
 void sn__mh_node_destroy(struct sn_mh_node *n, bool forget)
 {
 	struct sn_mh_broker *b = n->broker;
 
+	if (forget && n->sub.at_least_once && b->opts.store != NULL) {
+		types_clear(n);
+		if (sn__mh_broker_save(n, NULL, NULL, NULL) < 0)
+			sn__log(b->log, SN_LOG_WARNING, "broker",
+					"%s stays in the store: out of memory", n->id);
+	}
 	detach(n, forget);
 	(void)sn__map_remove(&b->nodes, sn_str_from(n->id));
 	node_free(n);

@@ -8,12 +8,10 @@
 #include <stdio.h>
 
 #include "base/mem.h"
-#include "connect/broker.h"
-#include "connect/pool.h"
 #include "dialect/microhome/hub_impl.h"
+#include "hub/bus_broker.h"
 #include "io/http.h"
 #include "io/http_server.h"
-#include "mesh/policy.h"
 
 static struct sn_mh_hub *hub_of(struct sn_dialect_part *part)
 {
@@ -41,15 +39,31 @@ static void on_store_closed(void *arg)
 		on_pool_closed(hub);
 }
 
+static void on_rest_closed(void *arg)
+{
+	struct sn_mh_hub *hub = arg;
+
+	if (hub->kept != NULL) { /* the bus never had it */
+		struct sn_bus_log *kept = SN_TAKE(hub->kept);
+
+		kept->close(kept, on_rest_closed, hub);
+	} else if (hub->link != NULL) {
+		struct sn_bus_link *link = SN_TAKE(hub->link);
+
+		link->close(link, on_rest_closed, hub);
+	} else if (hub->store != NULL) {
+		hub->store->ops->close(hub->store, on_store_closed, hub);
+	} else {
+		on_store_closed(hub);
+	}
+}
+
 static void on_bus_closed(void *arg)
 {
 	struct sn_mh_hub *hub = arg;
 
 	hub->bus = NULL;
-	if (hub->store != NULL)
-		hub->store->ops->close(hub->store, on_store_closed, hub);
-	else
-		on_store_closed(hub);
+	on_rest_closed(hub);
 }
 
 static void on_registry_closed(void *arg)
@@ -184,17 +198,41 @@ static int open_store(struct sn_mh_hub *hub, const struct sn_hub_section *sectio
 	return SN_E_INVALID;
 }
 
+/* Its section has been checked; what is wrong now is told in one sentence. */
+static int open_link(struct sn_mh_hub *hub, const struct sn_hub_section *section,
+		struct sn_connect_host *host, struct sn_error *err)
+{
+	struct sn_problems problems;
+	int r;
+
+	sn__problems_init(&problems, NULL);
+	r = sn__bus_broker_open(host, section->bus_node, section->id, &problems, &hub->link);
+	if (r < 0 && sn__problems_to_error(&problems, r, err) == 0)
+		(void)sn__error_set(err, r, "hub.bus: %s", sn_strerror(r));
+	sn__problems_finish(&problems);
+	return r;
+}
+
 static int open_bus(struct sn_mh_hub *hub, const struct sn_hub_section *section,
 		struct sn_connect_host *host, struct sn_error *err)
 {
 	struct sn_bus_options opts = {0};
-	int r;
+	int r = 0;
 
-	if (section->bus_node != NULL || section->log != NULL)
-		return sn__error_set(err, SN_E_NOTSUP, "%s is not available in this version",
-				section->log != NULL ? "hub.log" : "hub.bus.type");
+	if (section->log != NULL)
+		r = sn__bus_log_open(host, section->log, &hub->kept, err);
+	if (r == 0 && section->bus_node != NULL)
+		r = open_link(hub, section, host, err);
+	if (r < 0)
+		return r;
+	opts.log = hub->kept;
+	opts.link = hub->link;
 	r = sn__bus_create(host->loop, &opts, &hub->bus);
-	return r < 0 ? sn__error_set(err, r, "%s", sn_strerror(r)) : 0;
+	if (r < 0)
+		return sn__error_set(err, r, "%s", sn_strerror(r));
+	hub->kept = NULL; /* the bus's */
+	hub->link = NULL;
+	return 0;
 }
 
 static int core_options(struct sn_mh_hub *hub, const struct sn_hub_section *section,
@@ -243,6 +281,7 @@ static int open_broker(
 {
 	struct sn_mh_broker_options o = {.bus = hub->bus,
 			.store = hub->store,
+			.hub = section->id,
 			.durable = section->log != NULL,
 			.queue_max = (size_t)section->queue.max,
 			.queue_bytes_max = (size_t)section->queue.bytes,

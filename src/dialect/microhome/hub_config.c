@@ -3,7 +3,7 @@
 
 #include "dialect/microhome/hub_impl.h"
 
-#include "connect/broker.h"
+#include "hub/bus_broker.h"
 
 #define PLACE(field) offsetof(struct sn_hub_place, field)
 static const struct sn_option role_options[] = {
@@ -196,7 +196,7 @@ static const struct sn_option hub_options[] = {
 		{.name = "bus",
 				.kind = SN_OPTION_ANY,
 				.offset = HUB(bus_node),
-				.help = "What connects several hubs: `local` (nothing), or a map with `type: nats` and its options."},
+				.help = "What connects several hubs: `local` (nothing), or a map: `type: nats` or another broker, its options, `subject`, and `durable`, which needs `id`."},
 		{.name = "log",
 				.kind = SN_OPTION_STRING,
 				.offset = HUB(log),
@@ -369,6 +369,10 @@ static int check_store(struct reader *rd, const struct sn_yaml_node *node)
 		return sn__problem(rd->problems, place, "hub.store: sqlite needs a path");
 	if (s->type == SN_HUB_STORE_ETCD && s->endpoints.n == 0)
 		return sn__problem(rd->problems, place, "hub.store: etcd needs endpoints");
+	if (s->type == SN_HUB_STORE_ETCD && rd->hub->log != NULL && rd->hub->id == NULL)
+		return sn__problem(rd->problems, place_of(node, "log"),
+				"hub.log: in a store that others share, this hub needs an id of its own: "
+				"add `id: ...`");
 	return 0;
 }
 
@@ -389,7 +393,7 @@ static int check_bus(struct reader *rd)
 	if (bus->kind != SN_YAML_MAP)
 		return sn__problem(rd->problems, bus->place,
 				"hub.bus must be local, or a map with a type");
-	return sn__broker_check(bus, rd->problems);
+	return sn__bus_broker_check(bus, rd->problems);
 }
 
 static void off(struct sn_hub_place *place)
