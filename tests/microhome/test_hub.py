@@ -290,3 +290,34 @@ def test_nodes_at_the_agent(hub, nodes, tmp_path):
     finally:
         agent.terminate()
         assert agent.wait(PATIENCE) == 0
+
+
+def test_at_least_once(hub, nodes, tmp_path):
+    """Kept until it is acknowledged, over a node's absence and the hub's death."""
+    section = dict(BOTH, id="one", log=str(tmp_path / "events.db"),
+                   store={"type": "sqlite", "path": str(tmp_path / "nodes.db")}, check={"restarts": True})
+    h = hub(section)
+    n = nodes("n")
+    assert n.register(h)[0] == 1
+    assert n.subscribe(h, "e", delivery="at-least-once")[0] == 1
+    assert h.publish("e", 0)[1]["data"]["subscribers"] == 1
+    n.wait(1)
+    n.answer = lambda payload: 0  # a server error: not taken
+    assert h.publish("e", 1)[0] == 1
+    until(lambda: [e["data"] for e in n.got][1:3] == [1, 1], "it comes again")
+    port = n.port
+    n.stop()
+    for i in (2, 3):
+        assert h.publish("e", i)[0] == 1
+    h.p.kill()
+    h.p.wait(PATIENCE)
+    h = hub(section)
+    until(lambda: h.publish("e", 4)[1].get("data", {}).get("subscribers") == 1, "it is still subscribed")
+    n = nodes("n", port=port)
+    assert n.register(h)[0] == 1
+    got = [e["data"] for e in n.wait(4)]
+    assert sorted(set(got)) == [1, 2, 3, 4] and got[:1] == [1], got
+    sub = h.admin("/hub/subscriptions")["subscriptions"]
+    assert [(s["types"], s["delivery"]) for s in sub] == [(["e"], "at-least-once")]
+    assert ask(h.broker, "n", "µHome.core.unsubscribe", {"unsubscribe": "e"})[0] == 1
+    assert h.publish("e", 5)[1]["data"]["subscribers"] == 0

@@ -218,7 +218,8 @@ static void on_subscribe(const struct sn_mh_event *event, struct sn_mh_reply *re
 	}
 	r = sn__mh_node_subscribe(n, type, at_least_once);
 	if (r == 0 && n->sub.at_least_once && b->opts.store != NULL)
-		r = sn__mh_broker_save(n, reply, "Successful subscribed to event", SUBSCRIBE_FAILED);
+		r = sn__mh_broker_save(
+				n, reply, "Successful subscribed to event", SUBSCRIBE_FAILED);
 	else if (r == 0)
 		(void)sn__mh_reply_message(
 				reply, "Successful subscribed to event", (struct sn_str){0});
@@ -241,8 +242,9 @@ static void on_unsubscribe(const struct sn_mh_event *event, struct sn_mh_reply *
 		return;
 	kept = n->sub.at_least_once && b->opts.store != NULL;
 	sn__mh_node_unsubscribe(n, type);
-	if (kept && sn__mh_broker_save(n, reply, "Successful unsubscribed from event",
-				    UNSUBSCRIBE_FAILED) == 0)
+	if (kept &&
+			sn__mh_broker_save(n, reply, "Successful unsubscribed from event",
+					UNSUBSCRIBE_FAILED) == 0)
 		return;
 	(void)sn__mh_reply_message(reply, "Successful unsubscribed from event", (struct sn_str){0});
 }
@@ -348,8 +350,8 @@ static void publish(struct sn_mh_broker *b, const struct sn_mh_event *event,
 		return;
 	}
 	if (b->loading) {
-		(void)sn__mh_reply_refuse(reply, SN_MICROHOME_FAILED, PUBLISH_FAILED,
-				"Broker is starting");
+		(void)sn__mh_reply_refuse(
+				reply, SN_MICROHOME_FAILED, PUBLISH_FAILED, "Broker is starting");
 		return;
 	}
 	p = sn__calloc(1, sizeof(*p));

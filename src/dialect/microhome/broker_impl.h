@@ -22,7 +22,7 @@ struct sn_mh_broker {
 	char hub[SN_HUB_NODE_ID_MAX]; /* whose they are; empty: of the only one */
 	struct sn_hub_op load;
 	struct sn_buf prefix;
-	bool loading; /* nothing is published meanwhile */
+	bool loading;                           /* nothing is published meanwhile */
 	void (*loaded)(struct sn_mh_broker *b); /* closing waits for it */
 	void (*done)(void *arg);
 	void *done_arg;

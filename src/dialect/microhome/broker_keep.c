@@ -14,7 +14,7 @@
 /* A change on its way to the store. It outlives the broker: it knows only who waits for it. */
 struct save {
 	struct sn_hub_op op;
-	struct sn_buf text; /* key, then value */
+	struct sn_buf text;        /* key, then value */
 	struct sn_mh_reply *reply; /* NULL: nobody waits */
 	const char *said, *failed; /* constants: what is answered then */
 };
@@ -33,8 +33,8 @@ static void saved(struct sn_hub_op *op, int code)
 	if (s->reply != NULL && code == 0)
 		(void)sn__mh_reply_message(s->reply, s->said, (struct sn_str){0});
 	else if (s->reply != NULL)
-		(void)sn__mh_reply_refuse(s->reply, SN_MICROHOME_FAILED, s->failed,
-				"Database insert error");
+		(void)sn__mh_reply_refuse(
+				s->reply, SN_MICROHOME_FAILED, s->failed, "Database insert error");
 	save_free(s);
 }
 

@@ -82,9 +82,9 @@ struct sn_mh_broker_options {
 	struct sn_hub_registry
 			*nodes; /* a registry in this process, followed besides what is pushed; it
 	                                * outlives the broker; may be NULL */
-	struct sn_hub_store *store;        /* keeps subscriptions at least once; may be NULL */
-	const char *hub;                   /* whose those are when several hubs share it; may be NULL */
-	bool durable;                      /* the bus has a log: at least once can be had */
+	struct sn_hub_store *store; /* keeps subscriptions at least once; may be NULL */
+	const char *hub;            /* whose those are when several hubs share it; may be NULL */
+	bool durable;               /* the bus has a log: at least once can be had */
 	size_t queue_max, queue_bytes_max; /* of each subscriber; 0: the bus's defaults */
 	enum sn_bus_full full;
 	uint32_t timeout_ms; /* of a delivery; 0: 3000 */
