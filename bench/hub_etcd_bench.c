@@ -54,8 +54,7 @@ static void bare_done(struct sn_grpc_req *req)
 		bare_start(c);
 }
 
-static const struct sn_grpc_req_ops bare_ops = {
-		.on_message = bare_message, .on_done = bare_done};
+static const struct sn_grpc_req_ops bare_ops = {.on_message = bare_message, .on_done = bare_done};
 
 static void bare_start(struct bare *c)
 {
@@ -68,10 +67,11 @@ static void bare_start(struct bare *c)
 
 	(void)snprintf(c->key, sizeof c->key, "/bare/%c%06u", b.run, b.started++);
 	put.key = (ProtobufCBinaryData){strlen(c->key), (uint8_t *)c->key};
-	put.value = (ProtobufCBinaryData){100, (uint8_t *)(uintptr_t)"0123456789012345678901234567890"
-								    "12345678901234567890123456789012"
-								    "345678901234567890123456789012345"
-								    "6789"};
+	put.value = (ProtobufCBinaryData){100,
+			(uint8_t *)(uintptr_t) "0123456789012345678901234567890"
+					       "12345678901234567890123456789012"
+					       "345678901234567890123456789012345"
+					       "6789"};
 	op.request_case = ETCD__REQUEST_OP__REQUEST_REQUEST_PUT;
 	op.request_put = &put;
 	range.key = put.key;
@@ -138,8 +138,9 @@ static void put_start(struct put *p)
 	memset(&p->op, 0, sizeof p->op);
 	p->op.kind = SN_HUB_PUT;
 	p->op.key = sn_str_from(p->key);
-	p->op.value = (struct sn_str){"0123456789012345678901234567890123456789012345678901234567890"
-				      "12345678901234567890123456789012345678",
+	p->op.value = (struct sn_str){
+			"0123456789012345678901234567890123456789012345678901234567890"
+			"12345678901234567890123456789012345678",
 			100};
 	p->op.done = put_done;
 	sn_hub_submit(s.store, &p->op);
@@ -216,7 +217,8 @@ static void run(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(run, site_begin, site_end)};
+	const struct CMUnitTest tests[] = {
+			cmocka_unit_test_setup_teardown(run, site_begin, site_end)};
 
 	if (!etcd_there()) {
 		puts("SKIPPED: etcd-server is missing");
