@@ -2,7 +2,8 @@
 #ifndef SN_BENCH_NGINX_H
 #define SN_BENCH_NGINX_H
 
-/* Benches only: one nginx worker with a 60-byte static answer, in a directory of its own. */
+/* Benches only: one nginx worker with a static answer, in a directory of its own: 60 bytes, unless
+ * NGINX_BODY (in the quotes of nginx's configuration) says otherwise. */
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -19,6 +20,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef NGINX_BODY
+#define NGINX_BODY "\"012345678901234567890123456789012345678901234567890123456789\""
+#endif
+
 struct nginx {
 	pid_t pid;
 	uint16_t port;
@@ -32,7 +37,7 @@ static const char nginx_conf[] =
 		" client_body_temp_path %s/b; proxy_temp_path %s/p; fastcgi_temp_path %s/f;\n"
 		" uwsgi_temp_path %s/u; scgi_temp_path %s/s;\n"
 		" server {\n  listen 127.0.0.1:%u;\n  location / { default_type text/plain;\n"
-		"   return 200 \"012345678901234567890123456789012345678901234567890123456789\"; }\n }\n}\n";
+		"   return 200 " NGINX_BODY "; }\n }\n}\n";
 
 static int nginx_can_connect(uint16_t port)
 {

@@ -68,10 +68,12 @@ static json_t *open_one(const json_t *settings, bool notify)
 		o.shim_host = table;
 	}
 	r = n_connectors < CONNECTORS_MAX ? sn_rethink_open(&o, &one->c, &err) : SN_E_LIMIT;
-	if (r < 0)
+	if (r < 0) {
 		answer = json_pack("{s:s?}", "error", err != NULL ? sn_error_text(err) : "");
-	else
+		json_decref(one->notifications);
+	} else {
 		answer = json_pack("{s:i}", "c", (int)n_connectors++);
+	}
 	sn_error_destroy(err);
 	free(config);
 	return answer;

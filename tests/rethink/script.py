@@ -92,11 +92,6 @@ class Registry:
         with self.lock:
             self.script, self.heard, self.connections = list(steps), [], 0
 
-    def wait_heard(self, n, seconds=10):
-        with self.lock:
-            assert self.lock.wait_for(lambda: len(self.heard) >= n, seconds), self.heard
-            return list(self.heard)
-
     def close(self):
         """The process dies: nobody listens, connections are reset."""
         self.hold.set()

@@ -9,7 +9,6 @@
 #include "proto/http.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "proto/json_value.h"
 
 #define NO_CONTACT "Error contacting the domain registry."
 
@@ -64,7 +63,7 @@ static bool array_has(struct sn_str raw, struct sn_str word)
 	struct sn_json_string s;
 	int rc;
 
-	sn__json_begin_checked(&r, raw);
+	sn_rethink_read(&r, raw);
 	if (raw.len == 0 || sn__json_peek(&r) != SN_JSON_ARRAY)
 		return false;
 	rc = sn__json_enter_array(&r);
@@ -93,7 +92,7 @@ static bool raw_is(struct sn_str raw, struct sn_str text)
 	struct sn_json_pull r;
 	struct sn_json_string s;
 
-	sn__json_begin_checked(&r, raw);
+	sn_rethink_read(&r, raw);
 	return raw.len > 0 && sn__json_peek(&r) == SN_JSON_STRING && sn__json_string(&r, &s) == 0 &&
 			sn__json_string_is(s, text);
 }
@@ -125,7 +124,7 @@ static int wanted(const struct sn_rethink_plan *plan, const struct sn_json_membe
 	if (!*ret_wanted || (plan->resources.n == 0 && plan->schemes.n == 0))
 		return 0;
 	if (member->type == SN_JSON_OBJECT)
-		r = sn__json_members(member->raw, arena, &m);
+		r = sn_rethink_members(member->raw, arena, &m);
 	if (r < 0)
 		return r;
 	*ret_wanted = has_all(raw_of(&m, "resources"), &plan->resources) &&
@@ -149,7 +148,7 @@ static int say_list(const struct sn_rethink_plan *plan, bool as_array, struct sn
 	bool picky = plan->resources.n > 0 || plan->schemes.n > 0;
 	struct sn_json_members m;
 	uint32_t n = 0, n_dead = 0;
-	int r = sn__json_members(map, arena, &m);
+	int r = sn_rethink_members(map, arena, &m);
 
 	if (r < 0)
 		return r;
@@ -193,7 +192,7 @@ static enum sn_json_type kind_of(struct sn_str json)
 {
 	struct sn_json_pull r;
 
-	sn__json_begin_checked(&r, json);
+	sn_rethink_read(&r, json);
 	return sn__json_peek(&r);
 }
 
@@ -241,7 +240,7 @@ static int say_other(
 	*said = (struct said){.code = reply->status};
 	if (reply->body.len > 0 && sn__json_check_wide(reply->body, NULL) == 0 &&
 			kind_of(reply->body) == SN_JSON_OBJECT) {
-		r = sn__json_members(reply->body, arena, &m);
+		r = sn_rethink_members(reply->body, arena, &m);
 		if (r < 0)
 			return r;
 		message = raw_of(&m, "message");
@@ -272,16 +271,34 @@ static int say_all(const struct sn_rethink_plan *plan, const struct sn_rethink_s
 
 /* ---- writing ---- */
 
+/* Whether one of the eight bytes is below ' '. */
+static bool has_break(const char *p)
+{
+	uint64_t x;
+
+	memcpy(&x, p, sizeof(x));
+	return ((x - UINT64_C(0x2020202020202020)) & ~x & UINT64_C(0x8080808080808080)) != 0;
+}
+
 /* JSON on one line: what breaks lines can only stand between its parts. */
 static int put_raw(struct sn_buf *out, struct sn_str raw)
 {
 	char *space;
+	size_t i = 0;
 	int r = sn__buf_reserve(out, raw.len, &space);
 
-	if (r < 0)
+	if (r < 0 || raw.len == 0)
 		return r;
-	for (size_t i = 0; i < raw.len; i++)
-		space[i] = (unsigned char)raw.ptr[i] < ' ' ? ' ' : raw.ptr[i];
+	memcpy(space, raw.ptr, raw.len);
+	while (i < raw.len) {
+		if (raw.len - i >= 8 && !has_break(space + i)) {
+			i += 8;
+			continue;
+		}
+		for (size_t end = SN_MIN(i + 8, raw.len); i < end; i++)
+			if ((unsigned char)space[i] < ' ')
+				space[i] = ' ';
+	}
 	sn__buf_commit(out, raw.len);
 	return 0;
 }
@@ -315,8 +332,13 @@ static int put_list(struct sn_buf *out, const struct said *said)
 
 static int put_body(struct sn_buf *out, const struct said *said)
 {
-	int r = sn__buf_printf(out, "\"body\":{\"code\":%u", said->code);
+	char code[12];
+	size_t n = sizeof(code);
+	int r;
 
+	for (unsigned left = said->code; n == sizeof(code) || left > 0; left /= 10)
+		code[--n] = (char)('0' + left % 10);
+	r = put_member(out, "\"body\":{\"code\":", (struct sn_str){code + n, sizeof(code) - n});
 	if (r == 0)
 		r = put_member(out, ",\"description\":", said->description);
 	if (r == 0 && said->has_list)
@@ -341,7 +363,7 @@ static int put_head(struct sn_buf *out, const struct sn_rethink_plan *plan,
 	if (r == 0 && plan->id.len > 0)
 		r = sn__buf_append(out, ",", 1);
 	if (r == 0)
-		r = sn__buf_printf(out, "\"type\":\"%s\"", upper ? "RESPONSE" : "response");
+		r = sn__buf_puts(out, upper ? "\"type\":\"RESPONSE\"" : "\"type\":\"response\"");
 	if (r == 0)
 		r = put_member(out, ",\"from\":", plan->to);
 	if (r == 0)
@@ -389,7 +411,7 @@ int sn__rethink_owner_hyperties(struct sn_rethink_plan *plan, const struct sn_re
 			sn__json_check_wide(reply->body, NULL) < 0 ||
 			kind_of(reply->body) != SN_JSON_OBJECT)
 		return SN_E_STATE;
-	r = sn__json_members(reply->body, arena, &m);
+	r = sn_rethink_members(reply->body, arena, &m);
 	if (r < 0)
 		return r;
 	if (m.n > SN_RETHINK_OWNED_MAX)
@@ -421,7 +443,7 @@ int sn__rethink_owner_objects(const struct sn_rethink_plan *plan,
 			sn__json_check_wide(reply->body, NULL) < 0 ||
 			kind_of(reply->body) != SN_JSON_OBJECT)
 		return SN_E_STATE;
-	r = sn__json_members(reply->body, arena, &m);
+	r = sn_rethink_members(reply->body, arena, &m);
 	for (uint32_t i = 0; r == 0 && i < m.n; i++) {
 		if (plan->scheme.len > 0 && !of_scheme(m.v[i].key, plan->scheme))
 			continue;
@@ -448,13 +470,13 @@ int sn__rethink_changes(const struct sn_rethink_reply *reply, struct sn_arena *a
 			sn__json_check_wide(reply->body, NULL) < 0 ||
 			kind_of(reply->body) != SN_JSON_OBJECT)
 		return SN_E_STATE;
-	r = sn__json_members(reply->body, arena, &all);
+	r = sn_rethink_members(reply->body, arena, &all);
 	for (uint32_t i = 0; r == 0 && i < all.n; i++) {
 		struct sn_str status;
 
 		if (all.v[i].type != SN_JSON_OBJECT)
 			continue;
-		r = sn__json_members(all.v[i].raw, arena, &one);
+		r = sn_rethink_members(all.v[i].raw, arena, &one);
 		status = r == 0 ? raw_of(&one, "status") : (struct sn_str){NULL, 0};
 		if (status.len > 0 && status.ptr[0] == '"')
 			r = fn(all.v[i].key, status, arg);
@@ -473,7 +495,7 @@ bool sn__rethink_update_told(const struct sn_rethink_plan *plan,
 	if (!plan->keep_alive)
 		return true;
 	if (sn__json_check_wide(reply->body, NULL) < 0 || kind_of(reply->body) != SN_JSON_OBJECT ||
-			sn__json_members(reply->body, arena, &m) < 0)
+			sn_rethink_members(reply->body, arena, &m) < 0)
 		return false;
 	changed = raw_of(&m, "statusChanged");
 	return raw_is(changed, SN_STR("true")) || sn_str_eq(changed, SN_STR("true"));

@@ -9,7 +9,6 @@
 
 #include "base/json.h"
 #include "base/mem.h"
-#include "proto/json_value.h"
 
 /* ---- texts ---- */
 
@@ -66,8 +65,10 @@ static bool has_authority(struct sn_str s)
 
 static bool stays(unsigned char c)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-			(c != '\0' && strchr("-_.!~*()", c) != NULL);
+	/* A bit for each of "-_.!~*()", digits and letters. */
+	static const uint32_t set[8] = {0, 0x03ff6702, 0x87fffffe, 0x47fffffe, 0, 0, 0, 0};
+
+	return set[c / 32] >> c % 32 & 1;
 }
 
 static int encode(struct sn_str s, struct sn_buf *out)
@@ -166,7 +167,7 @@ static int text(struct member m, struct sn_arena *arena, struct sn_str *ret_text
 	*ret_text = (struct sn_str){"", 0};
 	if (m.type != SN_JSON_STRING)
 		return 0;
-	sn__json_begin_checked(&r, m.raw);
+	sn_rethink_read(&r, m.raw);
 	rc = sn__json_string(&r, &s);
 	return rc < 0 ? rc : sn__json_plain(s, arena, ret_text);
 }
@@ -219,7 +220,7 @@ static int words(struct reader *rd, struct member m, struct sn_rethink_words *re
 	w.v = sn__arena_alloc(rd->arena, cap * sizeof(*w.v));
 	if (w.v == NULL)
 		return SN_E_NOMEM;
-	sn__json_begin_checked(&r, m.raw);
+	sn_rethink_read(&r, m.raw);
 	if (m.type == SN_JSON_STRING) {
 		rc = text(m, rd->arena, &w.v[w.n++]);
 		*ret_words = w;
@@ -288,7 +289,7 @@ static int filters(struct reader *rd, struct filters *f)
 	*f = (struct filters){.has_reporter = false};
 	if (criteria.type != SN_JSON_OBJECT)
 		return 0;
-	r = sn__json_members(criteria.raw, rd->arena, &m);
+	r = sn_rethink_members(criteria.raw, rd->arena, &m);
 	if (r == 0)
 		r = words(rd, get(&m, "resources"), &f->resources);
 	if (r == 0)
@@ -584,8 +585,12 @@ static bool of_hyperty(struct sn_str s)
 
 static int put_member(struct sn_buf *body, const char *name, struct sn_str raw)
 {
-	int r = sn__buf_printf(body, "%c\"%s\":", body->len == 0 ? '{' : ',', name);
+	int r = sn__buf_puts(body, body->len == 0 ? "{\"" : ",\"");
 
+	if (r == 0)
+		r = sn__buf_puts(body, name);
+	if (r == 0)
+		r = sn__buf_append(body, "\":", 2);
 	return r < 0 ? r : sn__buf_append_str(body, raw);
 }
 
@@ -680,7 +685,7 @@ static int object_read(struct reader *rd, struct object *o)
 
 	if (value.type != SN_JSON_OBJECT)
 		return answer(rd, 400);
-	r = sn__json_members(value.raw, rd->arena, &o->value);
+	r = sn_rethink_members(value.raw, rd->arena, &o->value);
 	if (r < 0)
 		return r;
 	url = get_renamed(&o->value, "url");
@@ -793,7 +798,7 @@ static int put_changes(struct reader *rd, struct member value, const char *const
 	int r = 0;
 
 	if (value.type == SN_JSON_OBJECT)
-		r = sn__json_members(value.raw, rd->arena, &m);
+		r = sn_rethink_members(value.raw, rd->arena, &m);
 	for (; r == 0 && *names != NULL; names++) {
 		struct member one = get(&m, *names);
 
@@ -876,7 +881,7 @@ static int choose_recipient(
 	struct sn_str raw, one;
 	int rc;
 
-	sn__json_begin_checked(&r, to.raw);
+	sn_rethink_read(&r, to.raw);
 	rc = sn__json_enter_array(&r);
 	while (rc == 0 && (rc = sn__json_item(&r)) > 0) {
 		struct member m = {.type = sn__json_peek(&r)};
@@ -978,7 +983,7 @@ static int read_all(struct reader *rd, const struct sn_json_members *m,
 		return answer(rd, 405);
 	if (body.type != SN_JSON_OBJECT)
 		return answer(rd, 400);
-	r = sn__json_members(body.raw, rd->arena, &rd->in);
+	r = sn_rethink_members(body.raw, rd->arena, &rd->in);
 	return r < 0 ? r : by_type(rd, kind);
 }
 
@@ -1014,15 +1019,18 @@ int sn__rethink_plan(struct sn_str message, const struct sn_rethink_style *style
 {
 	struct reader rd = begin(arena, url, body, ret_plan);
 	struct sn_json_members m;
+	struct sn_json_pull json;
 	int r;
 
 	sn__buf_clear(body);
 	ret_plan->domain = style->domain;
-	if (sn__json_check_wide(message, NULL) < 0)
+	sn__json_begin(&json, message); /* checked on the way */
+	json.wide = true;
+	r = sn__json_read_members(&json, arena, &m);
+	if (r == 0)
+		r = sn__json_finish(&json);
+	if (r == SN_E_PARSE || r == SN_E_LIMIT)
 		return 0; /* nobody to name: the answer has no address */
-	r = sn__json_members(message, arena, &m);
-	if (r == SN_E_PARSE)
-		return 0; /* no object */
 	return end(&rd, r < 0 ? r : read_all(&rd, &m, style));
 }
 
@@ -1060,7 +1068,7 @@ int sn__rethink_plan_add(struct sn_str user, struct sn_str hyperty, struct sn_st
 	if (!sn__utf8_valid(user) || !sn__utf8_valid(hyperty) ||
 			value.len > SN_RETHINK_MESSAGE_MAX || sn__json_check_wide(value, NULL) < 0)
 		return SN_E_INVALID;
-	r = sn__json_members(value, arena, &m);
+	r = sn_rethink_members(value, arena, &m);
 	if (r < 0)
 		return r == SN_E_PARSE ? SN_E_INVALID : r;
 	ret_plan->kind = SN_RETHINK_WRITE;

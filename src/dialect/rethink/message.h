@@ -10,6 +10,7 @@
 #include <sinew/rethink.h>
 #include "base/arena.h"
 #include "base/buf.h"
+#include "proto/json_value.h"
 
 #define SN_RETHINK_PATH_MAX 16000u /* bytes of a request target; more is answered with code 414 */
 #define SN_RETHINK_OWNED_MAX 4096u /* hyperties of one owner that are asked one by one */
@@ -87,6 +88,24 @@ SN_MUST_USE int sn__rethink_plan_delete(struct sn_str user, struct sn_str hypert
 /** Append GET /hyperty/dataobject/reporter/@hyperty and @query. SN_E_LIMIT, SN_E_NOMEM. */
 SN_MUST_USE int sn__rethink_reporter(
 		struct sn_str hyperty, struct sn_str query, struct sn_buf *url);
+
+/* ---- JSON that sn__json_check_wide() has passed ---- */
+
+static inline void sn_rethink_read(struct sn_json_pull *r, struct sn_str json)
+{
+	sn__json_begin_checked(r, json);
+	r->wide = true;
+}
+
+/** As sn__json_members(). */
+SN_MUST_USE static inline int sn_rethink_members(
+		struct sn_str json, struct sn_arena *arena, struct sn_json_members *ret_members)
+{
+	struct sn_json_pull r;
+
+	sn_rethink_read(&r, json);
+	return sn__json_read_members(&r, arena, ret_members);
+}
 
 /* ---- answers (answer.c) ---- */
 

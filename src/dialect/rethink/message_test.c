@@ -60,7 +60,7 @@ static const char *answer(struct world *w, unsigned status, const char *body)
 
 static void expect(struct world *w, const char *type, const char *body, const char *url)
 {
-	char message[2048];
+	static char message[2048]; /* the plan looks into it */
 
 	(void)snprintf(message, sizeof(message),
 			"{\"id\":1,\"type\":\"%s\",\"from\":\"hyperty-runtime://d/rt/registry\","
@@ -222,6 +222,9 @@ static void test_paths(void **state)
 	char body[256];
 
 	begin(&w);
+	plan(&w, "{\"to\":\"domain://registry.d\",\"type\":\"read\",\"fr\\u0000m\":\"\\u0000\","
+		 "\"from\":\"a\\u0000b\",\"body\":{\"resource\":\"a\\u0000b\"}}");
+	assert_string_equal(text_of(&w.url), "/hyperty/dataobject/name/a%00b");
 	for (size_t i = 0; i < SN_COUNT(cases); i++) {
 		(void)snprintf(body, sizeof(body), "{\"resource\":\"%s\"}", cases[i].resource);
 		expect(&w, "read", body, cases[i].path);
