@@ -222,8 +222,9 @@ static void test_paths(void **state)
 	char body[256];
 
 	begin(&w);
-	plan(&w, "{\"to\":\"domain://registry.d\",\"type\":\"read\",\"fr\\u0000m\":\"\\u0000\","
-		 "\"from\":\"a\\u0000b\",\"body\":{\"resource\":\"a\\u0000b\"}}");
+	plan(&w,
+			"{\"to\":\"domain://registry.d\",\"type\":\"read\",\"fr\\u0000m\":\"\\u0000\","
+			"\"from\":\"a\\u0000b\",\"body\":{\"resource\":\"a\\u0000b\"}}");
 	assert_string_equal(text_of(&w.url), "/hyperty/dataobject/name/a%00b");
 	for (size_t i = 0; i < SN_COUNT(cases); i++) {
 		(void)snprintf(body, sizeof(body), "{\"resource\":\"%s\"}", cases[i].resource);
