@@ -98,7 +98,7 @@ static void release(struct sn_mh_reply *reply, struct sn_mh_server *server)
 	reply_free(reply, c->server);
 	if (batch != NULL)
 		sn__mh_batch_done(batch, c);
-	sn__mh_conn_go_on(c);
+	sn__mh_conn_later(c);
 }
 
 void sn__mh_reply_unref(struct sn_mh_reply *reply)

@@ -268,30 +268,10 @@ static void serve_waiting(struct mh_conn *c)
 	} while (!c->dead && c->in.len > 0 && c->in.len < before && write_some(c));
 }
 
-static void on_resume(struct sn_task *task)
-{
-	sn__mh_conn_go_on(SN_CONTAINER_OF(task, struct mh_conn, resume));
-}
-
-void sn__mh_conn_flush(struct mh_conn *c)
-{
-	if (c->busy == 0)
-		sn__mh_conn_go_on(c);
-	else if (!c->kept && !c->dead)
-		(void)write_some(c);
-}
-
-void sn__mh_conn_go_on(struct mh_conn *c)
+static void go_on(struct mh_conn *c)
 {
 	unsigned want;
 
-	if (c->busy > 0)
-		return;                   /* who is on the stack does it */
-	if (c->server->dispatching > 0) { /* a handler answered somebody else */
-		if (!sn_task_queued(&c->resume))
-			sn__loop_defer(c->server->loop, &c->resume, on_resume);
-		return;
-	}
 	c->busy++;
 	if (!c->dead && write_some(c))
 		serve_waiting(c);
@@ -313,6 +293,31 @@ void sn__mh_conn_go_on(struct mh_conn *c)
 	arm(c);
 }
 
+static void on_resume(struct sn_task *task)
+{
+	go_on(SN_CONTAINER_OF(task, struct mh_conn, resume));
+}
+
+void sn__mh_conn_later(struct mh_conn *c)
+{
+	if (c->busy > 0)
+		return; /* who is on the stack does it */
+	if (c->dead)
+		conn_free(c);
+	else if (!sn_task_queued(&c->resume))
+		sn__loop_defer(c->server->loop, &c->resume, on_resume);
+}
+
+void sn__mh_conn_flush(struct mh_conn *c)
+{
+	if (!c->kept && !c->dead) {
+		c->busy++;
+		(void)write_some(c);
+		c->busy--;
+	}
+	sn__mh_conn_later(c);
+}
+
 static void on_stream(struct sn_stream *s, unsigned events, void *arg)
 {
 	struct mh_conn *c = arg;
@@ -327,7 +332,7 @@ static void on_stream(struct sn_stream *s, unsigned events, void *arg)
 	if (c->up && (events & SN_READABLE))
 		(void)read_some(c);
 	c->busy--;
-	sn__mh_conn_go_on(c);
+	go_on(c);
 }
 
 /* ---- accepting ---- */

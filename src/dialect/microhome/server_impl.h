@@ -66,7 +66,7 @@ struct mh_conn {
 	struct sn_jsonrpc_split split;
 	struct sn_buf in, out;
 	struct sn_timer timer;
-	struct sn_task resume; /* going on had to wait until handlers of others are through */
+	struct sn_task resume; /* an answer came from outside */
 	uint64_t since_ns;     /* the last byte that moved */
 	uint64_t begun_ns;     /* what is incomplete in `in` */
 	unsigned busy;         /* calls of ours on the stack: not freed meanwhile */
@@ -95,9 +95,9 @@ struct sn_mh_reply {
 
 /* ---- server.c ---- */
 void sn__mh_conn_close(struct mh_conn *c, bool reset);
-/** What was queued goes out, what waits is served; the connection may be gone afterwards unless it is
- * busy. */
-void sn__mh_conn_go_on(struct mh_conn *c);
+/** What waits on it is served in the next turn, never inside the call that made it possible. The
+ * connection may be gone afterwards unless it is busy. */
+void sn__mh_conn_later(struct mh_conn *c);
 /** A reply is in c->out: it goes out now, with one call, unless the peer is one of ours (then with
  * what else there is). As above. */
 void sn__mh_conn_flush(struct mh_conn *c);
