@@ -147,6 +147,7 @@ int sn__cmd_registry(struct sn_cli *cli);
 int sn__registry_send(struct sn_cli *cli);
 int sn__cmd_node(struct sn_cli *cli);
 int sn__cmd_publish(struct sn_cli *cli);
+int sn__cmd_repl(struct sn_cli *cli);
 int sn__cmd_policies(struct sn_cli *cli);
 int sn__cmd_check(struct sn_cli *cli);
 int sn__cmd_top(struct sn_cli *cli);

@@ -119,6 +119,20 @@ static const struct sn_opt publish_opts[] = {
 		{0, 0, NULL, NULL, NULL},
 };
 
+static const struct sn_opt repl_opts[] = {
+		{SN_OPT_BROKER, 0, "broker", "ADDR", "the event broker (default: 127.0.0.1:5100)"},
+		{SN_OPT_REGISTRY, 0, "registry", "ADDR",
+				"the service registry (default: 127.0.0.1:5101)"},
+		{SN_OPT_LISTEN, 0, "listen", "ADDR",
+				"where the node of `on` listens (default: loopback, any port)"},
+		{SN_OPT_ADVERTISE, 0, "advertise", "ADDR",
+				"the address it registers (default: where it listens)"},
+		MESH_OPTIONS,
+		{SN_OPT_INSECURE, 0, "insecure", NULL,
+				"listen off loopback without TLS, as nodes of the original do"},
+		{0, 0, NULL, NULL, NULL},
+};
+
 static const struct sn_opt why_opts[] = {
 		{SN_OPT_STATE, 0, "state", "DIR",
 				"the state directory (default: ~/.local/state/sinew)"},
@@ -317,6 +331,15 @@ const struct sn_cmd sn__commands[] = {
 				"sinew publish door.bell '{\"door\": \"front\"}'\n"
 				"sinew publish --all lights.out",
 				publish_opts, sn__cmd_publish},
+		{"repl", "", 0, 0, "a \xc2\xb5Home mesh by hand, or by a script",
+				"Reads words, a line each, and prints what is answered: `help` lists them. At "
+				"a terminal with line editing, history and completion of words, node ids and "
+				"event types. Events that `on` has asked for are printed as they come, a line "
+				"of JSON each. Lines from a pipe are a script: # begins a comment, `wait` waits "
+				"for an event, and the exit status is 1 if a word failed.\n",
+				"sinew repl\n"
+				"printf '%s\\n' 'on local.test' 'emit local.test {\"n\": 1}' wait | sinew repl",
+				repl_opts, sn__cmd_repl},
 		{"check", "FILE", 1, 1, "validate a file and say every problem with its place",
 				"FILE is sinew's own file or a mesh file. Every problem is a line "
 				"FILE:LINE:COLUMN: what was expected, with the nearest known name. Exits 2 "
@@ -380,7 +403,6 @@ const struct sn_cmd sn__commands[] = {
 
 const char *const sn__commands_planned[] = {
 		"test",
-		"repl",
 		"bridge",
 		"streams",
 		"dead-letters",

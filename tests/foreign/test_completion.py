@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Completion, asked of the shells themselves."""
-import os
-import pty
-import select
 import shutil
 import subprocess
-import time
 
 import pytest
 
 from conftest import BINARY, PATIENCE
+from terminal import Terminal
 
 ASKED = [("regi", "registry"), ("peers ser", "service"), ("run --conf", "--config"), ("no-such", "")]
 
@@ -22,32 +19,6 @@ def script(tmp_path):
         (tmp_path / name).write_text(text)
         return tmp_path / name
     return make
-
-
-class Terminal:
-    """A shell at a terminal, driven key by key."""
-
-    def __init__(self, *command):
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.environ.update(TERM="dumb", HOME="/nonexistent")
-            os.execvp(command[0], command)
-
-    def until(self, text):
-        """What is shown up to and with @text."""
-        shown, end = b"", time.monotonic() + PATIENCE
-        while text.encode() not in shown:
-            ready = select.select([self.fd], [], [], max(end - time.monotonic(), 0))[0]
-            assert ready, "never shown: %r in %r" % (text, shown)
-            shown += os.read(self.fd, 4096)
-        return shown.decode(errors="replace")
-
-    def type(self, text):
-        os.write(self.fd, text.encode())
-
-    def stop(self):
-        os.close(self.fd)
-        os.waitpid(self.pid, 0)
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh here")
