@@ -16,6 +16,7 @@ import pytest
 
 BINARY = os.path.abspath(os.environ.get("SINEW_BINARY", "build/sinew"))
 ROOT = os.environ.get("SINEW_SOURCE_ROOT", os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
+MODULES = os.path.join(os.environ.get("SINEW_BUILD_ROOT", os.path.dirname(BINARY)), "src/connect/broker")
 PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "20"))
 BROKER = "µHome/core/eventBroker"
 REGISTRY = "µHome/core/serviceRegistry"
@@ -151,7 +152,7 @@ class Hub:
         with open(path, "w") as f:
             json.dump(dict(sections, hub=section), f)
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("BERLIOZ_", "SINEW_CONFIG"))}
-        clean.update(XDG_RUNTIME_DIR=str(tmp), XDG_STATE_HOME=str(tmp))
+        clean.update(XDG_RUNTIME_DIR=str(tmp), XDG_STATE_HOME=str(tmp), SINEW_MODULE_PATH=MODULES)
         self.env = clean
         self.p = subprocess.Popen([BINARY, "hub", "--config", path, *args], env=clean, cwd=str(tmp),
                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
