@@ -323,26 +323,25 @@ def test_at_least_once(hub, nodes, tmp_path):
     assert h.publish("e", 5)[1]["data"]["subscribers"] == 0
 
 
-def test_two_hubs_on_one_bus(hub, nodes):
+def test_two_hubs_on_one_bus(hub, nodes, tmp_path):
     """An event published at one hub reaches the subscribers of both, each once."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    nats = subprocess.Popen(["nats-server", "-a", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL,
-                            stderr=subprocess.DEVNULL)
+    nats = subprocess.Popen(["nats-server", "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", str(tmp_path)],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        until(lambda: not socket.socket().connect_ex(("127.0.0.1", port)), "nats-server is up")
+        until(lambda: list(tmp_path.glob("nats*.ports")), "nats-server is up")
+        port = int(json.loads(list(tmp_path.glob("nats*.ports"))[0].read_text())["nats"][0].rsplit(":", 1)[1])
         bus = {"type": "nats", "url": "nats://127.0.0.1:%d" % port}
         a, b = hub(dict(BOTH, bus=bus)), hub(dict(BOTH, bus=bus))
         one, two = nodes("one"), nodes("two")
         assert one.register(a)[0] == one.subscribe(a, "e")[0] == 1
         assert two.register(b)[0] == two.subscribe(b, "e")[0] == 1
-        until(lambda: a.publish("e", "here?")[0] == 1 and two.got, "they are connected")
+        until(lambda: a.publish("e", "a")[0] == 1 and "a" in [e["data"] for e in two.got], "a reaches b")
+        until(lambda: b.publish("e", "b")[0] == 1 and "b" in [e["data"] for e in one.got], "b reaches a")
         assert b.publish("e", "last")[0] == 1
         until(lambda: one.got and one.got[-1]["data"] == "last", "it came to the other hub")
         until(lambda: two.got[-1]["data"] == "last", "and to its own")
         assert [e["data"] for e in one.got].count("last") == [e["data"] for e in two.got].count("last") == 1
-        assert [e["type"] for e in one.got].count("e") == a.admin("/hub")["broker"]["delivered"]
+        assert len(one.got) == a.admin("/hub")["broker"]["delivered"]
     finally:
         nats.terminate()
         nats.wait(PATIENCE)
