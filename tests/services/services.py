@@ -339,10 +339,64 @@ class Etcd:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+class Broker:
+    """A message broker: nats-server with JetStream, or mosquitto; .kill() and .start() keep what it
+    holds."""
+
+    def __init__(self, kind):
+        self.kind = kind
+        self.program = {"nats": "/usr/sbin/nats-server", "mosquitto": "/usr/sbin/mosquitto"}[kind]
+        if not os.path.exists(self.program):
+            raise Missing(os.path.basename(self.program) + " is missing")
+        self.folder = tempfile.mkdtemp(prefix="sinew-%s-" % kind)
+        self.port = free_ports(1)[0]
+        self.url = "%s://127.0.0.1:%d" % ("nats" if kind == "nats" else "mqtt", self.port)
+        with open(os.path.join(self.folder, "conf"), "w") as f:
+            if kind == "nats":
+                f.write("host: 127.0.0.1\nport: %d\njetstream { store_dir: \"%s/js\" }\n" %
+                        (self.port, self.folder))
+            else:
+                f.write("listener %d 127.0.0.1\nallow_anonymous true\n" % self.port)
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def start(self):
+        with open(os.path.join(self.folder, "log"), "a") as log:
+            self.p = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", self.program, "-c",
+                                       os.path.join(self.folder, "conf")],
+                                      stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 5).close()
+                return
+            except OSError:
+                if self.p.poll() is not None or time.monotonic() > end:
+                    raise AssertionError("%s does not start" % self.program)
+                time.sleep(0.02)
+
+    def env(self):
+        return {"TEST_%s_URL" % self.kind.upper(): self.url}
+
+    def kill(self):
+        self.p.kill()
+        self.p.wait()
+
+    def stop(self):
+        if hasattr(self, "p"):
+            self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 def start(name):
     """A running server with .url, .env() and .stop(). Missing."""
     if name == "etcd":
         return Etcd()
+    if name in ("nats", "mosquitto"):
+        return Broker(name)
     return Swift() if name == "swift" else Npm(name)
 
 
@@ -352,7 +406,7 @@ def main():
         return 2
     at = sys.argv.index("--")
     names, command = sys.argv[1:at], sys.argv[at + 1:]
-    if not command or not set(names) <= {"dynalite", "etcd", "kinesalite", "swift"}:
+    if not command or not set(names) <= {"dynalite", "etcd", "kinesalite", "swift", "nats", "mosquitto"}:
         print(__doc__.strip(), file=sys.stderr)
         return 2
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -98,14 +98,21 @@ static void on_broker_closed(void *arg)
 		on_peers_closed(hub);
 }
 
-static void begin_close(struct sn_task *task)
+static void on_mqtt_closed(void *arg)
 {
-	struct sn_mh_hub *hub = SN_CONTAINER_OF(task, struct sn_mh_hub, close_task);
+	struct sn_mh_hub *hub = arg;
 
 	if (hub->broker != NULL)
 		sn__mh_broker_close(hub->broker, on_broker_closed, hub);
 	else
 		on_broker_closed(hub);
+}
+
+static void begin_close(struct sn_task *task)
+{
+	struct sn_mh_hub *hub = SN_CONTAINER_OF(task, struct sn_mh_hub, close_task);
+
+	sn__hub_mqtt_close(hub, on_mqtt_closed, hub);
 }
 
 static void part_close(struct sn_dialect_part *part)
@@ -114,6 +121,7 @@ static void part_close(struct sn_dialect_part *part)
 
 	hub->closing = true;
 	sn__hub_http_close(hub);
+	sn__hub_mqtt_stop(hub);
 	sn__mh_client_destroy(hub->client);
 	hub->client = NULL;
 	sn__loop_defer(part->rt->loop, &hub->close_task, begin_close);
@@ -339,6 +347,8 @@ static int open_all(struct sn_mh_hub *hub, const struct sn_config *config,
 		r = open_client(hub, section, err);
 	if (r == 0)
 		r = sn__hub_http_open(hub, section, (size_t)config->limits.header_bytes, err);
+	if (r == 0)
+		r = sn__hub_mqtt_open(hub, section, &host, err);
 	return r < 0 ? r : sn__hub_admin_open(hub, err);
 }
 

@@ -197,6 +197,10 @@ static const struct sn_option hub_options[] = {
 				.kind = SN_OPTION_ANY,
 				.offset = HUB(bus_node),
 				.help = "What connects several hubs: `local` (nothing), or a map: `type: nats` or another broker, its options, `subject`, and `durable`, which needs `id`."},
+		{.name = "mqtt",
+				.kind = SN_OPTION_ANY,
+				.offset = HUB(mqtt_node),
+				.help = "Events from outside by MQTT: a map with `url` and other options of broker/mqtt, `in` (`uhome/in`), `out` (`uhome/out`), and `deliver`, the types that go out."},
 		{.name = "log",
 				.kind = SN_OPTION_STRING,
 				.offset = HUB(log),
@@ -396,6 +400,17 @@ static int check_bus(struct reader *rd)
 	return sn__bus_broker_check(bus, rd->problems);
 }
 
+static int check_mqtt(struct reader *rd)
+{
+	const struct sn_yaml_node *node = rd->hub->mqtt_node;
+
+	if (node == NULL || sn__yaml_is_null(node)) {
+		rd->hub->mqtt_node = NULL;
+		return 0;
+	}
+	return sn__hub_mqtt_check(node, rd->hub->broker.listen != NULL, rd->problems);
+}
+
 static void off(struct sn_hub_place *place)
 {
 	if (is_off(place->listen))
@@ -426,6 +441,7 @@ static int check(struct sn_config *config, const struct sn_yaml_node *node, void
 	r = worse(r, check_role(&rd, "broker", hub->broker_node, &hub->broker));
 	r = worse(r, check_http(&rd));
 	r = worse(r, check_store(&rd, node));
+	r = worse(r, check_mqtt(&rd));
 	return worse(r, check_bus(&rd));
 }
 

@@ -44,6 +44,7 @@ struct sn_mh_hub {
 	struct sn_sidecar_route publish_route;
 	struct sn_collector collector;
 	struct sn_http_server *http; /* NULL: none; the runtime's */
+	struct sn_hub_mqtt *mqtt;    /* NULL: none */
 	struct sn_list posts;        /* requests of the HTTP interface under way */
 	char *token;                 /* asked for by it; NULL: none */
 	bool closing;
@@ -63,6 +64,22 @@ SN_MUST_USE int sn__hub_http_open(struct sn_mh_hub *hub, const struct sn_hub_sec
 		size_t max_head, struct sn_error *err);
 /** Requests under way are refused. */
 void sn__hub_http_close(struct sn_mh_hub *hub);
+
+/* ---- MQTT (hub_mqtt.c) ---- */
+
+#define SN_HUB_MQTT_ID SN_MH_INTERFACES "mqtt" /* source of what comes by MQTT */
+
+struct sn_connect_host;
+/** Whether `hub.mqtt` is sound. SN_E_INVALID, SN_E_NOMEM. */
+SN_MUST_USE int sn__hub_mqtt_check(
+		const struct sn_yaml_node *node, bool broker_here, struct sn_problems *problems);
+/** Behind bus and broker. What a failure left half open, the closing closes. */
+SN_MUST_USE int sn__hub_mqtt_open(struct sn_mh_hub *hub, const struct sn_hub_section *section,
+		const struct sn_connect_host *host, struct sn_error *err);
+/** Nothing comes in and nothing goes out any more. */
+void sn__hub_mqtt_stop(struct sn_mh_hub *hub);
+/** And the rest; @done in this turn or a later one. */
+void sn__hub_mqtt_close(struct sn_mh_hub *hub, void (*done)(void *arg), void *arg);
 
 /* ---- admin and metrics (hub_admin.c) ---- */
 
