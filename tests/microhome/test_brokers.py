@@ -13,10 +13,11 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, os.path.join(ROOT, "tests/services"))
-import services  # noqa: E402
+import services
 
 BUILD = os.environ.get("SINEW_BUILD_ROOT", os.path.join(ROOT, "build"))
 MODULES = os.path.join(BUILD, "src/connect/broker")
+INFO = {"log": {"level": "info"}}
 BOTH = {"registry": "127.0.0.1:0", "broker": "127.0.0.1:0"}
 PATIENCE = 20
 
@@ -78,7 +79,7 @@ def test_hubs_joined_by_nats(hub, nodes, broker):
     """What is published at one hub reaches the subscribers of both, once."""
     server = broker("nats")
     bus = {"type": "nats", "url": server.url, "reconnect-max": "200ms"}
-    hubs = [hub(dict(BOTH, bus=bus, id="h%d" % i)) for i in range(2)]
+    hubs = [hub(dict(BOTH, bus=bus, id="h%d" % i), **INFO) for i in range(2)]
     ns = []
     for i, h in enumerate(hubs):
         said(h, "connected to")
@@ -121,7 +122,7 @@ def test_durable_bus(hub, nodes, broker):
         return dict(BOTH, id="h%d" % i, bus={
             "type": "nats", "url": server.url, "durable": True, "ack-wait": "1s",
             "reconnect-max": "200ms"})
-    one, two = hub(section(1)), hub(section(2))
+    one, two = hub(section(1), **INFO), hub(section(2), **INFO)
     n1, n2 = nodes("n1"), nodes("n2")
     for h, n in ((one, n1), (two, n2)):
         said(h, "connected to")
@@ -132,7 +133,7 @@ def test_durable_bus(hub, nodes, broker):
     for k in range(20):
         assert one.publish("t", k)[0] == 1
     n1.wait(20)
-    again = hub(section(2))
+    again = hub(section(2), **INFO)
     again_node = nodes("n3")
     assert again_node.register(again)[0] == again_node.subscribe(again, "t")[0] == 1
     # Those may have come before the node subscribed anew; what is published now comes for sure.
@@ -149,7 +150,7 @@ def mosquitto(server, *args):
 def test_mqtt_in_and_out(hub, nodes, broker):
     server = broker("mosquitto")
     h = hub(dict(BOTH, mqtt={"url": server.url, "deliver": ["door.bell", "kitchen.light"],
-                             "reconnect-max": "200ms"}))
+                             "reconnect-max": "200ms"}), **INFO)
     n = nodes("n")
     assert n.register(h)[0] == n.subscribe(h, "kitchen.light")[0] == n.subscribe(h, "plain")[0] == 1
     said(h, "connected to")
