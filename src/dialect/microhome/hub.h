@@ -28,7 +28,7 @@ enum sn_hub_store_type { SN_HUB_STORE_MEMORY, SN_HUB_STORE_SQLITE, SN_HUB_STORE_
 
 struct sn_hub_section {
 	const struct sn_yaml_node *registry_node, *broker_node, *http_node, *bus_node;
-	const struct sn_yaml_node *mqtt_node; /* NULL: none */
+	const struct sn_yaml_node *mqtt_node;       /* NULL: none */
 	struct sn_hub_place registry, broker, http; /* read from them */
 	const char *id;
 	struct sn_hub_section_store {
