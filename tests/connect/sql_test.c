@@ -486,6 +486,45 @@ static void test_more(void **state)
 	world_close();
 }
 
+/* Two that lock what the other wants: one of them is told to try again, and nothing is half. */
+static enum sn_sql_next cross_more(struct sn_sql_unit *unit)
+{
+	struct op *op = SN_CONTAINER_OF(unit, struct op, unit);
+
+	if (unit->n_rows > 1)
+		return SN_SQL_COMMIT;
+	unit->n_statements = 0;
+	add(op, "UPDATE t SET v = v + 1 WHERE k = $1", 1, sn_sql_int(3 - op->found));
+	return SN_SQL_CONTINUE;
+}
+
+static void test_deadlock(void **state)
+{
+	unsigned n_ok = 0, n_conflict = 0;
+	struct op ops[2];
+
+	world_open();
+	fresh();
+	script("INSERT INTO t (k, v) VALUES (1, 0), (2, 0)");
+	memset(ops, 0, sizeof ops);
+	for (int i = 0; i < 2; i++) {
+		ops[i].unit.more = cross_more;
+		ops[i].found = i + 1;
+		add(&ops[i], "UPDATE t SET v = v + 1 WHERE k = $1", 1, sn_sql_int(i + 1));
+		assert_int_equal(submit(&ops[i], 10000), 0);
+	}
+	for (int i = 0; i < 2; i++) {
+		run_until(&ops[i].done, 1);
+		n_ok += ops[i].unit.outcome.kind == SN_SQL_OK;
+		n_conflict += ops[i].unit.outcome.kind == SN_SQL_CONFLICT;
+	}
+	assert_int_equal(n_ok + n_conflict, 2);
+	assert_true(n_ok >= 1); /* SQLite lets one after the other */
+	assert_int_equal(get("SELECT v FROM t WHERE k = 1"), n_ok);
+	assert_int_equal(get("SELECT v FROM t WHERE k = 2"), n_ok);
+	world_close();
+}
+
 /* ---- many ---- */
 
 static void test_many(void **state)
@@ -745,6 +784,7 @@ int main(void)
 			cmocka_unit_test(test_texts),
 			cmocka_unit_test(test_invalid),
 			cmocka_unit_test(test_more),
+			cmocka_unit_test(test_deadlock),
 			cmocka_unit_test(test_many),
 			cmocka_unit_test(test_order),
 			cmocka_unit_test(test_timeout),

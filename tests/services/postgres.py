@@ -3,7 +3,8 @@
 """A PostgreSQL of a test's own, in a folder that is thrown away.
 
 usage: postgres.py -- COMMAND   start it, run the command with TEST_POSTGRES (options of the driver as
-                                JSON) and TEST_POSTGRES_DATA (its folder) in the environment, stop it;
+                                JSON), TEST_POSTGRES_DSN (the same for libpq) and TEST_POSTGRES_DATA
+                                (its folder) in the environment, stop it;
                                 77 when it cannot be had
 
 It listens on loopback, on a port that was free, trusts whoever connects, and does not wait for the disk
@@ -169,7 +170,9 @@ def main():
         print("skipped: %s" % e)
         sys.exit(77)
     with server:
-        env = dict(os.environ, TEST_POSTGRES=server.options(), TEST_POSTGRES_DATA=server.data)
+        env = dict(os.environ, TEST_POSTGRES=server.options(), TEST_POSTGRES_DATA=server.data,
+                   TEST_POSTGRES_DSN="host=127.0.0.1 port=%d user=sinew dbname=postgres"
+                   % server.port)
         sys.exit(subprocess.run(sys.argv[2:], env=env).returncode)
 
 
