@@ -22,12 +22,14 @@
 static const char schema[] = "DROP TABLE IF EXISTS bench;"
 			     "CREATE TABLE bench (n BIGINT PRIMARY KEY, v TEXT)";
 static const char insert[] = "INSERT INTO bench (n, v) VALUES ($1, $2)";
+static const char select_one[] = "SELECT v FROM bench WHERE n = $1";
 static char payload[PAYLOAD + 1];
 
 static struct sn_loop *loop;
 static struct sn_sql *sql;
 static uint64_t end_ns, numbers, done;
 static unsigned running;
+static bool reading; /* what inserts have left, else inserting */
 
 struct slot {
 	struct sn_sql_unit unit;
@@ -65,9 +67,13 @@ static void begin(struct slot *s)
 {
 	s->values[0] = sn_sql_int((int64_t)++numbers);
 	s->values[1] = sn_sql_text((struct sn_str){payload, PAYLOAD});
-	s->statement = (struct sn_sql_statement){.sql = insert, .params = s->values, .n_params = 2};
-	s->unit = (struct sn_sql_unit){
-			.statements = &s->statement, .n_statements = 1, .done = on_done};
+	s->statement = (struct sn_sql_statement){.sql = reading ? select_one : insert,
+			.params = s->values,
+			.n_params = reading ? 1 : 2};
+	s->unit = (struct sn_sql_unit){.statements = &s->statement,
+			.n_statements = 1,
+			.read_only = reading,
+			.done = on_done};
 	must(sn__sql_submit(sql, &s->unit, 0) == 0, "submit");
 	running++;
 }
@@ -88,7 +94,8 @@ static double measure(const char *type, const char *config, unsigned at_once)
 	must(sn__loop_uv_open(NULL, &loop, &err) == 0, "loop");
 	how.loop = loop;
 	must(sn__sql_open(&how, &sql, &err) == 0, err.text);
-	slots[0].unit = (struct sn_sql_unit){.script = schema, .done = on_done};
+	slots[0].unit = (struct sn_sql_unit){
+			.script = reading ? "ANALYZE" : schema, .done = on_done};
 	end_ns = 0;
 	must(sn__sql_submit(sql, &slots[0].unit, 0) == 0, "script");
 	for (running = 1; running > 0;)
@@ -115,9 +122,11 @@ static void send_one(PGconn *pg, uint64_t n)
 {
 	char number[24];
 	const char *values[2] = {number, payload};
+	int n_values = reading ? 1 : 2;
 
 	(void)snprintf(number, sizeof number, "%llu", (unsigned long long)n);
-	must(PQsendQueryPrepared(pg, "s", 2, values, NULL, NULL, 0) == 1 && PQpipelineSync(pg) == 1,
+	must(PQsendQueryPrepared(pg, "s", n_values, values, NULL, NULL, 0) == 1 &&
+					PQpipelineSync(pg) == 1,
 			PQerrorMessage(pg));
 }
 
@@ -138,8 +147,9 @@ static double measure_libpq(const char *dsn, unsigned at_once)
 	uint64_t start, sent = 0, received = 0;
 
 	must(PQstatus(pg) == CONNECTION_OK, PQerrorMessage(pg));
-	PQclear(PQexec(pg, schema));
-	PQclear(PQprepare(pg, "s", insert, 0, NULL));
+	if (!reading)
+		PQclear(PQexec(pg, schema));
+	PQclear(PQprepare(pg, "s", reading ? select_one : insert, 0, NULL));
 	must(PQenterPipelineMode(pg) == 1, "pipeline");
 	start = sn__clock_mono_ns();
 	while (sn__clock_mono_ns() - start < SECONDS * SN_NS_PER_S || received < sent) {
@@ -195,6 +205,14 @@ static void postgres(const char *config, const char *dsn)
 	report("PostgreSQL against libpq alone", own / alone, "times", ">0.8");
 	report("PostgreSQL, 4 connections, 128 at once", measure("postgres", config, AT_ONCE),
 			"inserts/s", "");
+	reading = true;
+	alone = measure_libpq(dsn, AT_ONCE);
+	report("PostgreSQL, libpq alone, 1 connection, 128 at once", alone, "reads/s", "");
+	own = measure("postgres", one, AT_ONCE);
+	report("PostgreSQL, read-only transactions, 1 connection", own, "reads/s", "");
+	report("PostgreSQL against libpq alone, reads", own / alone, "times", "");
+	report("PostgreSQL, read-only transactions, 4 connections",
+			measure("postgres", config, AT_ONCE), "reads/s", "");
 }
 
 /* The module of this build. */
