@@ -119,14 +119,15 @@ static inline void bw_log_run(struct sn_timer *t)
 {
 	struct bw_log_op *o = SN_CONTAINER_OF(t, struct bw_log_op, timer);
 	struct bw_log *l = o->log;
-	bool fail = l->fail > 0 && sn__rng_below(l->rng, 1000) < l->fail;
+	/* A process that died has told nobody; here it ends as a failure. */
+	bool fail = l->dead || (l->fail > 0 && sn__rng_below(l->rng, 1000) < l->fail);
 	int code = fail ? SN_E_IO : 0;
 
 	if (o->event != NULL && !fail)
 		code = bw_log_read(l, o);
 	for (unsigned i = 0; o->event == NULL && i < l->n_kept; i++)
 		if (l->kept[i].seq == o->seq) {
-			l->kept[i].committed = !fail && !l->dead;
+			l->kept[i].committed = !fail;
 			if (fail)
 				l->kept[i].wanted = 0;
 		}
