@@ -69,11 +69,14 @@ struct nodes {
 static void answer(struct sn_task *task)
 {
 	struct nodes *n = SN_CONTAINER_OF(task, struct nodes, task);
-	unsigned asked = n->n_asked;
+	struct sn_hub_probe *asked[SN_COUNT(n->asked)];
+	unsigned n_asked = n->n_asked;
 
+	/* The end of one begins another. */
+	memcpy(asked, n->asked, n_asked * sizeof(asked[0]));
 	n->n_asked = 0;
-	for (unsigned i = 0; i < asked; i++)
-		n->asked[i]->done(n->asked[i], NULL);
+	for (unsigned i = 0; i < n_asked; i++)
+		asked[i]->done(asked[i], NULL);
 }
 
 static void check(struct sn_hub_checker *c, struct sn_hub_probe *probe)
