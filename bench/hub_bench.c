@@ -2,7 +2,7 @@
 /*
  * The hub without network: how many nodes a second register in each store (their checks answer at once),
  * bytes a node, the time to the first answer after a restart, and events from one publisher to many
- * subscribers. etcd takes part when SINEW_ETCD names one ("http://127.0.0.1:2379").
+ * subscribers. What etcd does is in hub_etcd_bench.c.
  */
 #include <malloc.h>
 #include <stdio.h>
@@ -15,7 +15,6 @@
 #include "hub/registry.h"
 
 #define NODES 100000u
-#define NODES_ETCD 10000u
 #define AT_ONCE 256u
 #define DELIVERIES 4000000u
 #define SUBSCRIBERS_MAX 1000u
@@ -237,19 +236,6 @@ static void sqlite(struct nodes *n)
 	(void)rmdir(folder);
 }
 
-static void etcd(struct nodes *n, const char *url)
-{
-	static struct sn_connect_host host;
-	const char *const endpoints[] = {url, NULL};
-	struct sn_hub_etcd_options opts = {.endpoints = endpoints, .prefix = "/sinew-bench/"};
-	struct sn_error err;
-
-	host = (struct sn_connect_host){.loop = n->loop};
-	sn__connect_host_init(&host);
-	must(sn__hub_etcd_open(&host, &opts, &n->store, &err) == 0, "etcd");
-	registrations(n, NODES_ETCD, NULL);
-}
-
 /* ---- events ---- */
 
 struct fan {
@@ -342,8 +328,6 @@ int main(void)
 	must(sn__hub_memory_open(n.loop, &n.store) == 0, "memory");
 	registrations(&n, NODES, NULL);
 	sqlite(&n);
-	if (getenv("SINEW_ETCD") != NULL)
-		etcd(&n, getenv("SINEW_ETCD"));
 	for (unsigned i = 1; i <= SUBSCRIBERS_MAX; i *= 10)
 		fan_out(n.loop, i);
 	sn__loop_hold(n.loop, false);
