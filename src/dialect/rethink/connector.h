@@ -29,7 +29,7 @@ extern const struct sn_rethink_shim sn__rethink_loop_shim; /* host: struct sn_re
 SN_MUST_USE int sn__rethink_loop_create(struct sn_runtime *rt,
 		const struct sn_rethink_config *config, struct sn_rethink_loop **ret_l,
 		struct sn_error *err);
-/** The replicas become peers. Once, before the first request. What fails is told by the requests. */
+/** The replicas become peers, at the latest with the first request. What fails is told by requests. */
 void sn__rethink_loop_start(struct sn_rethink_loop *l);
 /** Requests end with an error; then it is freed and @done called, in a later turn. */
 void sn__rethink_loop_close(struct sn_rethink_loop *l, void (*done)(void *arg), void *arg);

@@ -219,6 +219,12 @@ static void ignore(const char *message, void *arg)
 	atomic_fetch_add((atomic_uint *)arg, 1);
 }
 
+static void ok_only(const char *message, void *arg)
+{
+	assert_non_null(strstr(message, "\"code\":200"));
+	atomic_fetch_add((atomic_uint *)arg, 1);
+}
+
 struct on_loop {
 	struct sn_rethink *c;
 	atomic_uint n, closed;
@@ -249,6 +255,29 @@ static void test_close_on_loop(void **state)
 	assert_int_equal(l.seen, 0);
 	assert_int_equal(l.n, 3);
 	assert_int_equal(sn_close(o.rt, NULL, NULL), 0);
+}
+
+/* Opened and used in one turn. */
+static void open_on_loop(struct sn_runtime *rt, void *arg)
+{
+	struct sn_rethink_options o = SN_RETHINK_OPTIONS_INIT;
+	struct on_loop *l = arg;
+
+	o.rt = rt;
+	l->c = connect_with(&o);
+	(void)!sn_rethink_process_message(l->c, READ_USER, ok_only, &l->n);
+}
+
+static void test_open_on_loop(void **state)
+{
+	struct on_loop l = {.n = 0};
+	struct sn_runtime *rt = runtime();
+
+	assert_int_equal(sn_post(rt, open_on_loop, &l), 0);
+	wait_for(&l.n, 1);
+	assert_int_equal(sn_rethink_close(l.c, count_up, &l.closed), 0);
+	assert_int_equal(l.closed, 1);
+	assert_int_equal(sn_close(rt, NULL, NULL), 0);
 }
 
 static void test_notify(void **state)
@@ -533,6 +562,7 @@ int main(void)
 			cmocka_unit_test(test_thread),
 			cmocka_unit_test(test_callbacks),
 			cmocka_unit_test(test_close_on_loop),
+			cmocka_unit_test(test_open_on_loop),
 			cmocka_unit_test(test_notify),
 			cmocka_unit_test(test_host),
 			cmocka_unit_test(test_settings),

@@ -47,7 +47,7 @@ struct sn_rethink_loop {
 	struct sn_list calls, idle; /* call.link */
 	size_t skip;                /* bytes of a URL up to its path */
 	bool secure;
-	bool broken; /* could not start */
+	bool started, broken; /* broken: could not start */
 	unsigned n_places, n_updates;
 	bool closing;
 	struct sn_task task;
@@ -473,6 +473,7 @@ static int start(struct sn_rethink_loop *l, struct sn_str method, const char *ur
 
 	if (l->closing)
 		return SN_E_CLOSED;
+	sn__rethink_loop_start(l); /* a message may be quicker than the opening thread's post */
 	r = call_take(l, &call);
 	if (r < 0)
 		return r;
@@ -557,6 +558,9 @@ int sn__rethink_loop_create(struct sn_runtime *rt, const struct sn_rethink_confi
 
 void sn__rethink_loop_start(struct sn_rethink_loop *l)
 {
+	if (l->started)
+		return;
+	l->started = true;
 	l->broken = place_start(l->home, l->config->url.n) < 0;
 }
 
