@@ -30,6 +30,10 @@ struct nginx {
 	char dir[64];
 };
 
+#ifndef NGINX_MORE
+#define NGINX_MORE "" /* further locations */
+#endif
+
 static const char nginx_conf[] =
 		"daemon off;\nworker_processes 1;\npid %s/pid;\nerror_log %s/error.log crit;\n"
 		"events { worker_connections 1024; }\n"
@@ -37,7 +41,7 @@ static const char nginx_conf[] =
 		" client_body_temp_path %s/b; proxy_temp_path %s/p; fastcgi_temp_path %s/f;\n"
 		" uwsgi_temp_path %s/u; scgi_temp_path %s/s;\n"
 		" server {\n  listen 127.0.0.1:%u;\n  location / { default_type text/plain;\n"
-		"   return 200 " NGINX_BODY "; }\n }\n}\n";
+		"   return 200 " NGINX_BODY "; }\n" NGINX_MORE " }\n}\n";
 
 static int nginx_can_connect(uint16_t port)
 {

@@ -171,8 +171,13 @@ int sn__json_quote(struct sn_str s, struct sn_buf *out)
 
 	for (size_t i = 0; r == 0 && i < s.len;) {
 		unsigned char c = (unsigned char)s.ptr[i];
-		size_t n = sn__utf8_length((struct sn_str){s.ptr + i, s.len - i});
+		size_t n;
 
+		if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
+			i++;
+			continue;
+		}
+		n = sn__utf8_length((struct sn_str){s.ptr + i, s.len - i});
 		if (n > 0 && c >= 0x20 && c != '"' && c != '\\' && c != 0x7f) {
 			i += n;
 			continue;

@@ -17,7 +17,7 @@
 #include "dialect/rethink/registry_table.h"
 
 #define WHEEL_SLOTS 4096u
-#define EXPIRE_MAX 20000 /* entries looked at in one step of the heartbeat */
+#define EXPIRE_MAX 5000 /* entries looked at in one step of the heartbeat */
 
 struct text {
 	struct sn_reg_node node;

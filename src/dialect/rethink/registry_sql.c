@@ -323,16 +323,20 @@ static void page(struct step *st)
 	st->unit.read_only = true;
 }
 
-/* Whether there is anything due: a look, so that nobody who writes has to wait for nothing. */
+/* Whether there is anything due: a look, so that nobody who writes has to wait for nothing. MIN, for
+ * PostgreSQL would read the whole table to find that nothing is less than a time. */
 static void look_for_due(struct step *st)
 {
-	static const char sql[] =
-			"SELECT 1 WHERE EXISTS (SELECT 1 FROM domain_hyperties WHERE status <> "
-			"'disconnected' AND due < $1) OR EXISTS (SELECT 1 FROM domain_objects WHERE "
-			"status <> 'disconnected' AND due < $1)";
-
-	add(st, sql, 1, SN_SQL_ANY)[0] = sn_sql_int(st->op->now);
+	(void)add(st,
+			"SELECT (SELECT MIN(due) FROM domain_hyperties WHERE status <> 'disconnected'), "
+			"(SELECT MIN(due) FROM domain_objects WHERE status <> 'disconnected')",
+			0, SN_SQL_ANY);
 	st->unit.read_only = true;
+}
+
+static bool is_due(const struct sn_sql_value *due, int64_t now)
+{
+	return due->type == SN_SQL_INT && due->u.i < now;
 }
 
 #define EXPIRE(table, changed) \
@@ -539,7 +543,8 @@ static void finish_expire(struct step *st)
 				rows[0].affected == EXPIRE_LIMIT || rows[1].affected == EXPIRE_LIMIT
 						? SN_E_AGAIN
 						: 0);
-	} else if (rows[0].n_rows == 0) {
+	} else if (!is_due(sn_sql_cell(rows, 0, 0), st->op->now) &&
+			!is_due(sn_sql_cell(rows, 0, 1), st->op->now)) {
 		step_end(st, 0);
 	} else {
 		st->unit.read_only = false;
