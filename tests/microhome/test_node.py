@@ -205,3 +205,42 @@ def test_off_loopback_it_wants_security(tmp_path):
     for on in ("a", "=x", "a=", "a='x"):
         assert run("lamp", "--listen", ":0", "--on", on).returncode == 2
     assert REGISTRY
+
+
+def test_the_examples(hub, tmp_path):
+    h = hub()
+    folder = os.path.join(os.environ.get("SINEW_BUILD_ROOT", "build"), "examples/microhome")
+    running, said = [], {}
+    for name in "dummy_service dummy_service2 storage chain".split():
+        p = subprocess.Popen([os.path.join(folder, name), "127.0.0.1:0", "%s:%d" % h.broker,
+                              "%s:%d" % h.registry], stdout=subprocess.PIPE, text=True,
+                             env=dict(os.environ, STORAGE=str(tmp_path / "kept")))
+        running.append(p)
+        said[name] = re.fullmatch(r"(\S+) is at (\S+)\n", p.stdout.readline()).groups()
+    try:
+        at_broker = ["--broker", "%s:%d" % h.broker]
+        for n in range(100):  # the last of the three may still be subscribing
+            r = publish(*at_broker, "local.test", json.dumps({"n": n}))
+            if json.loads(r.stdout)["subscribers"] == 2:
+                break
+        line = running[0].stdout.readline()
+        while '{"n":%d}' % n not in line.replace(" ", ""):
+            line = running[0].stdout.readline()
+        assert line.startswith("local.test from " + BROKER)
+        host, port = said["storage"][1].rsplit(":", 1)
+        status, reply = ask((host, int(port)), "me", "storage.save", ["any", {"pay": "load"}])
+        assert (status, reply["data"]["message"]) == (1, "Saved")
+        assert ask((host, int(port)), "me", "storage.save")[0] == 2
+        for _ in range(500):
+            kept = [json.loads(line) for line in (tmp_path / "kept").read_text().splitlines()]
+            if {"n": n} in kept:
+                break
+            threading.Event().wait(0.02)
+        assert {"n": n} in kept and ["any", {"pay": "load"}] in kept
+    finally:
+        for p in running:
+            p.terminate()
+    assert [p.wait(PATIENCE) for p in running] == [0] * 4
+    for p in running:
+        p.stdout.close()
+    assert json.loads(publish(*at_broker, "local.test").stdout)["subscribers"] == 0

@@ -322,7 +322,7 @@ static void on_subscribed(struct sn_mh_exchange *x)
 		topic_refused(t, SN_E_NOTSUP, "the broker's address belongs to something else");
 	else if (x->status == 0)
 		topic_agreed(t);
-	else if (unknown && ++t->tries < SN_MH_SUBSCRIBE_TRIES)
+	else if (unknown && !m->o.original && ++t->tries < SN_MH_SUBSCRIBE_TRIES)
 		sn__timer_start(m->loop, &t->retry, sn_ms_to_ns(SN_MH_SUBSCRIBE_PAUSE_MS),
 				on_retry);
 	else if (x->status == SN_E_STATUS && !t->agreed)

@@ -75,6 +75,18 @@ static uint64_t due_ns(const struct mh_conn *c)
 }
 
 static void on_timer(struct sn_timer *t);
+static void go_on(struct mh_conn *c);
+
+/* Two bytes cannot be told from the size of a package, until no third comes: then they are JSON. */
+static bool decide_short(struct mh_conn *c)
+{
+	if (c->framing != SN_MICROHOME_UNDECIDED || c->in.len != 2 ||
+			(memcmp(sn__buf_data(&c->in), "{}", 2) != 0 &&
+					memcmp(sn__buf_data(&c->in), "[]", 2) != 0))
+		return false;
+	c->framing = SN_MICROHOME_JSONRPC;
+	return true;
+}
 
 /* The timer is set anew only when it would come too late: moving bytes cost nothing. */
 static void arm(struct mh_conn *c)
@@ -91,6 +103,11 @@ static void on_timer(struct sn_timer *t)
 
 	if (sn__loop_now_ns(c->server->loop) < due_ns(c)) {
 		arm(c);
+		return;
+	}
+	if (decide_short(c)) {
+		c->since_ns = sn__loop_now_ns(c->server->loop);
+		go_on(c);
 		return;
 	}
 	c->server->stats.late++;
@@ -195,10 +212,7 @@ static void take(struct mh_conn *c, struct sn_str bytes)
 static void at_end(struct mh_conn *c)
 {
 	c->eof = true;
-	if (c->framing == SN_MICROHOME_UNDECIDED && c->in.len == 2 &&
-			(memcmp(sn__buf_data(&c->in), "{}", 2) == 0 ||
-					memcmp(sn__buf_data(&c->in), "[]", 2) == 0))
-		sn__mh_rpc_fault(c, SN_JSONRPC_INVALID_REQUEST);
+	(void)decide_short(c);
 }
 
 static size_t in_limit(const struct mh_conn *c)

@@ -395,6 +395,17 @@ static void json_rpc(void **state)
 			"{" V ",\"id\":1,\"method\":\"\xc2\xb5Home.healthcheck\"}\n{" V
 			",\"id\":2,\"params\":{\"t\":\"}{\\\"\"},\"method\":\"\xc2\xb5Home.healthcheck\"}",
 			HEALTHY("1") HEALTHY("2"), false);
+	{
+		struct raw p;
+
+		raw_open(&p, w->a, sn__mh_server_addr(server));
+		raw_send(&p, "{}", 2);
+		p.half_close = true;
+		world_run(w, &p.ended);
+		assert_true(sn_str_eq(sn__buf_str(&p.in),
+				SN_STR(FAULT("null", "-32600", "Invalid Request"))));
+		raw_close(&p);
+	}
 	rpc(w, server, "GET / HTTP/1.1\r\n\r\n", "", true);
 	close_server(w, server);
 }
