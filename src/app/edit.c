@@ -107,15 +107,15 @@ static int get_char(EditLine *el, wchar_t *out)
 
 	memset(&state, 0, sizeof(state));
 	for (;;) {
-		bool wrote;
+		bool wrote, input;
 		char byte;
 		ssize_t n;
 
-		if (!wait_input(e, true, -1, &wrote)) {
-			if (wrote)
-				(void)el_set(el, EL_REFRESH);
+		input = wait_input(e, true, -1, &wrote);
+		if (wrote)
+			(void)el_set(el, EL_REFRESH);
+		if (!input)
 			continue;
-		}
 		n = read(STDIN_FILENO, &byte, 1);
 		if (n < 0 && errno == EINTR)
 			continue;
