@@ -57,10 +57,11 @@ static void drop_unmarked(struct sn_mh_broker *b)
 
 	for (size_t i = 0; (e = sn__map_next(&b->nodes, &i)) != NULL;) {
 		struct sn_mh_node *n = e->value;
+		bool named = n->marked;
 
-		if ((n->sources & SN_MH_PUSHED) != 0 && !n->marked)
-			sn__mh_node_drop(n, SN_MH_PUSHED);
 		n->marked = false;
+		if ((n->sources & SN_MH_PUSHED) != 0 && !named)
+			sn__mh_node_drop(n, SN_MH_PUSHED); /* it may be gone now */
 	}
 }
 
