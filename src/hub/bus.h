@@ -138,9 +138,13 @@ void sn__bus_link_sent(struct sn_bus_link *link, void *token, int code);
 /** An event of another hub (never one that this hub sent): delivered to this hub's subscribers. @event:
  * a reference is taken. @done (may be NULL): it is where it must be (queued, or in the log for those
  * who want it at least once), and may be acknowledged to the link's system; later when a subscriber's
- * policy is to block. SN_E_NOMEM, SN_E_LIMIT (max_publishes), SN_E_CLOSED: nothing follows. */
+ * policy is to block. SN_E_AGAIN (held), SN_E_NOMEM, SN_E_LIMIT (max_publishes), SN_E_CLOSED: nothing
+ * follows. */
 SN_MUST_USE int sn__bus_link_received(struct sn_bus_link *link, struct sn_bus_event *event,
 		void (*done)(void *arg, int code), void *arg);
+
+/** What links bring is refused while the subscribers of before are not attached again. */
+void sn__bus_hold_links(struct sn_bus *bus, bool hold);
 
 /* The log keeps what at-least-once subscribers have not acknowledged. Its functions are carried out in
  * the order of the calls. */

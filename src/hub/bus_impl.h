@@ -110,6 +110,7 @@ struct sn_bus {
 	struct sn_bus_member **keepers; /* scratch: who wants the event at hand at least once */
 	size_t n_keepers, keepers_cap;
 	size_t n_busy; /* subscribers with a backlog */
+	bool links_held;
 	uint64_t seq;
 	struct sn_task task;
 	struct sn_bus_counts counts;

@@ -86,8 +86,8 @@ void sn__bus_publish_forget(struct sn_bus_publish *p)
 int sn__bus_link_received(struct sn_bus_link *link, struct sn_bus_event *event,
 		void (*done)(void *arg, int code), void *arg)
 {
-	int code;
-	struct bus_pub *pub = pub_new(link->bus, event, &code);
+	int code = SN_E_AGAIN;
+	struct bus_pub *pub = link->bus->links_held ? NULL : pub_new(link->bus, event, &code);
 
 	if (pub == NULL)
 		return code;
@@ -96,6 +96,11 @@ int sn__bus_link_received(struct sn_bus_link *link, struct sn_bus_event *event,
 	pub->received_arg = arg;
 	link->bus->counts.received++;
 	return 0;
+}
+
+void sn__bus_hold_links(struct sn_bus *bus, bool hold)
+{
+	bus->links_held = hold;
 }
 
 void sn__bus_link_sent(struct sn_bus_link *link, void *token, int code)

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two hubs on one etcd, in two network namespaces (where these cannot be made: on loopback, with a
+"""Two hubs on one etcd and one NATS, in two network namespaces (where these cannot be made: on loopback, with a
 process between): kill -9 either, cut the link, heal it. No registered live node is lost, none is there
-twice, and both hubs say the same. The nodes are sockets and the protocol's description."""
+twice, and both hubs say the same; every event reaches who asked for at least once. The nodes are sockets and the protocol's description."""
 import ctypes
 import json
 import os
 import signal
 import socket
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -77,7 +79,8 @@ class End:
 
     def start(self):
         env = {k: v for k, v in os.environ.items() if not k.startswith(("BERLIOZ_", "SINEW_CONFIG"))}
-        env.update(XDG_RUNTIME_DIR=str(self.home), XDG_STATE_HOME=str(self.home))
+        env.update(XDG_RUNTIME_DIR=str(self.home), XDG_STATE_HOME=str(self.home), SINEW_MODULE_PATH=os.path.join(
+            os.path.dirname(BINARY), "src/connect/broker"))
         with open(self.home / "log", "a") as log:
             self.p = subprocess.Popen([*self.prefix, BINARY, "hub", "--config", str(self.path)], env=env,
                                       cwd=self.home, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -156,7 +159,7 @@ class End:
 class Service:
     def __init__(self, id_, s, address):
         self.id, self.s, self.address = id_, s, address
-        self.got, self.checks = [], 0
+        self.got = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
@@ -175,9 +178,7 @@ class Service:
                     p = mesh.read_package(c)
                     if p is None:
                         return
-                    if p[2]["type"] == "µHome.core.healthcheck":
-                        self.checks += 1
-                    else:
+                    if p[2]["type"] != "µHome.core.healthcheck":
                         self.got.append(p[2])
                     c.sendall(mesh.pack(mesh.event(self.id, "µHome.response", {"message": "ok"})))
         except (OSError, AssertionError):
@@ -206,13 +207,35 @@ class Etcd(services.Etcd):
         wait_until(self._there, "etcd does not start")
 
     def _there(self):
-        def connect():
-            socket.create_connection((self.net.far_host, self.port), timeout=2).close()
-        try:
-            inside(self.net.far, connect)
-            return True
-        except OSError:
-            return False
+        return listens(self.net, self.port)
+
+
+class Nats:
+    """At the far end, with JetStream."""
+
+    def __init__(self, net):
+        self.folder = tempfile.mkdtemp(prefix="sinew-nats-")
+        self.port = services.free_ports(1)[0]
+        self.p = subprocess.Popen(
+            [*net.far, "setpriv", "--pdeathsig", "KILL", "nats-server", "-js", "-sd", self.folder,
+             "-a", net.far_host, "-p", str(self.port)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(lambda: listens(net, self.port), "nats-server does not start")
+
+    def stop(self):
+        self.p.kill()
+        self.p.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def listens(net, port):
+    def connect():
+        socket.create_connection((net.far_host, port), timeout=2).close()
+    try:
+        inside(net.far, connect)
+        return True
+    except OSError:
+        return False
 
 
 @pytest.fixture
@@ -226,20 +249,25 @@ def net(cleanup):
 
 @pytest.fixture
 def ends(net, cleanup, tmp_path):
-    """a: with etcd at the far end; b: at the near one, over the line."""
+    """a: with etcd and NATS at the far end; b: at the near one, over the line."""
+    if shutil.which("nats-server", path=os.environ["PATH"] + ":/usr/sbin") is None:
+        pytest.exit("SKIPPED, two hubs are not tested: nats-server is missing", returncode=77)
     try:
         etcd = cleanup(Etcd(net))
     except services.Missing as e:
         pytest.exit("SKIPPED, two hubs are not tested: %s" % e, returncode=77)
-    host, port = net.place(etcd.port)
+    nats = cleanup(Nats(net))
 
-    def section(at):
-        return {"store": {"type": "etcd", "endpoints": ["http://%s:%d" % at], "timeout": "2s"},
+    def section(name, etcd_at, nats_at):
+        return {"store": {"type": "etcd", "endpoints": ["http://%s:%d" % etcd_at], "timeout": "2s"},
+                "bus": {"type": "nats", "url": "nats://%s:%d" % nats_at, "durable": True},
+                "log": str(tmp_path / (name + ".db")),
                 "check": {"restarts": True, "every": "1s", "failures": 20}}
-    far = "127.0.0.1" if not net.far else net.far_host
-    near = "127.0.0.1" if not net.near else net.near_host
-    a = cleanup(End("a", net.far, far, tmp_path, section((net.far_host, etcd.port))))
-    b = cleanup(End("b", net.near, near, tmp_path, section((host, port))))
+    here = (net.far_host, etcd.port), (net.far_host, nats.port)
+    a = cleanup(End("a", net.far, net.far_host if net.far else "127.0.0.1", tmp_path,
+                    section("a", *here)))
+    b = cleanup(End("b", net.near, net.near_host if net.near else "127.0.0.1", tmp_path,
+                    section("b", net.place(etcd.port), net.place(nats.port))))
     return a, b
 
 
@@ -305,4 +333,69 @@ def test_nodes_survive_what_their_hubs_do_not(net, ends):
     gone = "b/0"
     b.nodes.pop(gone)
     wait_until(lambda: (a.ask(gone, "µHome.core.unregister") or [0])[0] == 1, "unregister at a")
+    expect(a, b)
+
+
+class Publisher:
+    """Says numbers at one hub; what was accepted must come, of the rest it is not known."""
+
+    def __init__(self, end):
+        self.end, self.stopped = end, False
+        self.accepted, self.unknown = set(), set()
+        self.t = threading.Thread(target=self._run)
+        self.t.start()
+
+    def _run(self):
+        n = 0
+        while not self.stopped:
+            n += 1
+            said = "%s%d" % (self.end.name, n)
+            r = self.end.ask("µHome/interface/test", "µHome.core.publish", {"event": "t", "data": {"n": said}})
+            (self.accepted if r and r[0] == 1 else self.unknown).add(said)
+            time.sleep(0.02)
+
+    def stop(self):
+        self.stopped = True
+        self.t.join()
+
+
+def test_events_survive_too(net, ends):
+    a, b = ends
+    for end in ends:
+        for id_ in ("least/" + end.name, "most/" + end.name):
+            end.node(id_)
+            end.register(id_)
+        for id_, more in (("least/", {"delivery": "at-least-once"}), ("most/", {})):
+            r = end.ask(id_ + end.name, "µHome.core.subscribe", dict({"subscribe": "t"}, **more))
+            assert r[0] == 1, r
+    publishers = [Publisher(end) for end in ends]
+    wait_until(lambda: all(len(p.accepted) >= 20 for p in publishers), "nothing is accepted")
+    b.kill()
+    time.sleep(0.5)
+    b.start()
+    net.set(cut=True)
+    time.sleep(6 if LONG else 2.5)
+    net.set()
+    a.kill()
+    time.sleep(0.5)
+    a.start()
+    before = [len(p.accepted) for p in publishers]
+    wait_until(lambda: all(len(p.accepted) >= n + 20 for p, n in zip(publishers, before)),
+               lambda: "nothing is accepted any more\n" + a.said() + b.said())
+    for p in publishers:
+        p.stop()
+    accepted = publishers[0].accepted | publishers[1].accepted
+    said = accepted | publishers[0].unknown | publishers[1].unknown
+
+    def got(end, which):
+        return [e["data"]["n"] for e in end.nodes[which + end.name].got]
+    wait_until(lambda: all(accepted <= set(got(end, "least/")) for end in ends), lambda: "\n".join(
+        "%s lacks %s" % (end.name, sorted(accepted - set(got(end, "least/")))[:20]) for end in ends) +
+        a.said() + b.said())
+    for end in ends:
+        least, most = got(end, "least/"), got(end, "most/")
+        assert set(least) <= said and set(most) <= said
+        print("%s: %d accepted, %d of unknown fate; at least once %d, of which %d again; at most once %d, "
+              "%d again" % (end.name, len(accepted), len(said) - len(accepted), len(set(least)),
+                            len(least) - len(set(least)), len(set(most)), len(most) - len(set(most))))
     expect(a, b)

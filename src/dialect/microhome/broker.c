@@ -602,10 +602,13 @@ void sn__mh_broker_close(struct sn_mh_broker *b, void (*done)(void *arg), void *
 	if (b->opts.nodes != NULL)
 		sn__hub_watch_remove(&b->watcher);
 	sn__timer_stop(b->loop, &b->sweep);
-	if (b->loading)
+	if (b->loading && !sn_timer_armed(&b->reload)) {
 		b->loaded = close_loaded;
-	else
-		close_loaded(b);
+		return;
+	}
+	if (b->loading)
+		sn__timer_stop(b->loop, &b->reload);
+	close_loaded(b);
 }
 
 const struct sn_addr *sn__mh_broker_addr(const struct sn_mh_broker *b)

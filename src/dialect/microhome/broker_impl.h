@@ -23,6 +23,7 @@ struct sn_mh_broker {
 	struct sn_hub_op load;
 	struct sn_buf prefix;
 	bool loading;                           /* nothing is published meanwhile */
+	struct sn_timer reload;                 /* the store was away */
 	void (*loaded)(struct sn_mh_broker *b); /* closing waits for it */
 	void (*done)(void *arg);
 	void *done_arg;

@@ -9,6 +9,7 @@
 #include "dialect/microhome/broker_impl.h"
 #include "proto/json_pull.h"
 
+#define RELOAD_MS 500u
 #define PREFIX "subscriptions/"
 
 /* A change on its way to the store. It outlives the broker: it knows only who waits for it. */
@@ -125,30 +126,49 @@ static void on_entry(struct sn_hub_op *op, const struct sn_hub_entry *entry)
 				id.ptr, sn_strerror(r));
 }
 
+static void on_loaded(struct sn_hub_op *op, int code);
+
+static void load(struct sn_mh_broker *b)
+{
+	b->load = (struct sn_hub_op){.kind = SN_HUB_RANGE,
+			.key = sn__buf_str(&b->prefix),
+			.entry = on_entry,
+			.done = on_loaded};
+	sn_hub_submit(b->opts.store, &b->load);
+}
+
+static void on_reload(struct sn_timer *t)
+{
+	load(SN_CONTAINER_OF(t, struct sn_mh_broker, reload));
+}
+
 static void on_loaded(struct sn_hub_op *op, int code)
 {
 	struct sn_mh_broker *b = SN_CONTAINER_OF(op, struct sn_mh_broker, load);
 
-	if (code < 0 && code != SN_E_CLOSED)
+	if (code < 0 && code != SN_E_CLOSED && b->loaded == NULL) {
 		sn__log(b->log, SN_LOG_ERROR, "broker",
-				"the subscriptions that were kept cannot be read: %s",
+				"the subscriptions that were kept cannot be read, again in %u ms: %s",
+				RELOAD_MS,
 				op->err.text[0] != '\0' ? op->err.text : sn_strerror(code));
+		sn__timer_start(b->loop, &b->reload, sn_ms_to_ns(RELOAD_MS), on_reload);
+		return;
+	}
 	b->loading = false;
+	sn__bus_hold_links(b->opts.bus, false);
 	if (b->loaded != NULL)
 		b->loaded(b);
 }
 
+/* What other hubs have published meanwhile is for those subscriptions, too. */
 int sn__mh_broker_load(struct sn_mh_broker *b)
 {
 	int r = sn__buf_printf(&b->prefix, PREFIX "%s/", b->hub);
 
 	if (r < 0)
 		return r;
-	b->load = (struct sn_hub_op){.kind = SN_HUB_RANGE,
-			.key = sn__buf_str(&b->prefix),
-			.entry = on_entry,
-			.done = on_loaded};
 	b->loading = true;
-	sn_hub_submit(b->opts.store, &b->load);
+	sn__bus_hold_links(b->opts.bus, true);
+	load(b);
 	return 0;
 }
