@@ -169,6 +169,72 @@ static void refused(void **state)
 	assert_null(log);
 }
 
+/* With the file's work on a helper thread. */
+struct real {
+	struct sn_loop *loop;
+	bool closed, read;
+	unsigned n_kept, n_read;
+	uint64_t last;
+};
+
+static void real_kept(void *arg, int code)
+{
+	assert_int_equal(code, 0);
+	((struct real *)arg)->n_kept++;
+}
+
+static void real_event(void *arg, uint64_t seq, struct sn_bus_event *event)
+{
+	struct real *r = arg;
+
+	assert_true(seq > r->last);
+	r->last = seq;
+	r->n_read++;
+	assert_memory_equal(event->type.ptr, "x", 1);
+	sn__bus_event_unref(event);
+}
+
+static void real_done(void *arg, int code)
+{
+	assert_int_equal(code, 0);
+	((struct real *)arg)->read = true;
+}
+
+static void on_libuv(void **state)
+{
+	struct bw *w = *state;
+	struct real r = {.n_kept = 0};
+	struct sn_connect_host host = {.log = NULL};
+	static const char *const both[] = {"sa", "s\"b", NULL};
+	struct sn_bus_log *log;
+
+	bw_bus_close(w, &w->bus);
+	assert_int_equal(sn__loop_uv_open(NULL, &r.loop, NULL), 0);
+	host.loop = r.loop;
+	assert_int_equal(sn__bus_log_open(&host, path, &log, NULL), 0);
+	for (unsigned i = 1; i <= 300; i++) {
+		struct sn_bus_event *e = bw_event(&w->rng, "x", i, false);
+
+		assert_int_equal(log->keep(log, log->last + i, e, both, real_kept, &r), 0);
+		sn__bus_event_unref(e);
+		if (i % 3 == 0)
+			log->forget(log, log->last + i, "s\"b");
+	}
+	while (r.n_kept < 300)
+		(void)sn__loop_run(r.loop, SN_RUN_ONCE);
+	assert_int_equal(
+			log->read(log, "s\"b", log->last + 30, 1000, real_event, real_done, &r), 0);
+	while (!r.read)
+		(void)sn__loop_run(r.loop, SN_RUN_ONCE);
+	assert_int_equal(r.n_read, 180);
+	log->drop(log, "sa");
+	log->drop(log, "s\"b");
+	log->close(log, bw_set, &r.closed);
+	while (!r.closed)
+		(void)sn__loop_run(r.loop, SN_RUN_ONCE);
+	sn__loop_close(r.loop, NULL, NULL);
+}
+
 static void sweep(void **state)
 {
 	struct bw *w = *state;
@@ -218,6 +284,7 @@ int main(void)
 			TEST(forgets),
 			TEST(no_file),
 			TEST(refused),
+			TEST(on_libuv),
 			TEST(sweep),
 	};
 

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "connect/driver.h"
 #include "hub/registry_world_test.h"
 
 static int setup(void **state)
@@ -398,6 +402,61 @@ static void restarted(void **state)
 	assert_int_equal(w->hubs[0].n_settled > 0, 1);
 }
 
+static void store_close(struct world *w)
+{
+	bool closed = false;
+
+	w->store->ops->close(w->store, world_set, &closed);
+	for (unsigned i = 0; !closed && i < 1000; i++)
+		world_pass(w, 1);
+	assert_true(closed);
+}
+
+/* The process ends, and another one finds everything in the file. */
+static void restarted_on_a_file(void **state)
+{
+	static const char *const ends[] = {"", "-wal", "-shm"};
+	struct world *w = *state;
+	struct sn_connect_host host = {.loop = w->loop};
+	char folder[] = "/tmp/sinew-hub-XXXXXX", path[64];
+
+	assert_non_null(mkdtemp(folder));
+	(void)snprintf(path, sizeof path, "%s/hub.db", folder);
+	store_close(w);
+	assert_int_equal(sn__hub_sqlite_open(&host, path, &w->store, NULL), 0);
+	world_hub_open(w, 0);
+	for (unsigned i = 1; i < 10; i++) {
+		char id[8], address[8];
+
+		(void)snprintf(id, sizeof id, "n%u", i);
+		(void)snprintf(address, sizeof address, "a:%u", i);
+		assert_int_equal(world_enter(w, 0, id, address), SN_HUB_OK);
+	}
+	assert_int_equal(world_leave(w, 0, "n9"), SN_HUB_OK);
+	world_hub_close(w, 0, true);
+	store_close(w);
+	assert_int_equal(sn__hub_sqlite_open(&host, path, &w->store, NULL), 0);
+	w->opts.check_every_ms = 300;
+	w->nodes[3].alive = false;
+	world_hub_open(w, 1); /* under another name: it takes them over */
+	assert_int_equal(world_enter(w, 1, "n1", "a:1"), SN_HUB_EXISTS);
+	assert_int_equal(sn__hub_count(w->hubs[1].registry), 8);
+	assert_string_equal(world_owner(w, 1, "n1"), "hub0");
+	world_pass(w, 5000);
+	assert_string_equal(world_owner(w, 1, "n1"), "hub1");
+	assert_int_equal(sn__hub_count(w->hubs[1].registry), 7);
+	world_hub_close(w, 1, false);
+	store_close(w);
+	assert_int_equal(sn__hub_memory_open(w->loop, &w->store), 0); /* for the end */
+	for (unsigned i = 0; i < SN_COUNT(ends); i++) {
+		char name[96];
+
+		(void)snprintf(name, sizeof name, "%s%s", path, ends[i]);
+		(void)unlink(name);
+	}
+	assert_int_equal(rmdir(folder), 0);
+}
+
 struct fickle {
 	struct sn_hub_watcher w; /* first */
 	unsigned n;
@@ -584,6 +643,7 @@ int main(void)
 			TEST(taken_back),
 			TEST(away_at_first),
 			TEST(restarted),
+			TEST(restarted_on_a_file),
 			TEST(watchers),
 			TEST(unreadable),
 			TEST(closed_busy),
