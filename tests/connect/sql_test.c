@@ -486,6 +486,33 @@ static void test_more(void **state)
 	world_close();
 }
 
+/* A unit of many statements, each another, so that more are prepared than are kept. */
+static void test_many_statements(void **state)
+{
+	enum { N = 400 };
+	struct sn_sql_statement *s = calloc(N, sizeof *s);
+	char(*texts)[64] = calloc(N, sizeof *texts);
+	struct op op = {0}, twice = {0};
+
+	world_open();
+	fresh();
+	for (int i = 0; i < N; i++) {
+		(void)snprintf(texts[i], sizeof texts[i], "INSERT INTO t (k, v) VALUES (%d, 1)", i);
+		s[i].sql = texts[i];
+	}
+	op.unit.statements = s;
+	op.unit.n_statements = N;
+	ok(&op);
+	assert_int_equal(get("SELECT count(*) FROM t"), N);
+	twice.unit.statements = s;
+	twice.unit.n_statements = N;
+	assert_int_equal(run(&twice), SN_SQL_CONSTRAINT);
+	assert_int_equal(twice.unit.outcome.at, 0);
+	free(s);
+	free(texts);
+	world_close();
+}
+
 /* Two that lock what the other wants: one of them is told to try again, and nothing is half. */
 static enum sn_sql_next cross_more(struct sn_sql_unit *unit)
 {
@@ -784,6 +811,7 @@ int main(void)
 			cmocka_unit_test(test_texts),
 			cmocka_unit_test(test_invalid),
 			cmocka_unit_test(test_more),
+			cmocka_unit_test(test_many_statements),
 			cmocka_unit_test(test_deadlock),
 			cmocka_unit_test(test_many),
 			cmocka_unit_test(test_order),

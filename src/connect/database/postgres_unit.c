@@ -3,8 +3,9 @@
 /*
  * The driver postgres: units on a connection. One that writes and asks for nothing in between is sent
  * whole behind those before it: its statements and one Sync, which make an implicit transaction. One
- * that reads has BEGIN READ ONLY before them, and COMMIT in a Sync of its own: after an error that
- * COMMIT is a ROLLBACK, so the next one in the pipeline finds the connection clean. One that decides in
+ * statement that reads has another before it in the same, which forbids to write. Several that read
+ * have BEGIN READ ONLY before them, and COMMIT in a Sync of its own: after an error that COMMIT is a
+ * ROLLBACK, so the next one in the pipeline finds the connection clean. One that decides in
  * between (more(), or what it expects) has the connection for itself until it ends.
  */
 
@@ -186,6 +187,8 @@ static void make_room(struct pg_conn *conn)
 {
 	char text[40];
 
+	if (!pg_items_reserve(conn, 2))
+		return; /* one more than there may be */
 	if (conn->n_prepared < (uint64_t)conn->inst->options.statements)
 		return;
 	for (struct sn_list *pos = conn->prepared.prev; pos != &conn->prepared; pos = pos->prev) {
@@ -362,6 +365,23 @@ static bool send_statement(
 	return true;
 }
 
+static bool is_single_read(const struct pg_op *op)
+{
+	return op->unit->read_only && !op->holds && op->unit->n_statements == 1;
+}
+
+static bool send_read_only(struct pg_conn *conn, struct pg_op *op)
+{
+	struct pg_prepared *p = prepared_of(
+			conn, "SELECT set_config('transaction_read_only', 'on', true)");
+
+	if (p == NULL || PQsendQueryPrepared(conn->pg, p->name, 0, NULL, NULL, NULL, 0) == 0)
+		return false;
+	p->in_flight++;
+	pg_item_add(conn, PG_AWAIT_CONTROL, op, 0, p);
+	return true;
+}
+
 /* The statements of a step. False: out of memory, and the connection is of no use. */
 static bool send_statements(struct pg_conn *conn, struct pg_op *op)
 {
@@ -382,7 +402,10 @@ static bool send_statements(struct pg_conn *conn, struct pg_op *op)
 		/* Not to be put out before it is used. */
 		op->used[op->base + i]->in_flight++;
 	}
-	if (!op->open && (op->holds || op->unit->read_only)) {
+	if (is_single_read(op)) {
+		if (!send_read_only(conn, op))
+			return false;
+	} else if (!op->open && (op->holds || op->unit->read_only)) {
 		pg_control(conn, PG_AWAIT_CONTROL, op,
 				!op->unit->read_only
 						? "BEGIN"
@@ -441,7 +464,7 @@ void pg_unit_send(struct pg_conn *conn, struct pg_op *op)
 			pg_op_end(op);
 		return;
 	}
-	if (!reserve(op) || !pg_items_reserve(conn, 3 * n + 8)) {
+	if (!reserve(op) || !pg_items_reserve(conn, 5 * n + 16)) {
 		fail(op, 0, SN_SQL_UNAVAILABLE, SN_E_NOMEM, "out of memory");
 		if (op->open)
 			send_rollback(conn, op);
@@ -457,9 +480,11 @@ void pg_unit_send(struct pg_conn *conn, struct pg_op *op)
 		fail(op, 0, SN_SQL_UNAVAILABLE, SN_E_NOMEM, "out of memory");
 		conn->broken = true;
 	} else {
+		bool commits = !op->holds && op->unit->read_only && !is_single_read(op);
+
 		op->commit_sent = !op->holds;
-		pg_sync(conn, op, !op->holds && !op->unit->read_only);
-		if (!op->holds && op->unit->read_only)
+		pg_sync(conn, op, !op->holds && !commits);
+		if (commits)
 			send_commit(conn, op);
 	}
 }
