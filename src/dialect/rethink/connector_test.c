@@ -526,17 +526,15 @@ static void test_sweep_open(void **state)
 }
 
 /* A message is answered whatever fails: by the registry, 504, 500; or refused with SN_E_NOMEM. */
-static void test_sweep_message(void **state)
+static void sweep_message(const char *config, const char *message)
 {
 	struct sn_rethink_options o = SN_RETHINK_OPTIONS_INIT;
+	atomic_uint told = 0;
 	bool failed = true;
-	char quick[256];
 
-	/* It may be the server that is hit, and does not answer. */
-	(void)snprintf(quick, sizeof(quick),
-			"{url: 'http://127.0.0.1:%u/base', timeout_ms: 50, retries: 1}",
-			(unsigned)sn_http_server_port(server));
-	o.config = quick;
+	o.config = config;
+	o.notify = ignore;
+	o.notify_arg = &told;
 	for (uint64_t n = 1; failed; n++) {
 		struct sn_rethink *c = connect_with(&o);
 		char *text = NULL;
@@ -544,7 +542,7 @@ static void test_sweep_message(void **state)
 
 		assert_true(n < 500);
 		sn__mem_fail_nth(n);
-		r = sn_rethink_process_message_wait(c, READ_USER, &text);
+		r = sn_rethink_process_message_wait(c, message, &text);
 		failed = sn__mem_failed();
 		sn__mem_fail_nth(0);
 		if (r == 0)
@@ -553,6 +551,24 @@ static void test_sweep_message(void **state)
 			assert_int_equal(r, SN_E_NOMEM);
 		assert_int_equal(sn_rethink_close(c, NULL, NULL), 0);
 	}
+}
+
+static void test_sweep_message(void **state)
+{
+	static const char owner[] = "{\"type\":\"read\",\"to\":\"domain://registry.d\",\"body\":"
+				    "{\"resource\":\"/comm/user/bob\"}}";
+	static const char update[] = "{\"type\":\"update\",\"to\":\"domain://registry.d\",\"body\":"
+				     "{\"resource\":\"hyperty://d/1\"}}";
+	char quick[256];
+
+	/* It may be the server that is hit, and does not answer. */
+	(void)snprintf(quick, sizeof(quick),
+			"{url: 'http://127.0.0.1:%u/base', timeout_ms: 50, retries: 1, "
+			"poll_interval_ms: 0}",
+			(unsigned)sn_http_server_port(server));
+	sweep_message(quick, READ_USER);
+	sweep_message(quick, owner);
+	sweep_message(quick, update);
 }
 
 int main(void)

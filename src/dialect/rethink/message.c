@@ -34,7 +34,7 @@ static bool is_in(struct sn_str s, const char *const *list)
 
 static struct sn_str from(struct sn_str s, size_t at)
 {
-	return (struct sn_str){s.ptr + at, s.len - at};
+	return s.len > 0 ? (struct sn_str){s.ptr + at, s.len - at} : SN_STR("");
 }
 
 /* Up to the first @c (all of it without one); *ret_rest: behind it. */
