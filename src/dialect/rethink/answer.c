@@ -23,6 +23,11 @@ struct said {
 	bool has_list, as_array;
 };
 
+static bool is_json(struct sn_str body)
+{
+	return body.len > 0 && sn__json_check_wide(body, NULL) == 0;
+}
+
 static int reason(unsigned status, struct sn_arena *arena, struct sn_str *ret)
 {
 	const char *text = sn__http_reason(status);
@@ -204,7 +209,7 @@ static int say_found(const struct sn_rethink_plan *plan, const struct sn_rethink
 	struct sn_json_member *one;
 	int r = 0;
 
-	if (sn__json_check_wide(reply->body, NULL) < 0)
+	if (!is_json(reply->body))
 		return say(said, 502, arena);
 	*said = (struct said){.code = reply->status, .value = reply->body};
 	if (plan->kind == SN_RETHINK_OWNER && kind_of(reply->body) != SN_JSON_OBJECT)
@@ -238,8 +243,7 @@ static int say_other(
 	int r;
 
 	*said = (struct said){.code = reply->status};
-	if (reply->body.len > 0 && sn__json_check_wide(reply->body, NULL) == 0 &&
-			kind_of(reply->body) == SN_JSON_OBJECT) {
+	if (is_json(reply->body) && kind_of(reply->body) == SN_JSON_OBJECT) {
 		r = sn_rethink_members(reply->body, arena, &m);
 		if (r < 0)
 			return r;
@@ -408,8 +412,7 @@ int sn__rethink_owner_hyperties(struct sn_rethink_plan *plan, const struct sn_re
 
 	plan->hyperty = true; /* for the answer, if this is it */
 	if (reply->error != NULL || (reply->status != 200 && reply->status != 408) ||
-			sn__json_check_wide(reply->body, NULL) < 0 ||
-			kind_of(reply->body) != SN_JSON_OBJECT)
+			!is_json(reply->body) || kind_of(reply->body) != SN_JSON_OBJECT)
 		return SN_E_STATE;
 	r = sn_rethink_members(reply->body, arena, &m);
 	if (r < 0)
@@ -439,8 +442,7 @@ int sn__rethink_owner_objects(const struct sn_rethink_plan *plan,
 
 	if (reply->error == NULL && reply->status == 404)
 		return 0;
-	if (reply->error != NULL || reply->status != 200 ||
-			sn__json_check_wide(reply->body, NULL) < 0 ||
+	if (reply->error != NULL || reply->status != 200 || !is_json(reply->body) ||
 			kind_of(reply->body) != SN_JSON_OBJECT)
 		return SN_E_STATE;
 	r = sn_rethink_members(reply->body, arena, &m);
@@ -466,8 +468,7 @@ int sn__rethink_changes(const struct sn_rethink_reply *reply, struct sn_arena *a
 	struct sn_json_members all, one;
 	int r;
 
-	if (reply->error != NULL || reply->status != 200 ||
-			sn__json_check_wide(reply->body, NULL) < 0 ||
+	if (reply->error != NULL || reply->status != 200 || !is_json(reply->body) ||
 			kind_of(reply->body) != SN_JSON_OBJECT)
 		return SN_E_STATE;
 	r = sn_rethink_members(reply->body, arena, &all);
@@ -494,7 +495,7 @@ bool sn__rethink_update_told(const struct sn_rethink_plan *plan,
 		return false;
 	if (!plan->keep_alive)
 		return true;
-	if (sn__json_check_wide(reply->body, NULL) < 0 || kind_of(reply->body) != SN_JSON_OBJECT ||
+	if (!is_json(reply->body) || kind_of(reply->body) != SN_JSON_OBJECT ||
 			sn_rethink_members(reply->body, arena, &m) < 0)
 		return false;
 	changed = raw_of(&m, "statusChanged");

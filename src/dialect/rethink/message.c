@@ -1024,7 +1024,7 @@ int sn__rethink_plan(struct sn_str message, const struct sn_rethink_style *style
 
 	sn__buf_clear(body);
 	ret_plan->domain = style->domain;
-	sn__json_begin(&json, message); /* checked on the way */
+	sn__json_begin(&json, message.len > 0 ? message : SN_STR("")); /* checked on the way */
 	json.wide = true;
 	r = sn__json_read_members(&json, arena, &m);
 	if (r == 0)
@@ -1065,7 +1065,7 @@ int sn__rethink_plan_add(struct sn_str user, struct sn_str hyperty, struct sn_st
 	int r;
 
 	sn__buf_clear(body);
-	if (!sn__utf8_valid(user) || !sn__utf8_valid(hyperty) ||
+	if (!sn__utf8_valid(user) || !sn__utf8_valid(hyperty) || value.len == 0 ||
 			value.len > SN_RETHINK_MESSAGE_MAX || sn__json_check_wide(value, NULL) < 0)
 		return SN_E_INVALID;
 	r = sn_rethink_members(value, arena, &m);
