@@ -93,7 +93,7 @@ SN_MUST_USE int sn__rethink_reporter(
 
 static inline void sn_rethink_read(struct sn_json_pull *r, struct sn_str json)
 {
-	sn__json_begin_checked(r, json);
+	sn__json_begin_checked(r, json.len > 0 ? json : SN_STR(""));
 	r->wide = true;
 }
 
