@@ -85,9 +85,10 @@ static inline void server_write_config(struct server *s)
 				s->port, s->dir, s->extra != NULL ? s->extra : "");
 	else
 		(void)fprintf(f,
-				"listener %u 127.0.0.1\nallow_anonymous true\npersistence true\n"
+				"listener %u 127.0.0.1\npersistence true\n"
 				"persistence_location %s/\nautosave_interval 1\nuser root\n%s\n",
-				s->port, s->dir, s->extra != NULL ? s->extra : "");
+				s->port, s->dir,
+				s->extra != NULL ? s->extra : "allow_anonymous true");
 	(void)fclose(f);
 }
 

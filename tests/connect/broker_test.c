@@ -965,6 +965,124 @@ static void test_counts(void **state)
 	each(counts);
 }
 
+/* ---- who we are, and who they are ---- */
+
+/* What becomes of a connection: true when it comes up, false when it is refused with @says. */
+static bool comes_up(struct world *w, const char *section, const char *says)
+{
+	bool up;
+
+	broker_open_as(w, section);
+	sn_broker_watch(w->broker, &w->watch);
+	UNTIL(w, w->up || (w->told >= 1 && w->why[0] != '\0'));
+	up = w->up;
+	if (!up && says != NULL && strcasestr(w->why, says) == NULL)
+		fail_msg("%s: \"%s\" does not say \"%s\"", w->s->type, w->why, says);
+	broker_close(w);
+	return up;
+}
+
+static void login(struct world *w, const struct subject *s)
+{
+	char extra[512], command[512];
+
+	world_open(w, s, NULL);
+	if (s->server == SERVER_NATS) {
+		w->server.extra = "authorization { user: me, password: \"s3 cret\" }";
+		server_start(&w->server);
+		assert_true(comes_up(w,
+				"{type: nats, url: 'nats://127.0.0.1:%u', user: me, password: s3 cret}",
+				NULL));
+		assert_false(comes_up(w,
+				"{type: nats, url: 'nats://127.0.0.1:%u', user: me, password: x}",
+				"authoriz"));
+		assert_false(comes_up(w, "{type: nats, url: 'nats://127.0.0.1:%u'}", "authoriz"));
+		server_kill(&w->server);
+		w->server.extra = "authorization { token: abc }";
+		server_start(&w->server);
+		assert_true(comes_up(
+				w, "{type: nats, url: 'nats://127.0.0.1:%u', token: abc}", NULL));
+		assert_false(comes_up(w, "{type: nats, url: 'nats://127.0.0.1:%u', token: abd}",
+				"authoriz"));
+	} else {
+		(void)snprintf(command, sizeof command,
+				"mosquitto_passwd -b -c '%s/users' me 's3 cret' && chmod 644 '%s/users'",
+				w->server.dir, w->server.dir);
+		if (system(command) == 0) {
+			(void)snprintf(extra, sizeof extra,
+					"allow_anonymous false\npassword_file %s/users",
+					w->server.dir);
+			w->server.extra = extra;
+			server_start(&w->server);
+			assert_true(comes_up(w,
+					"{type: mqtt, url: 'mqtt://127.0.0.1:%u', user: me, "
+					"password: s3 cret}",
+					NULL));
+			assert_false(comes_up(w,
+					"{type: mqtt, url: 'mqtt://127.0.0.1:%u', user: me, "
+					"password: x}",
+					"not authori"));
+			assert_false(comes_up(w,
+					"{type: mqtt, version: 3.1.1, url: 'mqtt://127.0.0.1:%u'}",
+					"not authori"));
+		}
+	}
+	world_close(w);
+}
+
+static void test_login(void **state)
+{
+	each(login);
+}
+
+static void tls(struct world *w, const struct subject *s)
+{
+	const char *scheme = s->server == SERVER_NATS ? "tls" : "mqtts";
+	char command[1024], extra[512], section[512];
+	const char *dir;
+
+	world_open(w, s, NULL);
+	dir = w->server.dir;
+	(void)snprintf(command, sizeof command,
+			"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes "
+			"-keyout '%s/key' -out '%s/cert' -days 2 -subj /CN=localhost "
+			"-addext subjectAltName=DNS:localhost 2>'%s/openssl' && "
+			"chmod 644 '%s/key'",
+			dir, dir, dir, dir);
+	assert_int_equal(system(command), 0);
+	if (s->server == SERVER_NATS)
+		(void)snprintf(extra, sizeof extra,
+				"tls { cert_file: \"%s/cert\", key_file: \"%s/key\" }", dir, dir);
+	else
+		(void)snprintf(extra, sizeof extra,
+				"allow_anonymous true\ncertfile %s/cert\nkeyfile %s/key", dir, dir);
+	w->server.extra = extra;
+	server_start(&w->server);
+	(void)snprintf(section, sizeof section,
+			"{type: %s, url: '%s://localhost:%%u', tls: {ca: '%s/cert'}}", s->type,
+			scheme, dir);
+	assert_true(comes_up(w, section, NULL));
+	/* Nobody we trust has signed it. */
+	(void)snprintf(section, sizeof section, "{type: %s, url: '%s://localhost:%%u'}", s->type,
+			scheme);
+	assert_false(comes_up(w, section, NULL));
+	(void)snprintf(section, sizeof section,
+			"{type: %s, url: '%s://localhost:%%u', tls: {verify: false}}", s->type,
+			scheme);
+	assert_true(comes_up(w, section, NULL));
+	/* It is somebody else's name. */
+	(void)snprintf(section, sizeof section,
+			"{type: %s, url: '%s://127.0.0.1:%%u', tls: {ca: '%s/cert'}}", s->type,
+			scheme, dir);
+	assert_false(comes_up(w, section, NULL));
+	world_close(w);
+}
+
+static void test_tls(void **state)
+{
+	each(tls);
+}
+
 /* ---- threads ---- */
 
 /* The library's threads take no signal of the host's. */
@@ -1034,6 +1152,8 @@ int main(void)
 			cmocka_unit_test(test_slow),
 			cmocka_unit_test(test_redelivery),
 			cmocka_unit_test(test_counts),
+			cmocka_unit_test(test_login),
+			cmocka_unit_test(test_tls),
 			cmocka_unit_test(test_threads),
 	};
 
