@@ -965,6 +965,85 @@ static void test_counts(void **state)
 	each(counts);
 }
 
+/* What nobody has asked for is bounded, dropped and counted; so is what is on its way out. */
+static void bounds(struct world *w, const struct subject *s)
+{
+	struct sending out[3];
+	struct sn_broker *narrow;
+	char section[256];
+	struct listener *l;
+	int r;
+
+	world_open(w, s, NULL);
+	server_start(&w->server);
+	(void)snprintf(section, sizeof section,
+			"{type: %s, url: '%s://127.0.0.1:%%u', max-pending: 70}", s->type,
+			s->server == SERVER_NATS ? "nats" : "mqtt");
+	broker_open_as(w, section);
+	sn_broker_watch(w->broker, &w->watch);
+	UNTIL(w, w->up);
+	l = listen_to(w, s->filter, NULL, NULL, 0);
+	UNTIL(w, l->active == 1);
+	for (unsigned i = 0; i < 3; i++)
+		send_all(w, s->a, 64 * i, 64, false);
+	run_for(w, 100);
+	sn_broker_credit(w->broker, &l->pub, 1000);
+	UNTIL(w, l->got == 70);
+	run_for(w, 50);
+	assert_int_equal(l->got, 70);
+	send_all(w, s->a, 1000, 1, false);
+	UNTIL(w, l->got == 71);
+	assert_int_equal(l->pub.dropped, 3 * 64 - 70);
+	/* More than may be under way. */
+	narrow = w->broker;
+	send_start(w, &out[0], s->a, 0, 64, false);
+	memset(&out[1], 0, sizeof out[1]);
+	out[1].pub = out[0].pub;
+	out[1].pub.outcomes = out[1].outcomes;
+	r = sn_broker_publish(narrow, &out[1].pub);
+	assert_int_equal(r, SN_E_LIMIT);
+	send_wait(w, &out[0]);
+	assert_int_equal(out[1].done, 0);
+	unlisten(l);
+	broker_close(w);
+	world_close(w);
+}
+
+static void test_bounds(void **state)
+{
+	each(bounds);
+}
+
+/* What the server does not permit ends, and the rest goes on. */
+static void permission(struct world *w, const struct subject *s)
+{
+	struct listener *refused, *l;
+
+	if (s->server != SERVER_NATS)
+		return; /* mosquitto says nothing of it to clients */
+	world_open(w, s, NULL);
+	w->server.extra = "authorization { users = [ { user: a, password: b, permissions: {"
+			  "subscribe: { deny: \"secret.>\" } } } ] }";
+	server_start(&w->server);
+	broker_open_as(w, "{type: nats, url: 'nats://127.0.0.1:%u', user: a, password: b}");
+	l = listen_to(w, s->filter, NULL, NULL, 10);
+	refused = listen_to(w, "secret.x", NULL, NULL, 10);
+	UNTIL(w, refused->ended == 1 && l->active == 1);
+	assert_int_equal(refused->pub.outcome.verdict, SN_DRIVER_REJECTED);
+	assert_int_equal(refused->pub.outcome.code, SN_E_REJECTED);
+	send_all(w, s->a, 1, 1, false);
+	UNTIL(w, l->got == 1);
+	unlisten(l);
+	unlisten(refused);
+	broker_close(w);
+	world_close(w);
+}
+
+static void test_permission(void **state)
+{
+	each(permission);
+}
+
 /* ---- who we are, and who they are ---- */
 
 /* What becomes of a connection: true when it comes up, false when it is refused with @says. */
@@ -1152,6 +1231,8 @@ int main(void)
 			cmocka_unit_test(test_slow),
 			cmocka_unit_test(test_redelivery),
 			cmocka_unit_test(test_counts),
+			cmocka_unit_test(test_bounds),
+			cmocka_unit_test(test_permission),
 			cmocka_unit_test(test_login),
 			cmocka_unit_test(test_tls),
 			cmocka_unit_test(test_threads),

@@ -284,9 +284,7 @@ static void refused(struct sn_crew_job *job)
 	(void)snprintf(line, sizeof(line), "nats: %s", ref->text);
 	inst->host->log(inst->host, 1, line);
 	nats__subs_refused(inst, ref->text);
-	inst->n_jobs--;
-	nats_free(inst, ref);
-	nats__close_check(inst);
+	nats_free(inst, ref); /* on_closed() comes after it: nothing is over yet */
 }
 
 /* A thread of the library's. The connection is there until on_closed(). */
