@@ -153,7 +153,7 @@ static struct entry *entry_create(struct sn_family *f, struct sn_str labels)
 	if (en == NULL)
 		return NULL;
 	en->series.buckets = histogram ? en->buckets : NULL;
-	en->labels = sn__strndup(labels.ptr, labels.len);
+	en->labels = sn__strndup(labels.ptr != NULL ? labels.ptr : "", labels.len);
 	en->labels_len = labels.len;
 	if (en->labels == NULL ||
 			sn__map_add(&f->entries, (struct sn_str){en->labels, labels.len}, en) !=
