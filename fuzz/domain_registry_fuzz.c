@@ -33,7 +33,8 @@ static void bodies(struct sn_str text, struct sn_str id, struct sn_arena *arena)
 			continue;
 		for (unsigned m = 0; m < SN_REG_MEMBERS; m++) {
 			assert(v.text[m].len == 0 || sn__utf8_valid(v.text[m]));
-			assert(v.text[m].len == 0 || memchr(v.text[m].ptr, '\0', v.text[m].len) == NULL);
+			assert(v.text[m].len == 0 ||
+					memchr(v.text[m].ptr, '\0', v.text[m].len) == NULL);
 		}
 		written(kind, &v, id);
 	}

@@ -144,6 +144,7 @@ def test_the_page_cannot_be_injected(ram):
     create(ram, evil, evil, resources=[evil], dataSchemes=[evil], **more)
     status, headers, page = ram.request("GET", "/live", headers={"Accept": "text/html"})
     assert status == 200 and headers["Content-Type"].startswith("text/html")
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
     page = page.decode()
     assert "&lt;script&gt;" in page and "<script" not in page and "alert(1)</" not in page
 
