@@ -340,6 +340,8 @@ static void link_read(struct sn_mh_link *l)
 			return;
 		}
 		take(l, (struct sn_str){l->client->chunk, (size_t)n});
+		if ((size_t)n < CHUNK)
+			return;
 	}
 }
 

@@ -246,6 +246,8 @@ static bool read_some(struct mh_conn *c)
 		take(c, (struct sn_str){chunk, (size_t)n});
 		if (c->dead)
 			return false;
+		if ((size_t)n < MH_CHUNK) /* that was all: no call to hear so */
+			break;
 	}
 	return true;
 }
