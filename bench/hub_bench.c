@@ -119,8 +119,10 @@ static void entered(struct sn_hub_change *c, enum sn_hub_refusal refusal,
 
 static void open_registry(struct nodes *n)
 {
-	struct sn_hub_registry_options opts = {
-			.store = n->store, .checker = &n->checker, .hub = "bench"};
+	struct sn_hub_registry_options opts = {.store = n->store,
+			.checker = &n->checker,
+			.hub = "bench",
+			.register_timeout_ms = 60000}; /* a call waits that long for the list */
 
 	n->checker = (struct sn_hub_checker){check, check_cancel};
 	must(sn__hub_registry_open(n->loop, &opts, &n->registry, NULL) == 0, "registry");

@@ -37,7 +37,7 @@ struct bw_log_op {
 	uint64_t seq;        /* keep */
 	const char *id;      /* read */
 	char id_text[8];
-	uint64_t after;
+	uint64_t after, upto; /* upto: what had been kept when it was asked for */
 	unsigned limit;
 	void (*event)(void *arg, uint64_t seq, struct sn_bus_event *event);
 	void (*done)(void *arg, int code);
@@ -102,7 +102,7 @@ static inline int bw_log_read(struct bw_log *l, struct bw_log_op *o)
 		struct bw_kept *k = &l->kept[i];
 		struct sn_bus_event *e;
 
-		if (k->seq <= o->after || (k->wanted & UINT64_C(1) << me) == 0)
+		if (k->seq <= o->after || k->seq > o->upto || (k->wanted & UINT64_C(1) << me) == 0)
 			continue;
 		e = bw_event(l->rng, k->type, k->number, k->all);
 		if (e == NULL)
@@ -195,6 +195,7 @@ static inline int bw_log_start_read(struct sn_bus_log *log, const char *id, uint
 
 	(void)snprintf(o->id_text, sizeof o->id_text, "%s", id);
 	o->after = after;
+	o->upto = o->log->n_kept > 0 ? o->log->kept[o->log->n_kept - 1].seq : 0;
 	o->limit = limit;
 	o->event = event;
 	o->done = done;
