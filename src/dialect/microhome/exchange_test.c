@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+#include "io/tls_cert.h"
+
 struct asked {
 	struct sn_mh_exchange x;
 	unsigned *left;
@@ -332,6 +334,56 @@ static void with_original(void **state)
 	finish(w, client, NULL);
 }
 
+/* TLS, with certificates on both sides; who shows none, or one that nobody vouches for, gets no word. */
+static void encrypted(void **state)
+{
+	struct world *w = *state;
+	char ca[64], cert[64], key[64], other[64], other_key[64];
+	struct sn_mh_server_options so = {.id = "lamp",
+			.listen = world_addr("127.0.0.1:0"),
+			.security = {.tls_cert = cert, .tls_key = key, .tls_ca = ca, .token = "t"}};
+	struct sn_mh_server *server;
+	bool done = false;
+
+	snprintf(ca, sizeof(ca), "%s", cert_path("ca.pem"));
+	snprintf(cert, sizeof(cert), "%s", cert_path("good.pem"));
+	snprintf(key, sizeof(key), "%s", cert_path("good.key"));
+	snprintf(other, sizeof(other), "%s", cert_path("stranger.pem"));
+	snprintf(other_key, sizeof(other_key), "%s", cert_path("stranger.key"));
+	assert_int_equal(sn__mh_server_open(w->b, &so, &server, NULL), 0);
+	assert_int_equal(sn__mh_server_on(server, SN_STR("echo"), on_echo, NULL), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		struct sn_mh_client_options o = {.id = "caller",
+				.keep = true,
+				.security = {.tls_ca = ca, .token = i == 3 ? "x" : "t"}};
+		struct sn_mh_send send = {.to = *sn__mh_server_addr(server),
+				.type = SN_STR("echo"),
+				.data = SN_STR("[1]")};
+		struct sn_mh_client *client;
+
+		if (i != 1) {
+			o.security.tls_cert = i == 2 ? other : cert;
+			o.security.tls_key = i == 2 ? other_key : key;
+		}
+		assert_int_equal(sn__mh_client_create(w->a, &o, &client, NULL), 0);
+		for (unsigned n = 0; n < 2; n++) {
+			struct asked a = {.done = false};
+
+			assert_int_equal(sn__mh_exchange_start(client, &a.x, &send, on_end), 0);
+			world_run(w, &a.done);
+			if (i == 0)
+				assert_string_equal(a.data, "[1]");
+			else if (i == 3)
+				assert_string_equal(a.error, "\"Token is missing or wrong\"");
+			else
+				assert_true(a.status < 0 && a.status != SN_E_STATUS);
+		}
+		sn__mh_client_destroy(client);
+	}
+	sn__mh_server_close(server, 0, closed, &done);
+	world_run(w, &done);
+}
+
 #define MANY 300
 
 static void many(void **state)
@@ -444,9 +496,10 @@ int main(void)
 			T(many),
 			R(many),
 			U(many),
+			U(encrypted),
 			T(destroyed),
 			T(no_memory),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, cert_make_all, cert_remove_all);
 }
