@@ -43,6 +43,7 @@ struct sn_mh_node {
 	struct sn_map types;    /* of subscriptions, in order of arrival */
 	struct sn_list idle;    /* deliveries that wait for an event */
 	struct sn_list running; /* those under way */
+	unsigned deliveries;    /* in both lists */
 	char id[];
 };
 

@@ -40,6 +40,7 @@ static int delivery_add(struct sn_mh_node *n)
 		return SN_E_NOMEM;
 	d->node = n;
 	sn_list_push_back(&n->idle, &d->link);
+	n->deliveries++;
 	return 0;
 }
 
@@ -86,8 +87,10 @@ static void delivery_replied(struct sn_mh_exchange *x)
 	struct delivery *d = SN_CONTAINER_OF(x, struct delivery, x);
 	struct sn_mh_node *n = d->node;
 
-	if (x->status == 0 && x->kept && n->sub.queued > 0 && n->sub.window < WINDOW_MAX &&
-			delivery_add(n) == 0)
+	if (!x->kept)
+		n->sub.window = 1; /* on connections of their own they might overtake each other */
+	else if (n->sub.queued > 0 && n->sub.window < WINDOW_MAX &&
+			(n->deliveries > n->sub.window || delivery_add(n) == 0))
 		n->sub.window++;
 	delivery_end(d, outcome(n, x));
 }

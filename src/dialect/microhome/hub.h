@@ -17,10 +17,9 @@
 
 /* ---- the section (hub_config.c) ---- */
 
-struct sn_hub_place {          /* of registry, broker and http: an address, or a map */
-	const char *listen;    /* NULL: not here */
-	const char *address;   /* where it is when it is not here; NULL: the default */
-	const char *advertise; /* reserved to listeners behind others; NULL */
+struct sn_hub_place {        /* of registry, broker and http: an address, or a map */
+	const char *listen;  /* NULL: not here */
+	const char *address; /* where it is when it is not here; NULL: the default */
 	struct sn_option_list hosts;
 };
 
