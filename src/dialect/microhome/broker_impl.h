@@ -32,6 +32,8 @@ struct sn_mh_broker {
 #define SN_MH_LOCAL 1u  /* the registry in this process names it */
 #define SN_MH_PUSHED 2u /* a list that was pushed does */
 
+#define SN_MH_WINDOW_MAX 16u /* events under way to one node */
+
 /* A node that is active, or parked (sources 0: at least once, and away). */
 struct sn_mh_node {
 	struct sn_bus_subscriber sub;
@@ -43,7 +45,10 @@ struct sn_mh_node {
 	struct sn_map types;    /* of subscriptions, in order of arrival */
 	struct sn_list idle;    /* deliveries that wait for an event */
 	struct sn_list running; /* those under way */
-	unsigned deliveries;    /* in both lists */
+	bool kept;              /* its connection, by the latest reply */
+	/* what the bus has given and waits for one of them: a ring */
+	struct sn_bus_event *waiting[SN_MH_WINDOW_MAX];
+	unsigned waiting_first, waiting_n;
 	char id[];
 };
 

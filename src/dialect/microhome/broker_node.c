@@ -7,7 +7,6 @@
 #include "base/mem.h"
 #include "dialect/microhome/broker_impl.h"
 
-#define WINDOW_MAX 16u
 #define RETRY_MAX_MS 5000u /* at least once: a node that returns need not wait longer */
 
 struct delivery {
@@ -40,7 +39,6 @@ static int delivery_add(struct sn_mh_node *n)
 		return SN_E_NOMEM;
 	d->node = n;
 	sn_list_push_back(&n->idle, &d->link);
-	n->deliveries++;
 	return 0;
 }
 
@@ -65,12 +63,30 @@ static void delivery_rest(struct delivery *d)
 	sn_list_push_back(&d->node->idle, &d->link);
 }
 
+static void delivery_start(struct sn_mh_node *n, struct sn_bus_event *event);
+
+/* While nothing is under way, or on a connection that is kept: on connections of their own events might
+ * overtake each other. */
+static bool may_start(struct sn_mh_node *n)
+{
+	return sn_list_empty(&n->running) ||
+			(n->kept && (!sn_list_empty(&n->idle) || delivery_add(n) == 0));
+}
+
 static void delivery_end(struct delivery *d, int code)
 {
 	struct sn_bus_event *event = sn__bus_event_ref(d->event);
 	struct sn_mh_node *n = d->node;
 
 	delivery_rest(d);
+	while (n->waiting_n > 0 && may_start(n)) {
+		struct sn_bus_event *next = n->waiting[n->waiting_first];
+
+		n->waiting_first = (n->waiting_first + 1) % SN_MH_WINDOW_MAX;
+		n->waiting_n--;
+		delivery_start(n, next);
+		sn__bus_event_unref(next);
+	}
 	sn__bus_delivered(&n->sub, event, code);
 	sn__bus_event_unref(event);
 }
@@ -85,19 +101,14 @@ static void delivery_failed(struct sn_task *task)
 static void delivery_replied(struct sn_mh_exchange *x)
 {
 	struct delivery *d = SN_CONTAINER_OF(x, struct delivery, x);
-	struct sn_mh_node *n = d->node;
 
-	if (!x->kept)
-		n->sub.window = 1; /* on connections of their own they might overtake each other */
-	else if (n->sub.queued > 0 && n->sub.window < WINDOW_MAX &&
-			(n->deliveries > n->sub.window || delivery_add(n) == 0))
-		n->sub.window++;
-	delivery_end(d, outcome(n, x));
+	d->node->kept = x->kept;
+	delivery_end(d, outcome(d->node, x));
 }
 
-static void deliver(struct sn_bus_subscriber *s, struct sn_bus_event *event)
+/* There is an idle one. */
+static void delivery_start(struct sn_mh_node *n, struct sn_bus_event *event)
 {
-	struct sn_mh_node *n = SN_CONTAINER_OF(s, struct sn_mh_node, sub);
 	struct sn_mh_broker *b = n->broker;
 	struct sn_mh_send send = {.to = *addr_of(n), .type = event->type};
 	struct delivery *d = SN_CONTAINER_OF(n->idle.next, struct delivery, link);
@@ -114,6 +125,19 @@ static void deliver(struct sn_bus_subscriber *s, struct sn_bus_event *event)
 		sn__loop_defer(b->loop, &d->task, delivery_failed);
 }
 
+/* At once, or when another has ended, in order. */
+static void deliver(struct sn_bus_subscriber *s, struct sn_bus_event *event)
+{
+	struct sn_mh_node *n = SN_CONTAINER_OF(s, struct sn_mh_node, sub);
+
+	if (n->waiting_n == 0 && may_start(n)) {
+		delivery_start(n, event);
+		return;
+	}
+	n->waiting[(n->waiting_first + n->waiting_n++) % SN_MH_WINDOW_MAX] = sn__bus_event_ref(
+			event);
+}
+
 /* None of those under way is told to the bus any more. */
 static void forget_running(struct sn_mh_node *n)
 {
@@ -124,6 +148,10 @@ static void forget_running(struct sn_mh_node *n)
 		if (sn_task_queued(&d->task))
 			sn__loop_undefer(n->broker->loop, &d->task);
 		delivery_rest(d);
+	}
+	for (; n->waiting_n > 0; n->waiting_n--) {
+		sn__bus_event_unref(n->waiting[n->waiting_first]);
+		n->waiting_first = (n->waiting_first + 1) % SN_MH_WINDOW_MAX;
 	}
 }
 
@@ -158,6 +186,8 @@ static int attach(struct sn_mh_node *n, bool at_least_once)
 	int r;
 
 	n->sub.at_least_once = at_least_once;
+	n->sub.window = at_least_once ? 1
+				      : SN_MH_WINDOW_MAX; /* what is tried again keeps its place */
 	r = sn__bus_attach(n->broker->opts.bus, &n->sub);
 	for (size_t i = 0; r == 0 && (e = sn__map_next(&n->types, &i)) != NULL;)
 		r = sn__bus_subscribe(&n->sub, e->key);
@@ -241,7 +271,7 @@ static int node_create(struct sn_mh_broker *b, struct sn_str id, struct sn_mh_no
 	memcpy(n->id, id.ptr, id.len);
 	n->sub = (struct sn_bus_subscriber){.ops = &subscriber_ops,
 			.id = n->id,
-			.window = 1,
+			.window = SN_MH_WINDOW_MAX,
 			.queue_max = b->opts.queue_max,
 			.queue_bytes_max = b->opts.queue_bytes_max,
 			.full = b->opts.full,
