@@ -64,6 +64,7 @@ enum sn_opt_id {
 	SN_OPT_ADVERTISE,
 	SN_OPT_ALL,
 	SN_OPT_TOKEN,
+	SN_OPT_STDIN,
 	SN_OPT_COUNT,
 };
 
@@ -132,6 +133,10 @@ int sn__cmd_run(struct sn_cli *cli);
 int sn__cmd_breaker(struct sn_cli *cli);
 int sn__cmd_agent(struct sn_cli *cli);
 int sn__cmd_hub(struct sn_cli *cli);
+int sn__cmd_bridge(struct sn_cli *cli);
+/** The file's `bridge` as a document of its own; *ret_text NULL: there is none. 0, or the
+ * exit status after what is wrong was said. */
+SN_MUST_USE int sn__bridge_settings(const struct sn_cli *cli, char **ret_text);
 int sn__cmd_peers(struct sn_cli *cli);
 int sn__cmd_peer(struct sn_cli *cli);
 int sn__cmd_request(struct sn_cli *cli);

@@ -9,8 +9,7 @@
 #include "base/mem.h"
 #include "mesh/config.h"
 
-/* The file's `bridge` as a document of its own; *ret_text NULL: there is none. */
-static int bridge_settings(const struct sn_cli *cli, char **ret_text)
+int sn__bridge_settings(const struct sn_cli *cli, char **ret_text)
 {
 	const char *path = sn__session_config(cli);
 	struct sn_config *config;
@@ -97,7 +96,7 @@ int sn__registry_send(struct sn_cli *cli)
 	if (r == 0 && sn__buf_append(&message, "", 1) < 0)
 		r = SN_EXIT_FAILED;
 	if (r == 0)
-		r = bridge_settings(cli, &settings);
+		r = sn__bridge_settings(cli, &settings);
 	if (r == 0)
 		r = open_and_send(cli, settings, sn__buf_data(&message));
 	sn__buf_finish(&message);

@@ -151,6 +151,18 @@ static const struct sn_opt registry_opts[] = {
 				"$XDG_STATE_HOME/sinew or ~/.local/state/sinew)"},
 		{0, 0, NULL, NULL, NULL},
 };
+
+static const struct sn_opt bridge_opts[] = {
+		{SN_OPT_LISTEN, 0, "listen", "ADDR",
+				"WebSockets: host:port, :port (loopback) or unix:PATH (default: the file's "
+				"bridge.websocket.listen, then 127.0.0.1:4568)"},
+		{SN_OPT_STDIN, 0, "stdin", NULL, "a message a line on stdin, answers on stdout"},
+		{SN_OPT_URL, 0, "url", "URL",
+				"the registry (default: the file's bridge.url, $NODE_REGISTRY_URL, then "
+				"http://127.0.0.1:4567)"},
+		{0, 0, NULL, NULL, NULL},
+};
+
 static const struct sn_opt check_opts[] = {
 		{SN_OPT_CONNECT, 0, "connect", NULL,
 				"also connect to the agent and wait for its first message"},
@@ -313,6 +325,19 @@ const struct sn_cmd sn__commands[] = {
 				"STORAGE_TYPE=RAM sinew registry serve --listen :4567\n"
 				"sinew registry send --url http://127.0.0.1:4567 @message.json",
 				registry_opts, sn__cmd_registry},
+		{"bridge", "", 0, 0, "the reTHINK registry connector where messages come from",
+				"Takes messages for the domain registry, asks it, and answers them: from "
+				"WebSockets (one a text frame, answered on the same connection), as the file's "
+				"section `bridge` says, and runs whatever else the file asks for, until SIGTERM "
+				"or SIGINT. Changes of status are told to every connection. With nothing set it "
+				"listens on 127.0.0.1:4568 and asks http://127.0.0.1:4567.\n\n"
+				"With --stdin nothing else is served: each line is a message, each line of "
+				"stdout an answer (in the order in which they come) or a change of status; it "
+				"ends when the input has ended and all is answered. docs/rethink.md has the "
+				"messages.\n",
+				"sinew bridge --url http://127.0.0.1:4567\n"
+				"sinew bridge --stdin < messages > answers",
+				bridge_opts, sn__cmd_bridge},
 		{"node", "ID", 1, 1, "a node of the \xc2\xb5Home mesh whose handlers are programs",
 				"Listens, registers, and for each event of TYPE runs COMMAND: without a "
 				"shell (quotes and backslashes work as there), the event's data as JSON on "
@@ -403,7 +428,6 @@ const struct sn_cmd sn__commands[] = {
 
 const char *const sn__commands_planned[] = {
 		"test",
-		"bridge",
 		"streams",
 		"dead-letters",
 		"data",

@@ -11,7 +11,7 @@ import pytest
 from conftest import FAST, PATIENCE, Agent, Raw, Service, free_port, peer, peers_message
 
 SOURCE = os.environ.get("SINEW_SOURCE_ROOT", os.getcwd())
-PLANNED = ("test bridge streams "
+PLANNED = ("test streams "
            "dead-letters data meta connector new platform").split()
 NOWHERE = ["--agent", "ws://127.0.0.1:1/t"]
 

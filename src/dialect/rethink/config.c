@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "dialect/rethink/bridge.h"
 #include "proto/url.h"
 
 #define RETRIES_DEFAULT 5
@@ -56,6 +57,34 @@ static const struct sn_option ssl_options[] = {
 				.offset = SSL(java[3]),
 				.flags = SN_OPTION_SECRET,
 				.help = JAVA_HELP},
+		{0}};
+
+#define WS(field) offsetof(struct sn_rethink_websocket, field)
+static const struct sn_option websocket_options[] = {
+		{.name = "listen",
+				.kind = SN_OPTION_STRING,
+				.offset = WS(listen),
+				.help = "HOST:PORT, :PORT (loopback) or unix:PATH; " SN_BRIDGE_LISTEN_DEFAULT
+					" when unset, and when no transport is named."},
+		{.name = "cert",
+				.kind = SN_OPTION_STRING,
+				.offset = WS(cert),
+				.help = "PEM file with the certificate chain, leaf first; with it wss:// is served."},
+		{.name = "key",
+				.kind = SN_OPTION_STRING,
+				.offset = WS(key),
+				.help = "PEM file with its private key."},
+		{.name = "hosts",
+				.kind = SN_OPTION_LIST,
+				.offset = WS(hosts),
+				.help = "Names that may stand in a request's Host besides localhost and addresses."},
+		{.name = "max_connections",
+				.kind = SN_OPTION_INT,
+				.offset = WS(max_connections),
+				.min = 1,
+				.max = 1000000,
+				.def = "1000",
+				.help = "At once; more are answered 503."},
 		{0}};
 
 #define AT(field) offsetof(struct sn_rethink_config, field)
@@ -131,6 +160,11 @@ const struct sn_option sn__rethink_options[] = {
 				.def = "16384",
 				.unit = "messages",
 				.help = "Messages at once; more are answered with code 503."},
+		{.name = "websocket",
+				.kind = SN_OPTION_SECTION,
+				.offset = AT(websocket),
+				.options = websocket_options,
+				.help = "Of `sinew bridge`: where message nodes connect."},
 		{0}};
 
 /* ---- urls ---- */
@@ -347,11 +381,32 @@ static const char *environment(const char *name, void *arg)
 	return getenv(name);
 }
 
+/* The transport there is when none is named. */
+static int websocket(struct sn_rethink_config *c, const struct sn_yaml_node *map,
+		struct sn_problems *problems)
+{
+	const struct sn_yaml_node *node = sn__yaml_get(map, "websocket");
+	struct sn_place place = node != NULL ? node->place : map->place;
+	struct sn_rethink_websocket *w = &c->websocket;
+	struct sn_error err;
+	struct sn_addr addr;
+
+	if (w->listen == NULL)
+		w->listen = SN_BRIDGE_LISTEN_DEFAULT;
+	if (sn__addr_parse_listen(sn_str_from(w->listen), &addr, &err) < 0)
+		return sn__problem(problems, place, "bridge.websocket.listen: %s", err.text);
+	if ((w->cert != NULL) != (w->key != NULL))
+		return sn__problem(problems, place, "bridge.websocket: cert and key go together");
+	return 0;
+}
+
 static int section_check(struct sn_config *config, const struct sn_yaml_node *node, void *section,
 		struct sn_problems *problems)
 {
-	return sn__rethink_config_check(
+	int r = sn__rethink_config_check(
 			section, node, NULL, environment, NULL, &config->arena, problems);
+
+	return r < 0 ? r : websocket(section, node, problems);
 }
 
 const struct sn_config_section sn__rethink_bridge = {
@@ -363,4 +418,6 @@ const struct sn_config_section sn__rethink_bridge = {
 		       "`NODE_REGISTRY_URL`, `NODE_DOMAIN`, `NODE_REGISTRY_RETRIES`, `NODE_REGISTRY_SSL`,\n"
 		       "`NODE_REGISTRY_KEY_PASS_PHRASE` (docs/rethink.md).",
 		.check = section_check,
+		.open = sn__bridge_open,
+		.tell = sn__bridge_tell,
 };

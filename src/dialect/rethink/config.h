@@ -19,6 +19,14 @@ struct sn_rethink_ssl {
 	const char *java[4];                      /* key stores of Java, which are refused */
 };
 
+/* Of the bridge: no business of a connector alone. */
+struct sn_rethink_websocket {
+	const char *listen; /* NULL: none */
+	const char *cert, *key;
+	struct sn_option_list hosts;
+	int64_t max_connections;
+};
+
 /* As the table fills it in, then completed. Texts live in the arena or in the tree. */
 struct sn_rethink_config {
 	struct sn_option_list url; /* base URLs without trailing slashes */
@@ -33,6 +41,7 @@ struct sn_rethink_config {
 	int response_type; /* enum sn_rethink_type */
 	int node_compat;   /* 1: vertx */
 	int64_t max_inflight;
+	struct sn_rethink_websocket websocket;
 };
 
 /** Its keys, for reference pages and JSON Schema. */

@@ -21,6 +21,12 @@
 #include "io/tls.h"
 #include "mesh/runtime.h"
 
+/* ---- registry_connector.c ---- */
+
+/** sn_rethink_close() for a part of the runtime, which is closing already. Loop thread; @done follows in
+ * a later turn. */
+void sn__rethink_close(struct sn_rethink *c, void (*done)(void *arg), void *arg);
+
 /* ---- request_loop.c ---- */
 
 struct sn_rethink_loop;

@@ -866,6 +866,13 @@ static void close_run(struct sn_task *task)
 		sn__rethink_loop_close(c->loop, loop_closed, c);
 }
 
+void sn__rethink_close(struct sn_rethink *c, void (*done)(void *arg), void *arg)
+{
+	c->done = done;
+	c->done_arg = arg;
+	sn__loop_post(c->rt->loop, &c->close_task, close_run);
+}
+
 int sn_rethink_close(struct sn_rethink *c, void (*done)(void *arg), void *arg)
 {
 	struct sn_rethink_thread *thread;
@@ -884,9 +891,7 @@ int sn_rethink_close(struct sn_rethink *c, void (*done)(void *arg), void *arg)
 		return r;
 	}
 	if (r < 0) {
-		c->done = done;
-		c->done_arg = arg;
-		sn__loop_post(c->rt->loop, &c->close_task, close_run);
+		sn__rethink_close(c, done, arg);
 		sn__leave(c->rt);
 		return 0;
 	}

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sinew bridge`: messages by WebSocket and stdin, a real registry behind it; the clients are not ours."""
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+
+import pytest
+import websockets
+from websockets.exceptions import ConnectionClosed, InvalidStatusCode
+
+from registry import BINARY, OURS, PATIENCE, Registry, free_port
+
+RUNTIME = "hyperty-runtime://nimbus.example/rt/registry"
+REGISTRY = "domain://registry.nimbus.example"
+USER = "user://nimbus.example/marta"
+
+
+class Bridge:
+    """`sinew bridge` with the section @section."""
+
+    def __init__(self, section=None, args=(), wait=True):
+        self.dir = tempfile.mkdtemp(prefix="sinew-bridge-")
+        self.section = dict(section or {})
+        self.env = {k: v for k, v in os.environ.items() if k not in OURS and not k.startswith("NODE_")}
+        self.env.update(XDG_RUNTIME_DIR=self.dir, XDG_STATE_HOME=self.dir, HOME=self.dir)
+        self.file = os.path.join(self.dir, "sinew.yaml")
+        with open(self.file, "w") as f:
+            json.dump({"bridge": self.section}, f)
+        self.err = open(os.path.join(self.dir, "stderr"), "w+")
+        self.p = subprocess.Popen([BINARY, "bridge", "--config", self.file] + list(args), env=self.env,
+                                  cwd=self.dir, stdin=subprocess.DEVNULL, stdout=self.err, stderr=self.err)
+        if wait:
+            self.say("admin API on")
+
+    def log(self):
+        with open(os.path.join(self.dir, "stderr")) as f:
+            return f.read()
+
+    def say(self, what):
+        until = time.monotonic() + PATIENCE
+        while what not in self.log():
+            assert self.p.poll() is None and time.monotonic() < until, self.log()
+            time.sleep(0.01)
+
+    def stop(self, code=0):
+        if self.p.poll() is None:
+            self.p.terminate()
+        got = self.p.wait(PATIENCE)
+        log = self.log()
+        self.err.close()
+        shutil.rmtree(self.dir, ignore_errors=True)
+        assert got == code, (got, log)
+        return log
+
+
+class connect:
+    """A client without coroutines."""
+
+    def __init__(self, url):
+        self.loop = asyncio.new_event_loop()
+        try:
+            self.ws = self.run(lambda: websockets.connect(url, max_size=None))
+        except Exception:
+            self.loop.close()
+            raise
+
+    def run(self, what):
+        async def within():
+            return await asyncio.wait_for(what(), PATIENCE)
+        return self.loop.run_until_complete(within())
+
+    def send(self, data):
+        self.run(lambda: self.ws.send(data))
+
+    def recv(self):
+        return self.run(self.ws.recv)
+
+    def code(self):
+        with pytest.raises(ConnectionClosed):
+            self.recv()
+        return self.ws.close_code
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.run(self.ws.close)
+        self.loop.close()
+
+
+def message(ident, kind, body, **more):
+    return dict({"id": ident, "type": kind, "from": RUNTIME, "to": REGISTRY, "body": body}, **more)
+
+
+def create(ident, hyperty):
+    return message(ident, "create", {"value": {
+        "user": USER, "url": hyperty, "descriptor": "d", "expires": 60, "resources": ["chat"],
+        "dataSchemes": ["comm"], "status": "live", "runtime": "r"}})
+
+
+def read(ident, resource):
+    return message(ident, "read", {"resource": resource})
+
+
+def answer(ident, body):
+    return {"id": ident, "type": "response", "from": REGISTRY, "to": RUNTIME, "body": body}
+
+
+@pytest.fixture(scope="module")
+def domain():
+    r = Registry(env={"STORAGE_TYPE": "RAM"})
+    yield r
+    r.stop()
+
+
+@pytest.fixture(scope="module")
+def bridge(domain):
+    port = free_port()
+    b = Bridge({"url": domain.url, "poll_interval_ms": 0, "websocket": {"listen": "127.0.0.1:%d" % port}})
+    b.say("registry connector on ws://127.0.0.1:%d" % port)
+    b.url = "ws://127.0.0.1:%d" % port
+    yield b
+    b.stop()
+
+
+def ask(ws, m):
+    ws.send(m if isinstance(m, str) else json.dumps(m))
+    return json.loads(ws.recv())
+
+
+# ---- WebSocket ----
+
+def test_messages_of_a_connection(bridge):
+    with connect(bridge.url) as ws:
+        assert ask(ws, create(1, "hyperty://nimbus.example/ws-1")) == answer(1, {"code": 200})
+        got = ask(ws, read(2, "hyperty://nimbus.example/ws-1"))
+        assert got["body"]["code"] == 200 and got["id"] == 2
+        assert got["body"]["value"]["hypertyID"] == "hyperty://nimbus.example/ws-1"
+        assert ask(ws, read(3, "hyperty://nimbus.example/none"))["body"]["code"] == 404
+        # Never silent: no JSON, an unknown type, too large. A response itself gets no answer.
+        assert ask(ws, "no json")["body"]["code"] == 400
+        assert ask(ws, message(4, "dance", {}))["body"]["code"] == 405
+        assert ask(ws, message(5, "read", {"resource": "x" * (1 << 20)}))["body"]["code"] == 413
+        ws.send(json.dumps(message(6, "response", {"code": 200})))
+        assert ask(ws, message(7, "dance", {}))["id"] == 7
+
+
+def test_many_connections_many_messages(bridge):
+    seen = {}
+
+    def one(k):
+        with connect(bridge.url) as ws:
+            for i in range(50):
+                ws.send(json.dumps(create("%d-%d" % (k, i), "hyperty://nimbus.example/m%d-%d" % (k, i))))
+            seen[k] = [json.loads(ws.recv()) for _ in range(50)]
+
+    threads = [threading.Thread(target=one, args=(k,)) for k in range(20)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(PATIENCE)
+    for k in range(20):
+        assert {m["id"] for m in seen[k]} == {"%d-%d" % (k, i) for i in range(50)}
+        assert {m["body"]["code"] for m in seen[k]} == {200}
+
+
+def test_changes_of_status_are_told_to_every_connection(bridge):
+    url = "hyperty://nimbus.example/told"
+    with connect(bridge.url) as a, connect(bridge.url) as b:
+        assert ask(a, create(1, url))["body"]["code"] == 200
+        a.send(json.dumps(message(2, "update", {"resource": url, "value": {"status": "disconnected"}})))
+        for ws, n in ((a, 2), (b, 1)):
+            got = [json.loads(ws.recv()) for _ in range(n)]
+            told = [m for m in got if m["type"] == "update"]
+            assert len(told) == 1 and told[0]["to"] == url + "/registration"
+            assert told[0]["from"] == REGISTRY
+            assert told[0]["body"] == {"value": "disconnected", "attribute": "status"}
+
+
+def test_what_is_no_message(bridge):
+    with connect(bridge.url) as ws:
+        ws.send(b"\x00\x01")
+        assert ws.code() == 1003
+    with connect(bridge.url) as ws:
+        ws.send("x" * (3 << 20))
+        assert ws.code() == 1009
+
+
+def test_a_page_of_somebody_else_is_refused(bridge):
+    for headers in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
+        out = subprocess.run(
+            ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-m", "5", "-H", "Connection: Upgrade",
+             "-H", "Upgrade: websocket", "-H", "Sec-WebSocket-Version: 13",
+             "-H", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
+            + [x for k, v in headers.items() for x in ("-H", "%s: %s" % (k, v))]
+            + [bridge.url.replace("ws:", "http:")], stdout=subprocess.PIPE, text=True)
+        assert out.stdout == ("403" if "Origin" in headers else "421")
+
+
+def test_no_registry_and_the_end(domain):
+    """What is in flight is answered; a signal ends connections with 1001."""
+    port = free_port()
+    b = Bridge({"url": "http://127.0.0.1:%d" % free_port(), "retries": 1,
+                "websocket": {"listen": "127.0.0.1:%d" % port, "max_connections": 1}})
+    ws = connect("ws://127.0.0.1:%d" % port)
+    assert ask(ws, read(1, "hyperty://nimbus.example/x"))["body"]["code"] == 504
+    with pytest.raises(InvalidStatusCode) as e:
+        connect("ws://127.0.0.1:%d" % port)
+    assert e.value.status_code == 503
+    b.p.terminate()
+    assert ws.code() == 1001
+    ws.__exit__()
+    b.stop()
+
+
+# ---- settings ----
+
+@pytest.mark.parametrize("section,said", [
+    ({"websocket": {"listen": "nowhere"}}, "bridge.websocket.listen"),
+    ({"websocket": {"cert": "c.pem"}}, "cert and key go together"),
+    ({"websockets": {}}, 'did you mean "websocket"'),
+    ({"kafka": {}}, "kafka"),
+    ({"ssl": {"enabled": True, "cert": "no.pem", "key": "no.key", "ca": "no-ca.pem"}}, "no-ca.pem"),
+])
+def test_bad_settings_are_told_at_start(section, said):
+    b = Bridge(section, wait=False)
+    assert b.p.wait(PATIENCE) in (1, 2)
+    log = b.log()
+    b.stop(b.p.returncode)
+    assert said in log, log
+
+
+# ---- stdin ----
+
+def stdin(url, text, *args):
+    env = {k: v for k, v in os.environ.items() if k not in OURS and not k.startswith("NODE_")}
+    return subprocess.run([BINARY, "bridge", "--stdin", "--url", url] + list(args), input=text, env=env,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=PATIENCE,
+                          cwd=tempfile.gettempdir())
+
+
+def test_lines(domain):
+    lines = [json.dumps(create(i, "hyperty://nimbus.example/l%d" % i)) for i in range(1000)]
+    r = stdin(domain.url, "\n".join(lines))  # no newline behind the last
+    assert r.returncode == 0 and r.stderr == ""
+    got = [json.loads(line) for line in r.stdout.splitlines()]
+    assert sorted(m["id"] for m in got) == list(range(1000))
+    assert {m["body"]["code"] for m in got} == {200}
+
+
+def test_lines_that_are_bad(domain):
+    r = stdin(domain.url, "\n \nno json\n%s\n%s\n" % ("x" * (5 << 20), json.dumps(message(9, "dance", {}))))
+    assert r.returncode == 0
+    got = [json.loads(line) for line in r.stdout.splitlines()]
+    assert sorted(m["body"]["code"] for m in got) == [400, 405, 413]
+
+
+def test_lines_tell_changes_too(domain):
+    url = "hyperty://nimbus.example/line-told"
+    p = subprocess.Popen([BINARY, "bridge", "--stdin", "--url", domain.url], stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, text=True, cwd=tempfile.gettempdir())
+    for m in (create(1, url), message(2, "update", {"resource": url, "value": {"status": "disconnected"}})):
+        p.stdin.write(json.dumps(m) + "\n")
+        p.stdin.flush()
+        assert json.loads(p.stdout.readline())["type"] in ("response", "update")
+    p.stdin.close()
+    rest = [json.loads(line) for line in p.stdout]
+    assert p.wait(PATIENCE) == 0 and len(rest) == 1 and rest[0]["id"] == 2
+
+
+def test_nobody_reads_the_answers(domain):
+    p = subprocess.Popen([BINARY, "bridge", "--stdin", "--url", domain.url], stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tempfile.gettempdir())
+    p.stdout.close()
+    p.stdin.write(json.dumps(message(1, "dance", {})) + "\n")
+    p.stdin.flush()
+    assert p.wait(PATIENCE) == 1
+    p.stdin.close()
+    p.stderr.close()
