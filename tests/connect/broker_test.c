@@ -889,6 +889,11 @@ static void redelivery(struct world *w, const struct subject *s)
 	world_open(w, s, NULL);
 	server_start(&w->server);
 	broker_up(w);
+	/* There is no stream yet, and somebody else who gets it. */
+	l = listen_to(w, s->filter, NULL, NULL, 10);
+	UNTIL(w, l->active == 1);
+	send_all(w, s->a, 1, 3, true);
+	unlisten(l);
 	l = listen_to(w, s->filter, NULL, "d1", 10);
 	l->recredit = true;
 	l->nack_below = s->nack ? 1 : 0; /* each is refused once */

@@ -22,6 +22,8 @@
 #include "connect/broker/crew.h"
 
 #define NATS_WHY_MAX 160
+#define NATS_KNOWN 64u
+#define NATS_KNOWN_MAX 128u /* bytes of one */
 
 struct nats_options {
 	struct sn_option_list url;
@@ -54,8 +56,9 @@ struct nats_conn {
 	natsConnection *nc;
 	jsCtx *js;
 	natsStatus status;
-	char url[NATS_WHY_MAX]; /* when it is up */
-	char why[NATS_WHY_MAX]; /* when it is not */
+	char url[NATS_WHY_MAX];                 /* when it is up */
+	char why[NATS_WHY_MAX];                 /* when it is not */
+	char known[NATS_KNOWN][NATS_KNOWN_MAX]; /* subjects that the stream takes; by hash */
 };
 
 enum nats_state {

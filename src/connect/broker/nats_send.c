@@ -34,6 +34,7 @@ struct nats_op {
 	size_t n, left;           /* not decided */
 	int code;                 /* it is to end with this */
 	bool answers;             /* each message is to have one */
+	bool publish_durable;     /* the stream answers */
 	bool held;                /* for the first connection */
 	bool with_crew;           /* the job is under way */
 	bool ensured;             /* the stream has been looked after */
@@ -170,14 +171,33 @@ static void op_stop(struct nats_op *op, int code)
 
 static void crew_sent(struct sn_crew_job *job);
 
-static natsStatus crew_resend(struct nats_op *op, size_t i)
+/* Whether this connection has seen that the stream takes the subject. Nobody else would say so where
+ * there are ordinary subscribers: the message is delivered to them, and never acknowledged. */
+static char *known_at(struct nats_instance *inst, const natsMsg *msg)
+{
+	const char *subject = natsMsg_GetSubject(msg);
+	unsigned hash = 5381;
+
+	for (const char *p = subject; *p != '\0'; p++)
+		hash = hash * 33 + (unsigned char)*p;
+	return inst->conn->known[hash % NATS_KNOWN];
+}
+
+static bool known(struct nats_instance *inst, const natsMsg *msg)
+{
+	return strcmp(known_at(inst, msg), natsMsg_GetSubject(msg)) == 0;
+}
+
+static natsStatus crew_ensure(struct nats_op *op, size_t i)
 {
 	struct nats_instance *inst = op->inst;
+	const char *subject = natsMsg_GetSubject(op->msgs[i]);
 	bool final;
+	natsStatus s = nats__stream_ensure(inst, subject, op->why, sizeof(op->why), &final);
 
-	/* For the first of them; the others come the same way when they need another subject. */
-	return nats__stream_ensure(
-			inst, natsMsg_GetSubject(op->msgs[i]), op->why, sizeof(op->why), &final);
+	if (s == NATS_OK && strlen(subject) < NATS_KNOWN_MAX)
+		(void)snprintf(known_at(inst, op->msgs[i]), NATS_KNOWN_MAX, "%s", subject);
+	return s;
 }
 
 static void crew_send(struct sn_crew_job *job)
@@ -191,9 +211,10 @@ static void crew_send(struct sn_crew_job *job)
 		op->status[i] = NATS_CONNECTION_CLOSED;
 		if (inst->conn == NULL)
 			continue;
-		if (op->ensured)
-			op->status[i] = crew_resend(op, i);
-		if (!op->ensured || op->status[i] == NATS_OK)
+		op->status[i] = NATS_OK;
+		if (op->publish_durable && (op->ensured || !known(inst, op->msgs[i])))
+			op->status[i] = crew_ensure(op, i);
+		if (op->status[i] == NATS_OK)
 			op->status[i] = natsConnection_PublishMsg(inst->conn->nc, op->msgs[i]);
 	}
 	sn__crew_to_loop(&inst->crew, &op->job, crew_sent);
@@ -485,7 +506,7 @@ int nats__publish(void *instance, struct sn_driver_publish *p)
 	if (op == NULL)
 		return SN_E_NOMEM;
 	op->publish = p;
-	op->answers = p->durable;
+	op->answers = op->publish_durable = p->durable;
 	op->timeout_ms = p->durable ? inst->o->timeout_ms : 0;
 	p->driver = op;
 	return op_start(inst, op, p->messages);
