@@ -65,8 +65,8 @@ static json_t *of_kind(const struct sn_option *opt)
 				"array", "items", "type", "string");
 	case SN_OPTION_MAP:
 		/* Texts: what YAML takes for something else is read as it is written. */
-		return json_pack("{s:s, s:{s:[s, s, s]}}", "type", "object",
-				"additionalProperties", "type", "string", "number", "boolean");
+		return json_pack("{s:s, s:{s:[s, s, s]}}", "type", "object", "additionalProperties",
+				"type", "string", "number", "boolean");
 	case SN_OPTION_SECTION:
 		return sn__options_schema(opt->options, &section) == 0 ? section : NULL;
 	case SN_OPTION_ANY:
