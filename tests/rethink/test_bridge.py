@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import shutil
+import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -25,12 +27,12 @@ class Bridge:
 
     def __init__(self, section=None, args=(), wait=True):
         self.dir = tempfile.mkdtemp(prefix="sinew-bridge-")
-        self.section = dict(section or {})
+        self.ending = False
         self.env = {k: v for k, v in os.environ.items() if k not in OURS and not k.startswith("NODE_")}
         self.env.update(XDG_RUNTIME_DIR=self.dir, XDG_STATE_HOME=self.dir, HOME=self.dir)
         self.file = os.path.join(self.dir, "sinew.yaml")
         with open(self.file, "w") as f:
-            json.dump({"bridge": self.section}, f)
+            json.dump({"bridge": section or {}}, f)
         self.err = open(os.path.join(self.dir, "stderr"), "w+")
         self.p = subprocess.Popen([BINARY, "bridge", "--config", self.file] + list(args), env=self.env,
                                   cwd=self.dir, stdin=subprocess.DEVNULL, stdout=self.err, stderr=self.err)
@@ -47,9 +49,14 @@ class Bridge:
             assert self.p.poll() is None and time.monotonic() < until, self.log()
             time.sleep(0.01)
 
-    def stop(self, code=0):
-        if self.p.poll() is None:
+    def end(self):
+        """Once: a second signal would not wait."""
+        if self.p.poll() is None and not self.ending:
             self.p.terminate()
+        self.ending = True
+
+    def stop(self, code=0):
+        self.end()
         got = self.p.wait(PATIENCE)
         log = self.log()
         self.err.close()
@@ -212,7 +219,7 @@ def test_no_registry_and_the_end(domain):
     with pytest.raises(InvalidStatusCode) as e:
         connect("ws://127.0.0.1:%d" % port)
     assert e.value.status_code == 503
-    b.p.terminate()
+    b.end()
     assert ws.code() == 1001
     ws.__exit__()
     b.stop()
@@ -225,6 +232,9 @@ def test_no_registry_and_the_end(domain):
     ({"websocket": {"cert": "c.pem"}}, "cert and key go together"),
     ({"websockets": {}}, 'did you mean "websocket"'),
     ({"kafka": {}}, "kafka"),
+    ({"vertx": {}}, "bridge.vertx.host is missing"),
+    ({"vertx": {"host": "h", "port": 0}}, "port must be between 1 and 65535"),
+    ({"address": ""}, "bridge.address is empty"),
     ({"ssl": {"enabled": True, "cert": "no.pem", "key": "no.key", "ca": "no-ca.pem"}}, "no-ca.pem"),
 ])
 def test_bad_settings_are_told_at_start(section, said):
@@ -233,6 +243,103 @@ def test_bad_settings_are_told_at_start(section, said):
     log = b.log()
     b.stop(b.p.returncode)
     assert said in log, log
+
+
+# ---- Vert.x ----
+
+class EventBus:
+    """The server's end of the TCP event bus bridge, from its public protocol page: one connection."""
+
+    def __init__(self):
+        self.port = free_port()
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+        self.listener.settimeout(PATIENCE)
+
+    def accept(self):
+        self.c = self.listener.accept()[0]
+        self.c.settimeout(PATIENCE)
+        self.f = self.c.makefile("rb")
+
+    def read(self):
+        """The next frame that is no ping."""
+        while True:
+            n = struct.unpack(">i", self.f.read(4))[0]
+            frame = json.loads(self.f.read(n))
+            if frame["type"] != "ping":
+                return frame
+            self.write({"type": "pong"})
+
+    def write(self, frame):
+        data = json.dumps(frame).encode()
+        self.c.sendall(struct.pack(">i", len(data)) + data)
+
+    def message(self, body, reply="reply-1"):
+        self.write({"type": "message", "address": "mn:/registry-connector", "headers": {}, "send": True,
+                    "body": body, **({"replyAddress": reply} if reply else {})})
+
+    def hang_up(self):
+        self.f.close()
+        self.c.close()
+
+
+@pytest.fixture(scope="module")
+def bus(domain):
+    s = EventBus()
+    b = Bridge({"url": domain.url, "poll_interval_ms": 0, "vertx": {"host": "localhost", "port": s.port}})
+    s.accept()
+    assert s.read() == {"type": "register", "address": "mn:/registry-connector"}
+    yield s
+    b.end()
+    assert s.read() == {"type": "unregister", "address": "mn:/registry-connector"}
+    log = b.stop()
+    assert "registry connector on Vert.x at localhost:%d" % s.port in log and "ws://" not in log
+
+
+def test_event_bus(bus):
+    url = "hyperty://nimbus.example/vertx"
+    bus.message(create(1, url))
+    assert bus.read() == {"type": "send", "address": "reply-1", "body": answer(1, {"code": 200})}
+    bus.message(json.dumps(read(2, url)), "reply-2")  # text is answered with text
+    got = bus.read()
+    assert got["address"] == "reply-2" and isinstance(got["body"], str)
+    assert json.loads(got["body"])["body"]["value"]["hypertyID"] == url
+    for body in ("no json", None, 7, []):
+        bus.message(body, "reply-3")
+        got = bus.read()["body"]
+        assert (json.loads(got) if body == "no json" else got)["body"]["code"] == 400
+    bus.message(create(3, url), None)  # nobody waits
+    bus.message(message(4, "response", {"code": 200}), "reply-4")
+    bus.write({"type": "err", "message": "access_denied"})
+    bus.c.sendall(struct.pack(">i", 7) + b"no json")
+    bus.message(message(5, "dance", {}), "reply-5")
+    assert bus.read()["address"] == "reply-5"
+    for i in range(300):  # in pieces, many at once
+        bus.message(create(i, url), str(i))
+    assert {bus.read()["address"] for _ in range(300)} == {str(i) for i in range(300)}
+
+
+def test_event_bus_hears_of_changes(bus):
+    url = "hyperty://nimbus.example/vertx-told"
+    bus.message(create(1, url))
+    assert bus.read()["body"]["body"]["code"] == 200
+    bus.message(message(2, "update", {"resource": url, "value": {"status": "disconnected"}}))
+    frames = {f["type"]: f for f in (bus.read(), bus.read())}
+    assert frames["publish"]["address"] == url + "/registration"
+    assert frames["publish"]["body"]["body"] == {"value": "disconnected", "attribute": "status"}
+    assert frames["send"]["body"]["id"] == 2
+
+
+def test_event_bus_that_goes_and_comes(bus):
+    for _ in range(2):
+        bus.message(create(1, "hyperty://nimbus.example/gone"))
+        bus.hang_up()
+        bus.accept()
+        assert bus.read() == {"type": "register", "address": "mn:/registry-connector"}
+    bus.c.sendall(struct.pack(">i", 1 << 30))  # no event bus at all
+    bus.accept()
+    assert bus.read()["type"] == "register"
+    bus.message(message(5, "dance", {}))
+    assert bus.read()["body"]["id"] == 5
 
 
 # ---- stdin ----

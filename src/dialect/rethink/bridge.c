@@ -42,6 +42,7 @@ int sn__bridge_ask(struct sn_bridge *b, struct sn_bridge_message *m, struct sn_s
 static void on_notification(const char *message, void *arg)
 {
 	sn__bridge_ws_notify(arg, message);
+	sn__bridge_vertx_notify(arg, message);
 }
 
 /* ---- closing ---- */
@@ -56,6 +57,7 @@ static void on_connector_closed(void *arg)
 	struct sn_bridge *b = arg;
 
 	b->connector = NULL;
+	sn__bridge_vertx_close(b);
 	sn__bridge_ws_close(b, on_ws_closed);
 }
 
@@ -79,7 +81,11 @@ static void part_close(struct sn_dialect_part *part)
 
 static void part_destroy(struct sn_dialect_part *part)
 {
-	sn__free(bridge_of(part));
+	struct sn_bridge *b = bridge_of(part);
+
+	sn__free(b->address);
+	sn__free(b->vertx_host);
+	sn__free(b);
 }
 
 static const struct sn_part_ops part_ops = {
@@ -130,9 +136,16 @@ int sn__bridge_open(struct sn_runtime *rt, const struct sn_config *config, const
 	memcpy(&b->config, section, sizeof(b->config));
 	sn_list_init(&b->clients);
 	sn__runtime_attach(rt, &b->part, &part_ops, false);
+	b->address = sn__strdup(b->config.address);
+	if (b->config.vertx.host != NULL)
+		b->vertx_host = sn__strdup(b->config.vertx.host);
+	if (b->address == NULL || (b->config.vertx.host != NULL && b->vertx_host == NULL))
+		return sn__error_set(err, SN_E_NOMEM, "out of memory");
 	r = open_connector(b, config, err);
 	if (r == 0 && b->config.websocket.listen != NULL)
 		r = sn__bridge_ws_open(b, err);
+	if (r == 0 && b->vertx_host != NULL)
+		r = sn__bridge_vertx_open(b, err);
 	return r;
 }
 
@@ -145,6 +158,11 @@ void sn__bridge_tell(struct sn_runtime *rt, void (*line)(void *arg, const char *
 	if (part == NULL)
 		return;
 	b = bridge_of(part);
+	if (b->vertx_host != NULL) {
+		(void)snprintf(text, sizeof(text), "registry connector on Vert.x at %.100s:%u",
+				b->vertx_host, (unsigned)b->config.vertx.port);
+		line(arg, text);
+	}
 	if (b->server == NULL)
 		return;
 	(void)snprintf(text, sizeof(text), "registry connector on ws%s://%s",

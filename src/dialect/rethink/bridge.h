@@ -16,8 +16,9 @@
 
 struct sn_bridge {
 	struct sn_dialect_part part;
-	struct sn_rethink *connector; /* NULL: not opened, or gone */
-	struct sn_rethink_config config;
+	struct sn_rethink *connector;    /* NULL: not opened, or gone */
+	struct sn_rethink_config config; /* texts of the file are gone once it is open */
+	char *address, *vertx_host;      /* which are needed longer; NULL: none */
 	bool closing;
 	struct sn_task close_task;
 	/* bridge_ws.c */
@@ -25,6 +26,7 @@ struct sn_bridge {
 	struct sn_list clients;        /* of WebSockets */
 	int64_t n_clients;
 	void (*ws_closed)(struct sn_bridge *b);
+	struct sn_bridge_vertx *vertx; /* NULL: none */
 };
 
 /* A message on its way to its answer: embedded in what its place knows of it. */
@@ -49,5 +51,12 @@ SN_MUST_USE int sn__bridge_ws_open(struct sn_bridge *b, struct sn_error *err);
 void sn__bridge_ws_notify(struct sn_bridge *b, const char *message);
 /** Connections end with 1001; then b->ws_closed(), perhaps at once. */
 void sn__bridge_ws_close(struct sn_bridge *b, void (*closed)(struct sn_bridge *b));
+
+/* ---- bridge_vertx.c ---- */
+
+SN_MUST_USE int sn__bridge_vertx_open(struct sn_bridge *b, struct sn_error *err);
+/** A notification is published on the address it is for. */
+void sn__bridge_vertx_notify(struct sn_bridge *b, const char *message);
+void sn__bridge_vertx_close(struct sn_bridge *b);
 
 #endif

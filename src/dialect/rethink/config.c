@@ -87,6 +87,21 @@ static const struct sn_option websocket_options[] = {
 				.help = "At once; more are answered 503."},
 		{0}};
 
+#define VERTX(field) offsetof(struct sn_rethink_vertx, field)
+static const struct sn_option vertx_options[] = {
+		{.name = "host",
+				.kind = SN_OPTION_STRING,
+				.offset = VERTX(host),
+				.help = "Where its TCP event bus bridge listens: a name or an address."},
+		{.name = "port",
+				.kind = SN_OPTION_INT,
+				.offset = VERTX(port),
+				.min = 1,
+				.max = 65535,
+				.def = "7000",
+				.help = "Its port."},
+		{0}};
+
 #define AT(field) offsetof(struct sn_rethink_config, field)
 const struct sn_option sn__rethink_options[] = {
 		{.name = "url",
@@ -165,6 +180,16 @@ const struct sn_option sn__rethink_options[] = {
 				.offset = AT(websocket),
 				.options = websocket_options,
 				.help = "Of `sinew bridge`: where message nodes connect."},
+		{.name = "address",
+				.kind = SN_OPTION_STRING,
+				.offset = AT(address),
+				.def = "mn:/registry-connector",
+				.help = "Of `sinew bridge`: the connector's address on event buses."},
+		{.name = "vertx",
+				.kind = SN_OPTION_SECTION,
+				.offset = AT(vertx),
+				.options = vertx_options,
+				.help = "Of `sinew bridge`: the event bus of Vert.x, by its TCP bridge (without TLS)."},
 		{0}};
 
 /* ---- urls ---- */
@@ -381,8 +406,8 @@ static const char *environment(const char *name, void *arg)
 	return getenv(name);
 }
 
-/* The transport there is when none is named. */
-static int websocket(struct sn_rethink_config *c, const struct sn_yaml_node *map,
+/* Where messages come from; WebSockets when nothing is named. */
+static int places(struct sn_rethink_config *c, const struct sn_yaml_node *map,
 		struct sn_problems *problems)
 {
 	const struct sn_yaml_node *node = sn__yaml_get(map, "websocket");
@@ -391,6 +416,14 @@ static int websocket(struct sn_rethink_config *c, const struct sn_yaml_node *map
 	struct sn_error err;
 	struct sn_addr addr;
 
+	if (sn__yaml_get(map, "vertx") != NULL && c->vertx.host == NULL)
+		return sn__problem(problems, sn__yaml_get(map, "vertx")->place,
+				"bridge.vertx.host is missing");
+	if (c->address[0] == '\0')
+		return sn__problem(problems, sn__yaml_get(map, "address")->place,
+				"bridge.address is empty");
+	if (node == NULL && c->vertx.host != NULL)
+		return 0;
 	if (w->listen == NULL)
 		w->listen = SN_BRIDGE_LISTEN_DEFAULT;
 	if (sn__addr_parse_listen(sn_str_from(w->listen), &addr, &err) < 0)
@@ -406,7 +439,7 @@ static int section_check(struct sn_config *config, const struct sn_yaml_node *no
 	int r = sn__rethink_config_check(
 			section, node, NULL, environment, NULL, &config->arena, problems);
 
-	return r < 0 ? r : websocket(section, node, problems);
+	return r < 0 ? r : places(section, node, problems);
 }
 
 const struct sn_config_section sn__rethink_bridge = {

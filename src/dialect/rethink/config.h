@@ -27,6 +27,11 @@ struct sn_rethink_websocket {
 	int64_t max_connections;
 };
 
+struct sn_rethink_vertx {
+	const char *host; /* NULL: none */
+	int64_t port;
+};
+
 /* As the table fills it in, then completed. Texts live in the arena or in the tree. */
 struct sn_rethink_config {
 	struct sn_option_list url; /* base URLs without trailing slashes */
@@ -41,7 +46,9 @@ struct sn_rethink_config {
 	int response_type; /* enum sn_rethink_type */
 	int node_compat;   /* 1: vertx */
 	int64_t max_inflight;
+	const char *address; /* on every bus */
 	struct sn_rethink_websocket websocket;
+	struct sn_rethink_vertx vertx;
 };
 
 /** Its keys, for reference pages and JSON Schema. */
