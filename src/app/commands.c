@@ -327,8 +327,8 @@ const struct sn_cmd sn__commands[] = {
 				registry_opts, sn__cmd_registry},
 		{"bridge", "", 0, 0, "the reTHINK registry connector where messages come from",
 				"Takes messages for the domain registry, asks it, and answers them: from "
-				"WebSockets (one a text frame, answered on the same connection) or the event "
-				"bus of Vert.x, as the file's section `bridge` says, and runs whatever else the "
+				"WebSockets (one a text frame, answered on the same connection), NATS or the "
+				"event bus of Vert.x, as the file's section `bridge` says, and runs whatever else the "
 				"file asks for, until SIGTERM or SIGINT. Changes of status are told, too. With nothing set it "
 				"listens on 127.0.0.1:4568 and asks http://127.0.0.1:4567.\n\n"
 				"With --stdin nothing else is served: each line is a message, each line of "

@@ -7,6 +7,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -15,7 +16,12 @@ import pytest
 import websockets
 from websockets.exceptions import ConnectionClosed, InvalidStatusCode
 
-from registry import BINARY, OURS, PATIENCE, Registry, free_port
+from registry import BINARY, BUILD, HERE, OURS, PATIENCE, Registry, free_port
+
+sys.path.insert(0, os.path.join(HERE, "../services"))
+import services  # noqa: E402
+
+MODULES = os.path.join(BUILD, "src/connect/broker")
 
 RUNTIME = "hyperty-runtime://nimbus.example/rt/registry"
 REGISTRY = "domain://registry.nimbus.example"
@@ -29,7 +35,7 @@ class Bridge:
         self.dir = tempfile.mkdtemp(prefix="sinew-bridge-")
         self.ending = False
         self.env = {k: v for k, v in os.environ.items() if k not in OURS and not k.startswith("NODE_")}
-        self.env.update(XDG_RUNTIME_DIR=self.dir, XDG_STATE_HOME=self.dir, HOME=self.dir)
+        self.env.update(SINEW_MODULE_PATH=MODULES, XDG_RUNTIME_DIR=self.dir, XDG_STATE_HOME=self.dir, HOME=self.dir)
         self.file = os.path.join(self.dir, "sinew.yaml")
         with open(self.file, "w") as f:
             json.dump({"bridge": section or {}}, f)
@@ -235,6 +241,9 @@ def test_no_registry_and_the_end(domain):
     ({"vertx": {}}, "bridge.vertx.host is missing"),
     ({"vertx": {"host": "h", "port": 0}}, "port must be between 1 and 65535"),
     ({"address": ""}, "bridge.address is empty"),
+    ({"nats": {"urls": "nats://h"}}, 'did you mean "url"'),
+    ({"nats": {"url": "nats://h", "queue": "a b"}}, "bridge.nats.queue"),
+    ({"nats": {"url": "nats://h"}, "address": "all.>"}, "is no subject of NATS"),
     ({"ssl": {"enabled": True, "cert": "no.pem", "key": "no.key", "ca": "no-ca.pem"}}, "no-ca.pem"),
 ])
 def test_bad_settings_are_told_at_start(section, said):
@@ -340,6 +349,89 @@ def test_event_bus_that_goes_and_comes(bus):
     assert bus.read()["type"] == "register"
     bus.message(message(5, "dance", {}))
     assert bus.read()["body"]["id"] == 5
+
+
+# ---- NATS ----
+
+class Nats:
+    """A client by the public protocol of text lines."""
+
+    def __init__(self, port):
+        self.c = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        self.f = self.c.makefile("rb")
+        assert self.f.readline().startswith(b"INFO ")
+        self.c.sendall(b'CONNECT {"verbose":false,"pedantic":false}\r\nSUB inbox.* 1\r\nPING\r\n')
+        assert self.f.readline() == b"PONG\r\n"
+
+    def request(self, data, inbox="inbox.1"):
+        data = data if isinstance(data, bytes) else json.dumps(data).encode()
+        self.c.sendall(b"PUB mn:/registry-connector %s %d\r\n%s\r\n"
+                       % (inbox.encode(), len(data), data))
+
+    def answer(self, wait=PATIENCE):
+        """(inbox, message)."""
+        self.c.settimeout(wait)
+        while True:
+            line = self.f.readline().split()
+            if line[0] == b"PING":
+                self.c.sendall(b"PONG\r\n")
+            else:
+                assert line[0] == b"MSG", line
+                return line[1].decode(), json.loads(self.f.read(int(line[-1]) + 2))
+
+    def close(self):
+        self.f.close()
+        self.c.close()
+
+
+@pytest.fixture(scope="module")
+def nats_server():
+    if not os.path.exists(os.path.join(MODULES, "sinew-broker-nats.so")):
+        pytest.skip("the module broker/nats is not built")
+    try:
+        server = services.start("nats")
+    except services.Missing as why:
+        pytest.skip(str(why))
+    yield server
+    server.stop()
+
+
+def test_nats(domain, nats_server):
+    """Two bridges, one queue group: one answer a request."""
+    bridges = [Bridge({"url": domain.url, "nats": {"url": nats_server.url}}) for _ in range(2)]
+    for b in bridges:
+        assert "ws://" not in b.log()
+        b.say("registry connector on NATS")
+    client = Nats(nats_server.port)
+    until = time.monotonic() + PATIENCE
+    while True:  # they have subscribed
+        client.request(message(0, "dance", {}), "inbox.0")
+        try:
+            assert client.answer(0.2)[1]["body"]["code"] == 405
+            break
+        except OSError:
+            assert time.monotonic() < until
+            client.close()
+            client = Nats(nats_server.port)
+    url = "hyperty://nimbus.example/nats"
+    client.request(create(1, url))
+    assert client.answer() == ("inbox.1", answer(1, {"code": 200}))
+    client.request(read(2, url), "inbox.2")
+    inbox, got = client.answer()
+    assert inbox == "inbox.2" and got["body"]["value"]["hypertyID"] == url
+    for bad in (b"", b"no json"):
+        client.request(bad)
+        assert client.answer()[1]["body"]["code"] == 400
+    for i in range(500):
+        client.request(create(i, url), "inbox.%d" % i)
+    got = [client.answer() for _ in range(500)]
+    assert sorted(m["id"] for _, m in got) == list(range(500))
+    assert all(inbox == "inbox.%d" % m["id"] for inbox, m in got)
+    assert bridges[0].stop() is not None
+    client.request(create(7, url), "inbox.7")  # the other one has it
+    assert client.answer()[1]["id"] == 7
+    client.close()
+    bridges[1].stop()
 
 
 # ---- stdin ----

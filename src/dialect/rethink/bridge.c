@@ -52,13 +52,18 @@ static void on_ws_closed(struct sn_bridge *b)
 	sn__runtime_part_closed(b->part.rt);
 }
 
+static void on_nats_closed(struct sn_bridge *b)
+{
+	sn__bridge_ws_close(b, on_ws_closed);
+}
+
 static void on_connector_closed(void *arg)
 {
 	struct sn_bridge *b = arg;
 
 	b->connector = NULL;
 	sn__bridge_vertx_close(b);
-	sn__bridge_ws_close(b, on_ws_closed);
+	sn__bridge_nats_close(b, on_nats_closed);
 }
 
 static void begin_close(struct sn_task *task)
@@ -146,6 +151,8 @@ int sn__bridge_open(struct sn_runtime *rt, const struct sn_config *config, const
 		r = sn__bridge_ws_open(b, err);
 	if (r == 0 && b->vertx_host != NULL)
 		r = sn__bridge_vertx_open(b, err);
+	if (r == 0 && b->config.nats_node != NULL)
+		r = sn__bridge_nats_open(b, b->config.nats_node, err);
 	return r;
 }
 
@@ -158,6 +165,10 @@ void sn__bridge_tell(struct sn_runtime *rt, void (*line)(void *arg, const char *
 	if (part == NULL)
 		return;
 	b = bridge_of(part);
+	if (b->nats != NULL) {
+		(void)snprintf(text, sizeof(text), "registry connector on NATS");
+		line(arg, text);
+	}
 	if (b->vertx_host != NULL) {
 		(void)snprintf(text, sizeof(text), "registry connector on Vert.x at %.100s:%u",
 				b->vertx_host, (unsigned)b->config.vertx.port);

@@ -27,6 +27,7 @@ struct sn_bridge {
 	int64_t n_clients;
 	void (*ws_closed)(struct sn_bridge *b);
 	struct sn_bridge_vertx *vertx; /* NULL: none */
+	struct sn_bridge_nats *nats;   /* NULL: none */
 };
 
 /* A message on its way to its answer: embedded in what its place knows of it. */
@@ -58,5 +59,15 @@ SN_MUST_USE int sn__bridge_vertx_open(struct sn_bridge *b, struct sn_error *err)
 /** A notification is published on the address it is for. */
 void sn__bridge_vertx_notify(struct sn_bridge *b, const char *message);
 void sn__bridge_vertx_close(struct sn_bridge *b);
+
+/* ---- bridge_nats.c ---- */
+
+/** Whether `bridge.nats` is sound. Any thread. SN_E_INVALID (see @problems), SN_E_NOMEM. */
+SN_MUST_USE int sn__bridge_nats_check(
+		const struct sn_yaml_node *node, const char *address, struct sn_problems *problems);
+SN_MUST_USE int sn__bridge_nats_open(
+		struct sn_bridge *b, const struct sn_yaml_node *node, struct sn_error *err);
+/** Then @closed, perhaps at once. */
+void sn__bridge_nats_close(struct sn_bridge *b, void (*closed)(struct sn_bridge *b));
 
 #endif

@@ -190,6 +190,10 @@ const struct sn_option sn__rethink_options[] = {
 				.offset = AT(vertx),
 				.options = vertx_options,
 				.help = "Of `sinew bridge`: the event bus of Vert.x, by its TCP bridge (without TLS)."},
+		{.name = "nats",
+				.kind = SN_OPTION_ANY,
+				.offset = AT(nats_node),
+				.help = "Of `sinew bridge`: requests by NATS, the subject is `address`: a map with `url` and other options of broker/nats, and `queue` (`registry-connector`), the queue group."},
 		{0}};
 
 /* ---- urls ---- */
@@ -422,7 +426,15 @@ static int places(struct sn_rethink_config *c, const struct sn_yaml_node *map,
 	if (c->address[0] == '\0')
 		return sn__problem(problems, sn__yaml_get(map, "address")->place,
 				"bridge.address is empty");
-	if (node == NULL && c->vertx.host != NULL)
+	if (c->nats_node != NULL && sn__yaml_is_null(c->nats_node))
+		c->nats_node = NULL;
+	if (c->nats_node != NULL) {
+		int r = sn__bridge_nats_check(c->nats_node, c->address, problems);
+
+		if (r < 0)
+			return r;
+	}
+	if (node == NULL && (c->vertx.host != NULL || c->nats_node != NULL))
 		return 0;
 	if (w->listen == NULL)
 		w->listen = SN_BRIDGE_LISTEN_DEFAULT;

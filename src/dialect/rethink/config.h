@@ -49,6 +49,7 @@ struct sn_rethink_config {
 	const char *address; /* on every bus */
 	struct sn_rethink_websocket websocket;
 	struct sn_rethink_vertx vertx;
+	const struct sn_yaml_node *nats_node; /* NULL: none */
 };
 
 /** Its keys, for reference pages and JSON Schema. */
