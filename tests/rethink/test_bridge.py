@@ -16,7 +16,7 @@ import pytest
 import websockets
 from websockets.exceptions import ConnectionClosed, InvalidStatusCode
 
-from registry import BINARY, BUILD, HERE, OURS, PATIENCE, Registry, free_port
+from registry import BINARY, BUILD, HERE, OURS, PATIENCE, SOURCE, Registry, free_port
 
 sys.path.insert(0, os.path.join(HERE, "../services"))
 import services  # noqa: E402
@@ -432,6 +432,61 @@ def test_nats(domain, nats_server):
     assert client.answer()[1]["id"] == 7
     client.close()
     bridges[1].stop()
+
+
+# ---- a message node in JavaScript ----
+
+EXAMPLE = os.path.join(SOURCE, "examples/message-node/message-node.js")
+
+
+class Runtime:
+    """A runtime of the example: a message a line."""
+
+    def __init__(self, port):
+        self.c = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        self.f = self.c.makefile("rw")
+
+    def send(self, m):
+        self.f.write(json.dumps(m) + "\n")
+        self.f.flush()
+
+    def recv(self):
+        return json.loads(self.f.readline())
+
+
+@pytest.mark.parametrize("how", ["child", "websocket"])
+def test_message_node(how, domain, bridge):
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is missing")
+    port = free_port()
+    if how == "child":
+        args = [EXAMPLE, str(port), "child", BINARY, "bridge", "--stdin", "--url", domain.url]
+    else:
+        options = subprocess.run([node, "-p", "typeof WebSocket"], stdout=subprocess.PIPE, text=True).stdout
+        args = ([] if "function" in options else ["--experimental-websocket"]) + [EXAMPLE, str(port), bridge.url]
+    p = subprocess.Popen([node] + args, stderr=subprocess.PIPE, text=True, cwd=tempfile.gettempdir())
+    try:
+        while "ready" not in (line := p.stderr.readline()):
+            assert line != "", "the message node has ended"
+        a, b = Runtime(port), Runtime(port)
+        url = "hyperty://nimbus.example/node-" + how
+        a.send(create(1, url))
+        assert a.recv() == answer(1, {"code": 200})
+        b.send(message(9, "subscribe", {"resources": [url + "/registration"]}, to="domain://msg-node.d/sm"))
+        assert b.recv()["body"] == {"code": 200}
+        a.send(read(1, url))  # both have a message 1
+        b.send(read(1, "hyperty://nimbus.example/none"))
+        assert a.recv()["body"]["value"]["hypertyID"] == url
+        assert b.recv()["body"]["code"] == 404
+        a.send(message(2, "update", {"resource": url, "value": {"status": "disconnected"}}))
+        assert a.recv() == answer(2, {"code": 200})
+        told = b.recv()
+        assert told["to"] == url + "/registration" and told["body"]["value"] == "disconnected"
+    finally:
+        p.kill()
+        p.wait()
+        p.stderr.close()
 
 
 # ---- stdin ----
