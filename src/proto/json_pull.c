@@ -566,13 +566,15 @@ size_t sn__json_unescape(struct sn_json_string s, char *out)
 
 bool sn__json_string_eq(struct sn_json_string a, struct sn_json_string b)
 {
-	const char *pa = a.raw.ptr, *ea = pa + a.raw.len;
-	const char *pb = b.raw.ptr, *eb = pb + b.raw.len;
+	const char *pa = a.raw.ptr, *ea;
+	const char *pb = b.raw.ptr, *eb;
 	char bytes_a[4], bytes_b[4];
 	size_t na = 0, nb = 0, ia = 0, ib = 0;
 
-	if (!a.escaped && !b.escaped)
+	if ((!a.escaped && !b.escaped) || a.raw.len == 0 || b.raw.len == 0)
 		return sn_str_eq(a.raw, b.raw);
+	ea = pa + a.raw.len;
+	eb = pb + b.raw.len;
 	for (;;) {
 		if (ia == na) {
 			ia = 0;
@@ -592,11 +594,12 @@ bool sn__json_string_eq(struct sn_json_string a, struct sn_json_string b)
 bool sn__json_string_is(struct sn_json_string s, struct sn_str text)
 {
 	/* A backslash in @text would be read as an escape: compare unescaped against plain. */
-	const char *p = s.raw.ptr, *end = p + s.raw.len;
+	const char *p = s.raw.ptr, *end;
 	size_t i = 0;
 
-	if (!s.escaped)
+	if (!s.escaped) /* it may be null */
 		return sn_str_eq(s.raw, text);
+	end = p + s.raw.len;
 	while (p < end) {
 		char bytes[4];
 		size_t n = piece(&p, end, bytes);
