@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -74,10 +75,10 @@ class Bridge:
 class connect:
     """A client without coroutines."""
 
-    def __init__(self, url):
+    def __init__(self, url, **more):
         self.loop = asyncio.new_event_loop()
         try:
-            self.ws = self.run(lambda: websockets.connect(url, max_size=None))
+            self.ws = self.run(lambda: websockets.connect(url, max_size=None, **more))
         except Exception:
             self.loop.close()
             raise
@@ -213,6 +214,16 @@ def test_a_page_of_somebody_else_is_refused(bridge):
             + [x for k, v in headers.items() for x in ("-H", "%s: %s" % (k, v))]
             + [bridge.url.replace("ws:", "http:")], stdout=subprocess.PIPE, text=True)
         assert out.stdout == ("403" if "Origin" in headers else "421")
+
+
+def test_tls(domain, certs):
+    port = free_port()
+    b = Bridge({"url": domain.url, "websocket": {"listen": "127.0.0.1:%d" % port, "cert": certs("server.pem"),
+                                                 "key": certs("server.key")}})
+    b.say("registry connector on wss://127.0.0.1:%d" % port)
+    with connect("wss://localhost:%d" % port, ssl=ssl.create_default_context(cafile=certs("ca.pem"))) as ws:
+        assert ask(ws, message(1, "dance", {}))["body"]["code"] == 405
+    b.stop()
 
 
 def test_no_registry_and_the_end(domain):
