@@ -242,6 +242,68 @@ def test_no_registry_and_the_end(domain):
     b.stop()
 
 
+# ---- a µHome mesh ----
+
+def package(address, type_, data, timeout=PATIENCE):
+    """One exchange with a node, as anybody's: (status, payload)."""
+    host, port = address.rsplit(":", 1)
+    body = json.dumps({"id": "x", "timestamp": "2031-03-09T04:05:06.789Z", "source": "µHome/interface/test", "type": type_,
+                       "data": data}, ensure_ascii=False).encode()
+    with socket.create_connection((host, int(port)), timeout=timeout) as s:
+        s.sendall(struct.pack(">HHB", len(body), 2, 1) + body)
+        got = b""
+        while len(got) < 5 or len(got) < 5 + struct.unpack(">H", got[:2])[0]:
+            piece = s.recv(65536)
+            assert piece, got
+            got += piece
+    return got[4], json.loads(got[5:])
+
+
+def test_microhome(domain, tmp_path):
+    """The bridge is a node: its event type is the connector's address."""
+    ports = {"broker": "127.0.0.1:%d" % free_port(), "registry": "127.0.0.1:%d" % free_port()}
+    (tmp_path / "hub.yaml").write_text(json.dumps({"hub": ports}))
+    env = dict({k: v for k, v in os.environ.items() if k not in OURS}, XDG_RUNTIME_DIR=str(tmp_path),
+               XDG_STATE_HOME=str(tmp_path))
+    b = Bridge({"url": domain.url, "microhome": dict(ports, id="directory", listen="127.0.0.1:%d" % free_port())})
+    assert "ws://" not in b.log()
+    # The hub comes later.
+    hub = subprocess.Popen([BINARY, "hub", "--config", str(tmp_path / "hub.yaml")], env=env,
+                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                told = package(ports["broker"], "µHome.core.subscriptions", {})[1]["data"]["subscriptions"]
+                if [n for n in told if n["types"] == ["mn:/registry-connector"]]:
+                    break
+            except OSError:
+                pass
+            assert time.monotonic() < until, b.log()
+            time.sleep(0.02)
+        status, listed = package(ports["registry"], "µHome.core.nodes", {})
+        at = {n["nodeId"]: n["address"] for n in listed["data"]["nodes"]}["directory"]
+        url = "hyperty://nimbus.example/home"
+        status, got = package(at, "mn:/registry-connector", create(1, url))
+        assert (status, got["type"], got["data"]) == (1, "µHome.response", answer(1, {"code": 200}))
+        assert package(at, "mn:/registry-connector", read(2, url))[1]["data"]["body"]["value"]["hypertyID"] == url
+        assert package(at, "mn:/registry-connector", {"id": 3})[1]["data"]["body"]["code"] in (400, 405)
+        # By the broker too: the registry has it, though nobody hears the answer.
+        other = "hyperty://nimbus.example/published"
+        package(ports["broker"], "µHome.core.publish",
+                {"event": "mn:/registry-connector", "data": create(4, other)})
+        until = time.monotonic() + PATIENCE
+        while package(at, "mn:/registry-connector", read(5, other))[1]["data"]["body"]["code"] != 200:
+            assert time.monotonic() < until
+        b.stop()
+        status, listed = package(ports["registry"], "µHome.core.nodes", {})
+        assert listed["data"]["nodes"] == [], "it has taken its leave"
+    finally:
+        b.end()
+        hub.terminate()
+        assert hub.wait(PATIENCE) == 0
+
+
 # ---- settings ----
 
 @pytest.mark.parametrize("section,said", [
@@ -255,6 +317,8 @@ def test_no_registry_and_the_end(domain):
     ({"nats": {"urls": "nats://h"}}, 'did you mean "url"'),
     ({"nats": {"url": "nats://h", "queue": "a b"}}, "bridge.nats.queue"),
     ({"nats": {"url": "nats://h"}, "address": "all.>"}, "is no subject of NATS"),
+    ({"microhome": {"broker": "127.0.0.1:5100"}}, "bridge.microhome.registry is missing"),
+    ({"microhome": {"broker": "127.0.0.1:5100", "registry": "127.0.0.1:x"}}, "bridge.microhome.registry"),
     ({"ssl": {"enabled": True, "cert": "no.pem", "key": "no.key", "ca": "no-ca.pem"}}, "no-ca.pem"),
 ])
 def test_bad_settings_are_told_at_start(section, said):

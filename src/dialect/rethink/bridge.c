@@ -90,6 +90,7 @@ static void part_destroy(struct sn_dialect_part *part)
 
 	sn__free(b->address);
 	sn__free(b->vertx_host);
+	sn__bridge_node_free(b);
 	sn__free(b);
 }
 
@@ -153,6 +154,8 @@ int sn__bridge_open(struct sn_runtime *rt, const struct sn_config *config, const
 		r = sn__bridge_vertx_open(b, err);
 	if (r == 0 && b->config.nats_node != NULL)
 		r = sn__bridge_nats_open(b, b->config.nats_node, err);
+	if (r == 0 && b->config.microhome.broker != NULL)
+		r = sn__bridge_node_open(b, err);
 	return r;
 }
 
@@ -167,6 +170,10 @@ void sn__bridge_tell(struct sn_runtime *rt, void (*line)(void *arg, const char *
 	b = bridge_of(part);
 	if (b->nats != NULL) {
 		(void)snprintf(text, sizeof(text), "registry connector on NATS");
+		line(arg, text);
+	}
+	if (b->node != NULL) {
+		(void)snprintf(text, sizeof(text), "registry connector on \xc2\xb5Home");
 		line(arg, text);
 	}
 	if (b->vertx_host != NULL) {

@@ -28,6 +28,7 @@ struct sn_bridge {
 	void (*ws_closed)(struct sn_bridge *b);
 	struct sn_bridge_vertx *vertx; /* NULL: none */
 	struct sn_bridge_nats *nats;   /* NULL: none */
+	struct sn_bridge_node *node;   /* NULL: none */
 };
 
 /* A message on its way to its answer: embedded in what its place knows of it. */
@@ -69,5 +70,11 @@ SN_MUST_USE int sn__bridge_nats_open(
 		struct sn_bridge *b, const struct sn_yaml_node *node, struct sn_error *err);
 /** Then @closed, perhaps at once. */
 void sn__bridge_nats_close(struct sn_bridge *b, void (*closed)(struct sn_bridge *b));
+
+/* ---- bridge_node.c ---- */
+
+/** The node itself opens in the loop's first turn, and ends with the runtime. */
+SN_MUST_USE int sn__bridge_node_open(struct sn_bridge *b, struct sn_error *err);
+void sn__bridge_node_free(struct sn_bridge *b);
 
 #endif

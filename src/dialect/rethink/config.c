@@ -103,6 +103,42 @@ static const struct sn_option vertx_options[] = {
 		{0}};
 
 #define AT(field) offsetof(struct sn_rethink_config, field)
+#define MH(field) offsetof(struct sn_rethink_microhome, field)
+static const struct sn_option microhome_options[] = {
+		{.name = "broker",
+				.kind = SN_OPTION_STRING,
+				.offset = MH(broker),
+				.help = "The event broker, IPV4:PORT."},
+		{.name = "registry",
+				.kind = SN_OPTION_STRING,
+				.offset = MH(registry),
+				.help = "The service registry, IPV4:PORT."},
+		{.name = "id",
+				.kind = SN_OPTION_STRING,
+				.offset = MH(id),
+				.def = "registry-connector",
+				.help = "The node's id."},
+		{.name = "listen",
+				.kind = SN_OPTION_STRING,
+				.offset = MH(listen),
+				.def = ":0",
+				.help = "Where the node listens: HOST:PORT, or :PORT (loopback)."},
+		{.name = "advertise",
+				.kind = SN_OPTION_STRING,
+				.offset = MH(advertise),
+				.help = "The address it registers, if another."},
+		{.name = "token",
+				.kind = SN_OPTION_STRING,
+				.offset = MH(token),
+				.flags = SN_OPTION_SECRET,
+				.help = "What all nodes of the mesh share."},
+		{.name = "insecure",
+				.kind = SN_OPTION_BOOL,
+				.offset = MH(insecure),
+				.def = "false",
+				.help = "Listen off loopback without TLS, as nodes of the original do."},
+		{0}};
+
 const struct sn_option sn__rethink_options[] = {
 		{.name = "url",
 				.kind = SN_OPTION_LIST,
@@ -194,6 +230,11 @@ const struct sn_option sn__rethink_options[] = {
 				.kind = SN_OPTION_ANY,
 				.offset = AT(nats_node),
 				.help = "Of `sinew bridge`: requests by NATS, the subject is `address`: a map with `url` and other options of broker/nats, and `queue` (`registry-connector`), the queue group."},
+		{.name = "microhome",
+				.kind = SN_OPTION_SECTION,
+				.offset = AT(microhome),
+				.options = microhome_options,
+				.help = "Of `sinew bridge`: events of a \xc2\xb5Home mesh, the type is `address`."},
 		{0}};
 
 /* ---- urls ---- */
@@ -410,6 +451,27 @@ static const char *environment(const char *name, void *arg)
 	return getenv(name);
 }
 
+static int mesh(const struct sn_rethink_microhome *m, struct sn_place place,
+		struct sn_problems *problems)
+{
+	const char *const names[] = {"broker", "registry", "listen"};
+	const char *const texts[] = {m->broker, m->registry, m->listen};
+	struct sn_error err;
+	struct sn_addr addr;
+
+	for (size_t i = 0; i < SN_COUNT(names); i++) {
+		if (texts[i] == NULL)
+			return sn__problem(problems, place, "bridge.microhome.%s is missing",
+					names[i]);
+		if (sn__addr_parse_listen(sn_str_from(texts[i]), &addr, &err) < 0)
+			return sn__problem(problems, place,
+					"bridge.microhome.%s: expected an address like "
+					"127.0.0.1:5100, not \"%s\"",
+					names[i], texts[i]);
+	}
+	return 0;
+}
+
 /* Where messages come from; WebSockets when nothing is named. */
 static int places(struct sn_rethink_config *c, const struct sn_yaml_node *map,
 		struct sn_problems *problems)
@@ -434,7 +496,15 @@ static int places(struct sn_rethink_config *c, const struct sn_yaml_node *map,
 		if (r < 0)
 			return r;
 	}
-	if (node == NULL && (c->vertx.host != NULL || c->nats_node != NULL))
+	if (sn__yaml_get(map, "microhome") != NULL) {
+		int r = mesh(&c->microhome, sn__yaml_get(map, "microhome")->place, problems);
+
+		if (r < 0)
+			return r;
+	}
+	if (node == NULL &&
+			(c->vertx.host != NULL || c->nats_node != NULL ||
+					c->microhome.broker != NULL))
 		return 0;
 	if (w->listen == NULL)
 		w->listen = SN_BRIDGE_LISTEN_DEFAULT;

@@ -32,6 +32,12 @@ struct sn_rethink_vertx {
 	int64_t port;
 };
 
+struct sn_rethink_microhome {
+	const char *broker, *registry; /* NULL: no node */
+	const char *id, *listen, *advertise, *token;
+	bool insecure;
+};
+
 /* As the table fills it in, then completed. Texts live in the arena or in the tree. */
 struct sn_rethink_config {
 	struct sn_option_list url; /* base URLs without trailing slashes */
@@ -50,6 +56,7 @@ struct sn_rethink_config {
 	struct sn_rethink_websocket websocket;
 	struct sn_rethink_vertx vertx;
 	const struct sn_yaml_node *nats_node; /* NULL: none */
+	struct sn_rethink_microhome microhome;
 };
 
 /** Its keys, for reference pages and JSON Schema. */
