@@ -37,6 +37,7 @@ struct run {
 	struct sn_rng *rng;
 	struct cw registry, broker; /* one and the same hub, or two */
 	bool apart;
+	bool never_drops; /* once the network is good */
 	struct party party[PARTIES_MAX];
 	unsigned n, events;
 	struct ask asks[ASKS];
@@ -196,6 +197,8 @@ static void open_hub(struct run *r)
 			.full = (enum sn_bus_full)(below(r, 2) * SN_BUS_BLOCK)};
 
 	r->apart = below(r, 2) != 0;
+	r->never_drops = broker.queue_max == 0 || broker.queue_max > 12 ||
+			broker.full == SN_BUS_BLOCK;
 	assert_int_equal(sn__sim_loop(r->sim, &r->registry.loop), 0);
 	r->broker.loop = r->registry.loop;
 	if (r->apart) {
@@ -247,9 +250,12 @@ static void counts_add_up(struct run *r)
 	assert_int_equal(s.bus.queued, 0);
 }
 
-/* Everybody registers anew and asks for everything; then each event comes once, in order. */
+/* Everybody registers anew and asks for everything; then each event comes once, in order, but for what a
+ * queue of one or two has dropped, which is counted. */
 static void calm(struct run *r)
 {
+	struct sn_mh_broker_stats then, now;
+	uint64_t got = 0;
 	unsigned before, first;
 
 	network(r, false);
@@ -275,6 +281,7 @@ static void calm(struct run *r)
 	}
 	pass(r, 5000);
 	first = r->events;
+	sn__mh_broker_stats(r->broker.broker, &then);
 	for (unsigned i = 0; i < 12; i++) {
 		(void)publish(r, &r->party[below(r, r->n)], i % TYPES);
 		pass(r, below(r, 2) * 50 + 5); /* one after the other: their order is known */
@@ -284,8 +291,14 @@ static void calm(struct run *r)
 		if (r->asks[i].a.status != 0)
 			fail_msg("refused: %s", r->asks[i].a.text);
 	}
+	sn__mh_broker_stats(r->broker.broker, &now);
 	for (unsigned i = 0; i < r->n; i++)
-		assert_int_equal(r->party[i].calm_got, r->events - first);
+		got += r->party[i].calm_got;
+	assert_int_equal(got + now.bus.dropped - then.bus.dropped,
+			(uint64_t)r->n * (r->events - first));
+	assert_int_equal(now.bus.failed, then.bus.failed);
+	if (r->never_drops)
+		assert_int_equal(now.bus.dropped, then.bus.dropped);
 	counts_add_up(r);
 }
 
