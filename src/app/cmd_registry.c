@@ -4,6 +4,7 @@
 
 #include "app/admin_client.h"
 #include "app/run.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "dialect/open.h"
 #include "dialect/rethink/registry_serve.h"
@@ -14,9 +15,11 @@ static void admin_open(struct sn_cli *cli, const struct sn_config *config, struc
 {
 	SN_AUTO_FREE char *listen = NULL;
 	const char *where = config->admin.address;
+	const bool named = sn__json_get(config->whole, "name") != NULL;
 	struct sn_error err;
 
-	if (where == NULL && sn__admin_default(cli, config->name, &listen) == 0)
+	if (where == NULL &&
+			sn__admin_default(cli, named ? config->name : "registry", &listen) == 0)
 		where = listen;
 	if (where == NULL)
 		return;

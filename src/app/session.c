@@ -121,7 +121,11 @@ int sn__session_with(struct sn_cli *cli, const char *name, json_t *over, char **
 	file = config != NULL && json_is_object(config->whole) ? json_deep_copy(config->whole)
 							       : json_object();
 	sn__config_destroy(config);
-	if (file == NULL || merged(file, name, over) < 0 || (text = sn__json_text(file)) == NULL)
+	/* A name of its own: beside a `sinew run` there is another admin socket. */
+	if (file == NULL || merged(file, name, over) < 0 ||
+			(json_object_get(file, "name") == NULL &&
+					json_object_set_new(file, "name", json_string(name)) < 0) ||
+			(text = sn__json_text(file)) == NULL)
 		r = SN_E_NOMEM;
 	sn__buf_init(&out, SN_CONFIG_SIZE_MAX);
 	if (r == 0)

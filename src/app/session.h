@@ -26,8 +26,8 @@ SN_MUST_USE int sn__session_start_bare(struct sn_cli *cli, struct sn_runtime **r
 /** --config, $SINEW_CONFIG, or sinew.yaml when there is one; NULL: none. */
 const char *sn__session_config(const struct sn_cli *cli);
 /** The file of the command line (an empty one when there is none) with the members of the map @over in
- * its section @name, as a text for sn__run_text(). 0, or the exit status after what is wrong was
- * said. */
+ * its section @name, and @name as its name unless it has one, as a text for sn__run_text(). 0, or the
+ * exit status after what is wrong was said. */
 SN_MUST_USE int sn__session_with(
 		struct sn_cli *cli, const char *name, json_t *over, char **ret_text);
 /** `sinew run` of a file that is given as a text (cmd_run.c). */
