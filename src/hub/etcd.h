@@ -85,7 +85,8 @@ struct sn_etcd_link {
 	struct sn_timer rest;
 	struct sn_task kick;
 	void (*dropped)(struct sn_etcd_link *link); /* the member of before is not used any more */
-	void (*ready)(struct sn_etcd_link *link); /* a failed or authenticated link may be tried */
+	/* A failed or authenticated link may be tried; after sn__etcd_link_close(): its call has ended. */
+	void (*ready)(struct sn_etcd_link *link);
 	void (*state)(struct sn_etcd_link *link, const struct sn_error *err /* may be NULL */);
 
 	char *user, *password;    /* NULL: none */

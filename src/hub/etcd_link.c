@@ -54,8 +54,7 @@ static void on_kick(struct sn_task *task)
 {
 	struct sn_etcd_link *link = SN_CONTAINER_OF(task, struct sn_etcd_link, kick);
 
-	if (!link->closed)
-		link->ready(link);
+	link->ready(link);
 }
 
 static void kick(struct sn_etcd_link *link)

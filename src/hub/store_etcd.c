@@ -569,6 +569,10 @@ static void link_ready(struct sn_etcd_link *link)
 {
 	struct sn_etcd *etcd = SN_CONTAINER_OF(link, struct sn_etcd, link);
 
+	if (etcd->closed) { /* which waited for the link's own call */
+		sn__etcd_pump(etcd);
+		return;
+	}
 	sn__etcd_keeper_ready(&etcd->keeper);
 	go(etcd);
 }
