@@ -219,7 +219,7 @@ def test_everybody_needs_a_certificate(pki):
 # ---- what others see of it ----
 
 def admin_of(r):
-    return "unix:" + os.path.join(r.dir, "sinew/sinew.sock")
+    return "unix:" + os.path.join(r.dir, "sinew/registry.sock")
 
 
 def peers(r, user):
