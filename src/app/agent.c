@@ -7,6 +7,7 @@
 
 #include "app/agent_hub.h"
 #include "app/agent_store.h"
+#include "app/agent_targets.h"
 #include "app/meshfile.h"
 #include "base/json.h"
 #include "base/list.h"
@@ -26,7 +27,9 @@ struct sn_agent {
 	struct stat seen;          /* of the mesh file when it was last read */
 	struct sn_agent_hub *hub;  /* NULL: none */
 	struct sn_meshfile loaded; /* what that file says; NULLs: there is none */
-	json_t *nodes;             /* of the hub: id -> peers; NULL: none */
+	struct sn_targets *targets;
+	struct sn_target_plan *plan; /* what `loaded` asks of others; NULL: nothing */
+	json_t *nodes;               /* of the hub: id -> peers; NULL: none */
 	struct sn_timer reload;
 	bool again; /* the file could not be read at all, which was said: try again */
 	void (*say)(const char *level, const char *line, void *arg);
@@ -63,6 +66,11 @@ static void say(struct sn_agent *agent, const char *level, const char *fmt, ...)
 	(void)vsnprintf(line, sizeof line, fmt, ap);
 	va_end(ap);
 	agent->say(level, line, agent->say_arg);
+}
+
+static void say_line(const char *level, const char *line, void *arg)
+{
+	say(arg, level, "%s", line);
 }
 
 /* ---- frames ---- */
@@ -379,19 +387,21 @@ static bool is_kind_tree(const json_t *sections)
 			json_object_get(peers, "queue") != NULL;
 }
 
-/* File and hub together into the store. */
+/* File, sources and hub together into the store. */
 static int serve_all(struct sn_agent *agent)
 {
-	SN_AUTO_JSON json_t *common = NULL;
+	SN_AUTO_JSON json_t *loaded = NULL, *loaded_tasks = NULL, *common = NULL;
 	SN_AUTO_JSON json_t *tasks = json_object();
 	const char *id;
 	json_t *sections;
+	int r = sn__targets_merge(agent->plan, &agent->loaded, &loaded, &loaded_tasks);
 
-	if (agent->nodes == NULL || !is_kind_tree(agent->loaded.common))
-		return sn__store_load(&agent->store, agent->loaded.common, agent->loaded.tasks,
-				on_changed, agent);
-	common = with_nodes(agent, agent->loaded.common);
-	json_object_foreach(agent->loaded.tasks, id, sections)
+	if (r < 0)
+		return r;
+	if (agent->nodes == NULL || !is_kind_tree(loaded))
+		return sn__store_load(&agent->store, loaded, loaded_tasks, on_changed, agent);
+	common = with_nodes(agent, loaded);
+	json_object_foreach(loaded_tasks, id, sections)
 	{
 		json_t *one = with_nodes(agent, sections);
 
@@ -403,10 +413,42 @@ static int serve_all(struct sn_agent *agent)
 	return sn__store_load(&agent->store, common, tasks, on_changed, agent);
 }
 
-static int load_mesh(struct sn_agent *agent, struct sn_error *err)
+static void on_targets(void *arg)
+{
+	struct sn_agent *agent = arg;
+
+	if (serve_all(agent) < 0)
+		say(agent, "error", "out of memory: instances of sources are not served");
+}
+
+/* Put @mesh in force, or leave all as it is. Takes @mesh. */
+static int use_mesh(struct sn_agent *agent, struct sn_meshfile mesh, struct sn_error *err)
 {
 	struct sn_meshfile before = agent->loaded;
+	struct sn_target_plan *plan, *plan_before = agent->plan;
+	int r = sn__targets_plan(agent->targets, &mesh, plan_before, &plan, err);
 
+	if (r < 0) {
+		sn__meshfile_finish(&mesh);
+		return r;
+	}
+	agent->loaded = mesh;
+	agent->plan = plan;
+	r = serve_all(agent);
+	if (r < 0) {
+		(void)sn__error_set(err, r, "%s", sn_strerror(r));
+		agent->loaded = before;
+		agent->plan = plan_before;
+		before = mesh;
+		plan_before = plan;
+	}
+	sn__target_plan_destroy(plan_before);
+	sn__meshfile_finish(&before);
+	return r;
+}
+
+static int load_mesh(struct sn_agent *agent, struct sn_error *err)
+{
 	struct sn_problems problems;
 	struct sn_meshfile mesh;
 	int r;
@@ -419,16 +461,11 @@ static int load_mesh(struct sn_agent *agent, struct sn_error *err)
 		(void)sn__error_set(err, r, "%s: %s", agent->mesh, sn_strerror(r));
 		(void)sn__problems_to_error(&problems, r, err);
 	} else {
-		agent->loaded = mesh;
-		r = serve_all(agent);
-		if (r < 0) {
-			(void)sn__error_set(err, r, "%s: %s", agent->mesh, sn_strerror(r));
-			agent->loaded = before;
-			before = mesh;
-		} else {
-			agent->wire = mesh.wire;
-		}
-		sn__meshfile_finish(&before);
+		r = use_mesh(agent, mesh, err);
+		if (r < 0 && (!agent->again || !unreadable(r)))
+			say(agent, "error", "%s: %s", agent->mesh, sn_error_text(err));
+		if (r == 0)
+			agent->wire = agent->loaded.wire;
 	}
 	sn__problems_finish(&problems);
 	return r;
@@ -499,6 +536,8 @@ static void on_hub(const char *state, void *arg)
 static void agent_free(struct sn_agent *agent)
 {
 	sn__agent_hub_close(agent->hub);
+	sn__target_plan_destroy(agent->plan);
+	sn__targets_close(agent->targets);
 	sn__meshfile_finish(&agent->loaded);
 	json_decref(agent->nodes);
 	sn__store_finish(&agent->store);
@@ -509,12 +548,14 @@ static void agent_free(struct sn_agent *agent)
 
 static int open_mesh(struct sn_agent *agent, const char *path, struct sn_error *err)
 {
+	const struct sn_targets_env env = {
+			.loop = agent->loop, .changed = on_targets, .say = say_line, .arg = agent};
 	int r;
 
 	if (path == NULL)
 		return 0;
 	agent->mesh = sn__strdup(path);
-	if (agent->mesh == NULL)
+	if (agent->mesh == NULL || sn__targets_open(&env, &agent->targets) < 0)
 		return sn__error_set(err, SN_E_NOMEM, "%s", sn_strerror(SN_E_NOMEM));
 	/* Before reading: a change in between is seen as one. */
 	(void)stat(path, &agent->seen);
@@ -590,6 +631,10 @@ void sn__agent_close(struct sn_agent *agent, void (*done)(void *arg), void *arg)
 	sn__timer_stop(agent->loop, &agent->reload);
 	sn__agent_hub_close(agent->hub);
 	agent->hub = NULL;
+	sn__target_plan_destroy(agent->plan);
+	agent->plan = NULL;
+	sn__targets_close(agent->targets);
+	agent->targets = NULL;
 	for (size_t i = 0; (e = sn__map_next(&agent->store.tasks, &i)) != NULL;) {
 		struct audience *a = ((struct sn_store_task *)e->value)->user;
 

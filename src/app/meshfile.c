@@ -11,13 +11,15 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/yaml.h"
+#include "hub/source.h"
 #include "mesh/config.h"
 
 enum form { FORM_KIND_TREE, FORM_ID_ENDPOINT, FORM_FLAT_ID };
 
 struct ctx {
 	struct sn_problems *problems;
-	json_t *peers; /* of the common sections */
+	json_t *peers;   /* of the common sections */
+	json_t *targets; /* of the result */
 	const struct sn_yaml_node *root;
 	struct sn_str cluster, sector;
 	enum form form;
@@ -232,30 +234,103 @@ static void read_instances(struct ctx *c, const struct sn_yaml_node *list, struc
 
 /* ---- services and clusters ---- */
 
-/* Where the peers of (kind, name, endpoint) go in the chosen form. */
-static json_t *peer_map(struct ctx *c, const char *kind, struct sn_str name, struct sn_str endpoint)
-{
-	bool service = strcmp(kind, "service") == 0;
+/* Where the peers of an endpoint stand in `peers`. */
+struct path {
 	char id[512];
+	const char *keys[3];
+	unsigned n;
+};
 
-	if (c->form == FORM_KIND_TREE)
-		return at(c, at(c, at(c, c->peers, kind), name.ptr), endpoint.ptr);
-	(void)snprintf(id, sizeof id, "%s://%s%s%s%s%s%s%s", kind, service ? c->cluster.ptr : "",
-			service ? "-" : "", service ? c->sector.ptr : "", service ? "-" : "",
-			name.ptr, c->form == FORM_FLAT_ID ? "-" : "",
-			c->form == FORM_FLAT_ID ? endpoint.ptr : "");
-	return c->form == FORM_FLAT_ID ? at(c, c->peers, id)
-				       : at(c, at(c, c->peers, id), endpoint.ptr);
+static void path_of(struct ctx *c, const char *kind, struct sn_str name, struct sn_str endpoint,
+		struct path *ret_path)
+{
+	bool service = strcmp(kind, "service") == 0, flat = c->form == FORM_FLAT_ID;
+
+	ret_path->n = 0;
+	if (c->form == FORM_KIND_TREE) {
+		ret_path->keys[ret_path->n++] = kind;
+		ret_path->keys[ret_path->n++] = name.ptr;
+	} else {
+		(void)snprintf(ret_path->id, sizeof ret_path->id, "%s://%s%s%s%s%s%s%s", kind,
+				service ? c->cluster.ptr : "", service ? "-" : "",
+				service ? c->sector.ptr : "", service ? "-" : "", name.ptr,
+				flat ? "-" : "", flat ? endpoint.ptr : "");
+		ret_path->keys[ret_path->n++] = ret_path->id;
+	}
+	if (!flat)
+		ret_path->keys[ret_path->n++] = endpoint.ptr;
+}
+
+static json_t *peer_map(struct ctx *c, const struct path *path)
+{
+	json_t *map = c->peers;
+
+	for (unsigned i = 0; i < path->n; i++)
+		map = at(c, map, path->keys[i]);
+	return map;
+}
+
+/* ---- instances from elsewhere ---- */
+
+static void add_source(struct ctx *c, const struct sn_yaml_node *node, json_t *list)
+{
+	struct sn_hub_source_url url;
+	struct sn_error err;
+	json_t *text;
+
+	if (!is_text(c, node, "from"))
+		return;
+	if (sn__hub_source_parse(node->text, &url, &err) < 0) {
+		sn__problem(c->problems, node->place, "from: %s", sn_error_text(&err));
+		return;
+	}
+	text = json_stringn(node->text.ptr, node->text.len);
+	if (text == NULL || json_array_append_new(list, text) < 0)
+		c->nomem = true;
+}
+
+/* An endpoint that is not served as it is written. */
+static void add_target(struct ctx *c, const struct path *path, const struct sn_yaml_node *from,
+		struct sn_str protocol, struct sn_str network)
+{
+	json_t *target = json_object(), *list, *peer;
+
+	if (target == NULL || json_array_append_new(c->targets, target) < 0) {
+		c->nomem = true;
+		return;
+	}
+	list = set(c, target, "path", json_array());
+	for (unsigned i = 0; i < path->n && list != NULL; i++)
+		if (json_array_append_new(list, json_string(path->keys[i])) < 0)
+			c->nomem = true;
+	peer = set(c, target, "peer", json_object());
+	if (peer != NULL) {
+		(void)set_text(c, peer, "protocol", protocol);
+		(void)set_text(c, peer, "networkProtocol", network);
+	}
+	list = set(c, target, "from", json_array());
+	if (list == NULL)
+		return;
+	if (from->kind == SN_YAML_LIST) {
+		SN_YAML_FOREACH(item, from)
+		add_source(c, item->value, list);
+	} else {
+		add_source(c, from, list);
+	}
 }
 
 static void read_endpoint(struct ctx *c, const char *kind, struct sn_str name,
 		const struct sn_yaml_item *item)
 {
-	static const char *const keys[] = {"protocol", "networkProtocol", "instances", NULL};
+	static const char *const keys[] = {
+			"protocol", "networkProtocol", "instances", "from", NULL};
 	struct sn_str protocol = SN_STR("http"), network = SN_STR("tcp");
-	const struct sn_yaml_node *node = item->value, *v;
-	json_t *map = peer_map(c, kind, name, item->key);
+	const struct sn_yaml_node *node = item->value, *v, *from;
+	struct path path;
+	json_t *map;
 
+	path_of(c, kind, name, item->key, &path);
+	map = peer_map(c, &path);
 	if (map == NULL)
 		return;
 	if (node->kind == SN_YAML_LIST) { /* the short form: only instances */
@@ -272,11 +347,14 @@ static void read_endpoint(struct ctx *c, const char *kind, struct sn_str name,
 	if (v != NULL && is_text(c, v, "networkProtocol"))
 		network = v->text;
 	v = sn__yaml_get(node, "instances");
+	from = sn__yaml_get(node, "from");
 	if (v != NULL)
 		read_instances(c, v, protocol, network, map);
-	else
-		sn__problem(c->problems, item->place, "endpoint `%s`: `instances` is missing",
-				item->key.ptr);
+	if (from != NULL)
+		add_target(c, &path, from, protocol, network);
+	if (v == NULL && from == NULL)
+		sn__problem(c->problems, item->place,
+				"endpoint `%s`: `instances` or `from` is missing", item->key.ptr);
 }
 
 static void read_group(struct ctx *c, const char *kind, const struct sn_yaml_node *group)
@@ -405,9 +483,12 @@ static void own_endpoints(
 		return;
 	SN_YAML_FOREACH(item, eps)
 	{
-		json_t *peer = json_object_get(
-				peer_map(c, "service", service, item->key), identity.ptr);
-		json_t *copy = peer != NULL ? sn__json_copy(peer) : NULL;
+		struct path path;
+		json_t *peer, *copy;
+
+		path_of(c, "service", service, item->key, &path);
+		peer = json_object_get(peer_map(c, &path), identity.ptr);
+		copy = peer != NULL ? sn__json_copy(peer) : NULL;
 
 		if (peer != NULL && set(c, own, item->key.ptr, copy) != NULL)
 			(void)set_text(c, copy, "name", item->key);
@@ -451,7 +532,7 @@ static void read_task(struct ctx *c, const struct sn_yaml_item *item, json_t *co
 /* ---- the two kinds of document ---- */
 
 static const char *const mesh_keys[] = {"cluster", "sector", "form", "services", "clusters",
-		"databases", "queues", "policies", "tasks", NULL};
+		"databases", "queues", "policies", "tasks", "resolver", "kubernetes", NULL};
 static const char *const wire_keys[] = {
 		"peers", "policies", "endpoints", "consumes", "tasks", NULL};
 
@@ -530,12 +611,44 @@ static void read_form(struct ctx *c)
 				forms[c->form]);
 }
 
-static void read_mesh(struct ctx *c, json_t *common, json_t *tasks)
+/* How sources are asked. */
+static void read_sources(struct ctx *c, json_t *sources)
+{
+	static const char *const keys[] = {"server", "ca", "token_file", "insecure", NULL};
+	const struct sn_yaml_node *v = sn__yaml_get(c->root, "resolver");
+	json_t *out, *value = NULL;
+
+	if (v != NULL && is_text(c, v, "resolver"))
+		(void)set_text(c, sources, "resolver", v->text);
+	v = sn__yaml_get(c->root, "kubernetes");
+	if (v == NULL || sn__yaml_is_null(v) || !is_map(c, v, "kubernetes"))
+		return;
+	check_keys(c, v, keys, "kubernetes");
+	out = set(c, sources, "kubernetes", json_object());
+	SN_YAML_FOREACH(item, v)
+	{
+		if (sn__yaml_to_json(item->value, &value, c->problems) < 0)
+			continue;
+		if (sn_str_eq(item->key, SN_STR("insecure")) ? !json_is_boolean(value)
+							     : !json_is_string(value))
+			sn__problem(c->problems, item->value->place, "kubernetes: %s: expected %s",
+					item->key.ptr,
+					sn_str_eq(item->key, SN_STR("insecure")) ? "true or false"
+										 : "a text");
+		if (out != NULL)
+			(void)set(c, out, item->key.ptr, value);
+		else
+			json_decref(value);
+	}
+}
+
+static void read_mesh(struct ctx *c, json_t *common, json_t *tasks, json_t *sources)
 {
 	const struct sn_yaml_node *v;
 
 	check_keys(c, c->root, mesh_keys, "mesh file");
 	read_form(c);
+	read_sources(c, sources);
 	c->peers = set(c, common, "peers", json_object());
 	if (c->peers == NULL)
 		return;
@@ -557,6 +670,8 @@ void sn__meshfile_finish(struct sn_meshfile *mesh)
 {
 	json_decref(mesh->common);
 	json_decref(mesh->tasks);
+	json_decref(mesh->targets);
+	json_decref(mesh->sources);
 	*mesh = (struct sn_meshfile){0};
 }
 
@@ -582,14 +697,17 @@ static void read_root(struct ctx *c, struct sn_meshfile *mesh)
 	if (mesh->wire)
 		read_wire(c, mesh->common, mesh->tasks);
 	else
-		read_mesh(c, mesh->common, mesh->tasks);
+		read_mesh(c, mesh->common, mesh->tasks, mesh->sources);
 }
 
 int sn__meshfile_parse(const char *name, struct sn_str text, struct sn_meshfile *ret_mesh,
 		struct sn_problems *problems)
 {
-	struct sn_meshfile mesh = {.common = json_object(), .tasks = json_object()};
-	struct ctx c = {.problems = problems};
+	struct sn_meshfile mesh = {.common = json_object(),
+			.tasks = json_object(),
+			.targets = json_array(),
+			.sources = json_object()};
+	struct ctx c = {.problems = problems, .targets = mesh.targets};
 	struct sn_yaml yaml;
 	struct sn_error err;
 	int r = sn__yaml_parse(&yaml, name, text, &err);
@@ -600,7 +718,8 @@ int sn__meshfile_parse(const char *name, struct sn_str text, struct sn_meshfile 
 		return r == SN_E_NOMEM ? r : SN_E_INVALID;
 	}
 	c.root = yaml.root;
-	c.nomem = mesh.common == NULL || mesh.tasks == NULL;
+	c.nomem = mesh.common == NULL || mesh.tasks == NULL || mesh.targets == NULL ||
+			mesh.sources == NULL;
 	if (!c.nomem)
 		read_root(&c, &mesh);
 	if (c.nomem)

@@ -14,7 +14,11 @@
 struct sn_meshfile {
 	json_t *common; /* sections that every task gets; an object */
 	json_t *tasks;  /* task id -> its sections (complete: nothing of common is added) */
-	bool wire;      /* the file is the wire message itself: path "/" is served too */
+	json_t *targets; /* endpoints with more than what is written: [{"path": [KEY, ...] of its peers in
+	                  * `peers`, "peer": {} that each of its peers begins with, "from": [TEXT]}] */
+	json_t *sources; /* how those are asked: {"resolver": TEXT, "kubernetes": {"server", "ca",
+	                  * "token_file", "insecure"}}, what is given of it */
+	bool wire;       /* the file is the wire message itself: path "/" is served too */
 };
 
 /** Read @path. SN_E_INVALID (@problems says what and where), SN_E_NOT_FOUND, SN_E_IO, SN_E_NOMEM:
