@@ -144,7 +144,7 @@ static bool is_interface(struct sn_str source)
 {
 	struct sn_str prefix = SN_STR(SN_MH_INTERFACES);
 
-	return source.len > prefix.len && memcmp(source.ptr, prefix.ptr, prefix.len) == 0;
+	return source.len >= prefix.len && memcmp(source.ptr, prefix.ptr, prefix.len) == 0;
 }
 
 /* The node that asks, when it is on the list. Parked ones are not. */
