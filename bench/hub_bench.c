@@ -124,7 +124,7 @@ static void open_registry(struct nodes *n)
 			.hub = "bench",
 			.register_timeout_ms = 60000}; /* a call waits that long for the list */
 
-	n->checker = (struct sn_hub_checker){check, check_cancel};
+	n->checker = (struct sn_hub_checker){.start = check, .cancel = check_cancel};
 	must(sn__hub_registry_open(n->loop, &opts, &n->registry, NULL) == 0, "registry");
 }
 

@@ -393,11 +393,17 @@ uint64_t sn__hub_revision(const struct sn_hub_registry *r)
 
 void sn__hub_registry_counts(const struct sn_hub_registry *r, struct sn_hub_counts *ret_counts)
 {
+	struct sn_hub_health_counts health = {0};
+
 	*ret_counts = r->counts;
 	ret_counts->nodes = r->n_nodes;
 	ret_counts->own = r->me->nodes;
 	ret_counts->hubs = r->n_hubs + 1;
-	ret_counts->checking = r->n_running[HUB_LANE_CHANGES] + r->n_running[HUB_LANE_PERIODIC];
+	if (r->health != NULL)
+		sn__hub_health_counts(r->health, &health);
+	ret_counts->checks = health.checks;
+	ret_counts->checks_failed = health.failed;
+	ret_counts->checking = health.running;
 	ret_counts->ready = r->ready;
 }
 
@@ -407,7 +413,6 @@ static void destroy(struct sn_hub_registry *r)
 {
 	const struct sn_map_entry *e;
 
-	sn__loop_undefer(r->loop, &r->check_task);
 	sn__loop_undefer(r->loop, &r->close_task);
 	sn__loop_undefer(r->loop, &r->settle_task);
 	for (size_t i = 0; (e = sn__map_next(&r->records, &i)) != NULL;)
@@ -420,6 +425,14 @@ static void destroy(struct sn_hub_registry *r)
 	sn__free(r);
 }
 
+static void health_closed(void *arg)
+{
+	struct sn_hub_registry *r = arg;
+
+	r->health = NULL;
+	sn__loop_defer(r->loop, &r->close_task, close_step);
+}
+
 static void close_step(struct sn_task *task)
 {
 	struct sn_hub_registry *r = SN_CONTAINER_OF(task, struct sn_hub_registry, close_task);
@@ -428,9 +441,14 @@ static void close_step(struct sn_task *task)
 
 	sn__hub_changes_stop(r);
 	sn__hub_presence_stop(r);
-	if (r->n_ops > 0 || !sn_list_empty(&r->changes) ||
-			r->n_running[HUB_LANE_CHANGES] + r->n_running[HUB_LANE_PERIODIC] > 0)
+	if (r->n_ops > 0 || !sn_list_empty(&r->changes))
 		return;
+	if (r->health != NULL) {
+		if (!r->health_closing)
+			sn__hub_health_close(r->health, health_closed, r);
+		r->health_closing = true;
+		return;
+	}
 	destroy(r);
 	if (done != NULL)
 		done(arg);
@@ -467,8 +485,6 @@ static void defaults(struct sn_hub_registry_options *o)
 		o->check_timeout_ms = 2000;
 	if (o->unhealthy_after == 0)
 		o->unhealthy_after = 3;
-	if (o->checks_at_once == 0)
-		o->checks_at_once = 256;
 	if (o->hub_ttl_ms == 0)
 		o->hub_ttl_ms = 10000;
 	if (o->max_nodes == 0)
@@ -501,18 +517,12 @@ int sn__hub_registry_open(struct sn_loop *loop, const struct sn_hub_registry_opt
 				(unsigned long long)sn__rng_u64(sn__loop_rng(loop)));
 	(void)snprintf(r->hub_key, sizeof(r->hub_key), HUB_HUBS "%s", r->hub);
 	r->me = sn__hub_owner(r, sn_str_from(r->hub));
-	if (r->me == NULL) {
-		sn__map_finish(&r->owners);
-		sn__free(r);
+	if (r->me == NULL || sn__hub_checks_open(r) < 0) {
+		destroy(r);
 		return sn__error_set(err, SN_E_NOMEM, "%s", sn_strerror(SN_E_NOMEM));
 	}
 	r->me->live = true; /* to itself it always is */
-	for (unsigned i = 0; i < HUB_LANES; i++) {
-		sn_list_init(&r->waiting[i]);
-		sn_list_init(&r->running[i]);
-	}
 	sn_list_init(&r->gone);
-	sn_list_init(&r->due);
 	sn_list_init(&r->changes);
 	sn_list_init(&r->watchers);
 	sn_list_init(&r->fresh);

@@ -14,6 +14,7 @@
  * Loop thread. Completion: exactly once, never before the call returned.
  */
 
+#include "hub/health.h"
 #include "hub/store.h"
 
 struct sn_hub_registry;
@@ -32,23 +33,6 @@ struct sn_hub_node {
 struct sn_hub_node *sn__hub_node_ref(struct sn_hub_node *node);
 void sn__hub_node_unref(struct sn_hub_node *node /* may be NULL */);
 
-/* One health check, embedded in the registry's own record of a node. */
-struct sn_hub_probe;
-struct sn_hub_probe {
-	const char *id, *address, *attributes; /* live until done */
-	uint32_t timeout_ms;
-	/** Exactly once, never before start() returned; @err NULL: healthy. */
-	void (*done)(struct sn_hub_probe *probe, const struct sn_error *err /* may be NULL */);
-	void *checker[8]; /* the checker's */
-};
-/* How nodes are checked. */
-struct sn_hub_checker {
-	/** Out of memory is a failed check: it cannot fail otherwise. */
-	void (*start)(struct sn_hub_checker *checker, struct sn_hub_probe *probe);
-	/** done() follows in a later turn with SN_E_CANCELLED, unless it was quicker. */
-	void (*cancel)(struct sn_hub_checker *checker, struct sn_hub_probe *probe);
-};
-
 struct sn_hub_registry_options {
 	struct sn_hub_store *store; /* stays the caller's, outlives the registry */
 	struct sn_hub_checker *checker;
@@ -57,8 +41,7 @@ struct sn_hub_registry_options {
 	uint32_t check_every_ms;      /* periodic checks, with jitter; 0: none */
 	uint32_t check_timeout_ms;    /* 0: 2000 */
 	unsigned unhealthy_after;     /* failures in a row until it is removed; 0: 3 */
-	unsigned healthy_after;       /* reserved to checks that take nodes in and out; 0: 1 */
-	unsigned checks_at_once;      /* 0: 256 */
+	unsigned checks_at_once;      /* of each lane of src/hub/health.h; 0: 256 */
 	bool replace_dead; /* a known id whose stored address fails its check is replaced */
 	bool renew_same; /* a known id that registers from its stored address is taken as registered
 	                      * (its attributes are replaced), else it exists */

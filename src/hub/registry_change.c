@@ -34,7 +34,7 @@ struct change_op {
 	struct sn_list wait;
 	struct sn_task task;
 	struct sn_timer timer;
-	struct hub_check check;
+	struct sn_hub_ask check;
 	struct sn_hub_op op;
 	struct sn_buf text; /* key, then value */
 	size_t key_len;
@@ -44,7 +44,7 @@ struct change_op {
 	uint32_t pause_ms;
 	unsigned lookups;
 	enum stage stage;
-	bool unregister, holder, renewal, counted, stopped;
+	bool unregister, holder, renewal, counted;
 };
 
 static void go_on(struct sn_task *task);
@@ -258,7 +258,7 @@ static void removed(struct sn_hub_op *o, int code)
 	sn__hub_op_ended(r, code);
 }
 
-static void stored_checked(struct hub_check *c, const struct sn_error *err)
+static void stored_checked(struct sn_hub_ask *c, const struct sn_error *err)
 {
 	struct change_op *op = SN_CONTAINER_OF(c, struct change_op, check);
 
@@ -298,7 +298,7 @@ static void known(struct change_op *op, struct hub_record *rec)
 		op->check.probe.address = op->stored->address;
 		op->check.probe.attributes = op->stored->attributes;
 		op->check.probe.timeout_ms = r->opts.register_timeout_ms;
-		sn__hub_check_start(&op->check);
+		sn__hub_health_ask(r->health, r->opts.checker, &op->check);
 	} else {
 		end_with(op, SN_HUB_EXISTS, SN_E_EXISTS, "the id is taken");
 	}
@@ -364,7 +364,7 @@ static void wait_turn(struct change_op *op)
 	sn__loop_defer(r->loop, &op->task, go_on);
 }
 
-static void checked(struct hub_check *c, const struct sn_error *err)
+static void checked(struct sn_hub_ask *c, const struct sn_error *err)
 {
 	struct change_op *op = SN_CONTAINER_OF(c, struct change_op, check);
 
@@ -452,14 +452,12 @@ int sn__hub_register(struct sn_hub_registry *r, const char *id, const char *addr
 	code = change_new(r, change, id, address, attributes, &op);
 	if (code < 0)
 		return code;
-	op->check.registry = r;
-	op->check.lane = HUB_LANE_CHANGES;
 	op->check.ended = checked;
 	op->check.probe.id = op->node->id;
 	op->check.probe.address = op->node->address;
 	op->check.probe.attributes = op->node->attributes;
 	op->check.probe.timeout_ms = r->opts.register_timeout_ms;
-	sn__hub_check_start(&op->check);
+	sn__hub_health_ask(r->health, r->opts.checker, &op->check);
 	return 0;
 }
 
@@ -498,9 +496,7 @@ void sn__hub_changes_stop(struct sn_hub_registry *r)
 		switch (op->stage) {
 		case STAGE_CHECK:
 		case STAGE_STORED:
-			if (!op->stopped)
-				sn__hub_check_cancel(&op->check);
-			op->stopped = true;
+			sn__hub_health_unask(&op->check);
 			break;
 		case STAGE_WAIT:
 			closed(op);

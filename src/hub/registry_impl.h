@@ -8,7 +8,7 @@
  *	registry.c         the view: what is known of the nodes, and whoever watches it
  *	registry_store.c   the view follows the store
  *	registry_hubs.c    this hub's own key, and the nodes of hubs that are gone
- *	registry_check.c   checks: at registration, and periodic ones
+ *	registry_check.c   who is checked, and what becomes of it
  *	registry_change.c  registration and unregistration
  *	registry_node.c    a node, and how it is written in the store
  *
@@ -47,28 +47,12 @@ struct hub_owner {
 struct hub_record {
 	struct sn_hub_node *node;
 	struct hub_owner *owner; /* NULL: gone */
-	struct hub_check *check; /* under way */
-	struct sn_list link;     /* sn_hub_registry.due, or .gone */
-	struct sn_timer timer;   /* the next check */
+	struct sn_hub_checked checked;
+	struct sn_hub_node *asked; /* whose texts its check has; may be NULL */
+	struct sn_list link;       /* sn_hub_registry.gone */
 	uint64_t revision;
 	uint32_t generation; /* of the reading that has seen it */
-	uint16_t failures;
-	bool gone, writing; /* writing: a removal or adoption is under way */
-};
-
-enum hub_lane { HUB_LANE_CHANGES, HUB_LANE_PERIODIC, HUB_LANES };
-
-/* A check that is wanted or under way. */
-struct hub_check {
-	struct sn_hub_probe probe;
-	struct sn_hub_registry *registry;
-	struct sn_list link; /* sn_hub_registry.checks[lane], waiting or running */
-	enum hub_lane lane;
-	bool running;
-	/** Exactly once, in a later turn, also after sn__hub_check_cancel(). */
-	void (*ended)(struct hub_check *check, const struct sn_error *err);
-	struct hub_record *record; /* periodic; NULL: not wanted any more */
-	struct sn_hub_node *node;  /* whose texts the probe has */
+	bool gone, writing;  /* writing: a removal or adoption is under way */
 };
 
 /* One prefix that is followed. */
@@ -115,10 +99,9 @@ struct sn_hub_registry {
 	unsigned n_adopting;
 	bool sweep_more;
 
-	struct sn_list due;                                    /* hub_record.link: to be checked */
-	struct sn_list waiting[HUB_LANES], running[HUB_LANES]; /* hub_check.link */
-	unsigned n_running[HUB_LANES];
-	struct sn_task check_task;
+	struct sn_hub_health *health; /* NULL: closed */
+	struct sn_hub_check_spec spec;
+	bool health_closing;
 
 	struct sn_list changes; /* change_op.link */
 
@@ -202,8 +185,7 @@ void sn__hub_hubs_read(struct hub_sync *sync, uint64_t revision);
 void sn__hub_sweep_soon(struct sn_hub_registry *r);
 
 /* registry_check.c */
-void sn__hub_check_start(struct hub_check *check);
-void sn__hub_check_cancel(struct hub_check *check);
+SN_MUST_USE int sn__hub_checks_open(struct sn_hub_registry *r);
 /** The owner or the node of @record has changed, or it has gone. */
 void sn__hub_checks_changed(struct sn_hub_registry *r, struct hub_record *record, bool registered);
 void sn__hub_checks_stop(struct sn_hub_registry *r);

@@ -412,7 +412,7 @@ static inline struct world *world_new(uint64_t seed)
 	assert_int_equal(sn__hub_memory_open(w->loop, &w->store), 0);
 	sn__rng_seed(&w->rng, seed);
 	sn_list_init(&w->probes);
-	w->checker = (struct sn_hub_checker){world_probe, world_cancel};
+	w->checker = (struct sn_hub_checker){.start = world_probe, .cancel = world_cancel};
 	return w;
 }
 
