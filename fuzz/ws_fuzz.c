@@ -149,8 +149,8 @@ static void against_server(const struct sn_addr *addr)
 	struct sn_http_server *server;
 
 	check(sn__http_server_open(w.loop, &config, handler, NULL, &server, NULL) == 0);
-	check(sn__ws_put_request(&w.out, SN_STR("/"), SN_STR("a"), "dGhlIHNhbXBsZSBub25jZQ==") ==
-			0);
+	check(sn__ws_put_request(&w.out, SN_STR("/"), SN_STR("a"),
+			      "dGhlIHNhbXBsZSBub25jZQ==", NULL) == 0);
 	check(sn__buf_append_str(&w.out, w.frames) == 0);
 	check(sn__stream_connect(w.loop, addr, on_raw, NULL, &w.raw, NULL) == 0);
 	sn__stream_want(w.raw, SN_WRITABLE);

@@ -13,13 +13,16 @@
 #include "base/list.h"
 #include "base/mem.h"
 #include "io/http_server.h"
+#include "io/tls.h"
 #include "io/ws.h"
+#include "mesh/api.h"
 
 #define CLOSE_GRACE_MS 1000
 
 struct sn_agent {
 	struct sn_loop *loop;
 	struct sn_http_server *server;
+	char *token; /* NULL: none is asked for */
 	struct sn_store store;
 	struct sn_ws_frame *common_frame; /* complete metadata, encoded once; NULL: out of date */
 	bool wire;
@@ -307,6 +310,16 @@ static bool wants_socket(const struct sn_exchange *x)
 	return upgrade != NULL && sn__str_ieq(sn_str_from(upgrade), SN_STR("websocket"));
 }
 
+static void refuse_stranger(struct sn_exchange *x)
+{
+	static const struct sn_header headers[] = {{"Content-Type", "text/plain; charset=utf-8"},
+			{"WWW-Authenticate", "Bearer"}};
+	static const char text[] = "Authorization: Bearer TOKEN is asked for\n";
+
+	if (sn_exchange_respond(x, 401, headers, SN_COUNT(headers), text, sizeof text - 1) < 0)
+		sn_exchange_abort(x);
+}
+
 static void handle(struct sn_exchange *x, void *arg)
 {
 	struct sn_agent *agent = arg;
@@ -314,7 +327,9 @@ static void handle(struct sn_exchange *x, void *arg)
 	const char *path = sn_exchange_path(x);
 	struct sn_str id = sn_str_from(path + 1);
 
-	if (strcmp(path, "/report") == 0 && strcmp(method, "POST") == 0) {
+	if (agent->token != NULL && !sn__bearer_fits(x, agent->token)) {
+		refuse_stranger(x);
+	} else if (strcmp(path, "/report") == 0 && strcmp(method, "POST") == 0) {
 		if (sn_exchange_read_all(x, SN_AGENT_REPORT_MAX, on_report, agent) < 0)
 			sn_exchange_abort(x);
 	} else if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
@@ -542,6 +557,9 @@ static void agent_free(struct sn_agent *agent)
 	json_decref(agent->nodes);
 	sn__store_finish(&agent->store);
 	sn__ws_frame_unref(agent->common_frame);
+	if (agent->token != NULL)
+		explicit_bzero(agent->token, strlen(agent->token));
+	sn__free(agent->token);
 	sn__free(agent->mesh);
 	sn__free(agent);
 }
@@ -563,29 +581,91 @@ static int open_mesh(struct sn_agent *agent, const char *path, struct sn_error *
 	return r;
 }
 
+int sn__agent_check(const struct sn_agent_options *opts, struct sn_error *err)
+{
+	char text[SN_ADDR_TEXT_MAX];
+	bool tls = opts->tls_cert != NULL, known = opts->token != NULL || opts->tls_ca != NULL;
+
+	if ((opts->tls_cert == NULL) != (opts->tls_key == NULL))
+		return sn__error_set(err, SN_E_INVALID, "--cert and --key go together");
+	if (opts->tls_ca != NULL && !tls)
+		return sn__error_set(err, SN_E_INVALID,
+				"--ca asks connectors for certificates, which needs --cert and "
+				"--key");
+	if (sn__addr_is_loopback(&opts->addr) || opts->insecure || (tls && known))
+		return 0;
+	return sn__error_set(err, SN_E_REJECTED,
+			"--listen: %s is not loopback and %s: add %s; or, where all who reach it may "
+			"read and report, --insecure",
+			sn__addr_text(&opts->addr, text),
+			tls ? "anybody could connect" : "nothing is encrypted",
+			tls ? "--token FILE or --ca FILE"
+					: known
+					? "--cert FILE --key FILE"
+					: "--cert FILE --key FILE, and --token FILE or --ca FILE");
+}
+
+static void on_tls_warning(const struct sn_error *err, void *arg)
+{
+	say(arg, "warning", "%s", err->text);
+}
+
+static int listen_on(
+		struct sn_agent *agent, const struct sn_agent_options *opts, struct sn_error *err)
+{
+	const struct sn_tls_options tls = {.cert = opts->tls_cert,
+			.key = opts->tls_key,
+			.ca = opts->tls_ca,
+			.alpn = "http/1.1", /* a WebSocket has its connection for itself */
+			.require_client_cert = opts->tls_ca != NULL};
+	/* Off loopback we do not know by which names connectors call us. */
+	struct sn_http_server_config config = {.addr = opts->addr,
+			.max_body = SN_AGENT_REPORT_MAX,
+			.check_origin = true,
+			.any_host = !sn__addr_is_loopback(&opts->addr)};
+	int r = 0;
+
+	if (opts->tls_cert != NULL) {
+		r = sn__tls_create(agent->loop, &tls, true, &config.tls);
+		if (r < 0)
+			return sn__error_set(err, r, "%s", sn_strerror(r));
+		sn__tls_on_warning(config.tls, on_tls_warning, agent);
+		r = sn__tls_load(config.tls, err);
+	}
+	if (r == 0)
+		r = sn__http_server_open(agent->loop, &config, handle, agent, &agent->server, err);
+	sn__tls_unref(config.tls);
+	return r;
+}
+
 int sn__agent_open(struct sn_loop *loop, const struct sn_agent_options *opts,
 		struct sn_agent **ret_agent, struct sn_error *err)
 {
-	const struct sn_http_server_config config = {
-			.addr = opts->addr, .max_body = SN_AGENT_REPORT_MAX, .check_origin = true};
-	struct sn_agent *agent = sn__calloc(1, sizeof *agent);
-	int r;
+	struct sn_agent *agent;
+	int r = sn__agent_check(opts, err);
 
+	if (r < 0)
+		return r;
+	agent = sn__calloc(1, sizeof *agent);
 	if (agent == NULL)
 		return sn__error_set(err, SN_E_NOMEM, "%s", sn_strerror(SN_E_NOMEM));
 	agent->loop = loop;
 	agent->say = opts->say;
 	agent->say_arg = opts->say_arg;
 	r = sn__store_init(&agent->store);
+	if (r == 0 && opts->token != NULL) {
+		agent->token = sn__strdup(opts->token);
+		r = agent->token != NULL ? 0 : SN_E_NOMEM;
+	}
 	if (r < 0)
 		(void)sn__error_set(err, r, "%s", sn_strerror(r));
 	else
 		r = open_mesh(agent, opts->mesh, err);
 	if (r == 0 && opts->registry != NULL)
-		r = sn__agent_hub_open(
-				loop, opts->registry, on_nodes, on_hub, agent, &agent->hub, err);
+		r = sn__agent_hub_open(loop, opts->registry, &opts->registry_security, on_nodes,
+				on_hub, agent, &agent->hub, err);
 	if (r == 0)
-		r = sn__http_server_open(loop, &config, handle, agent, &agent->server, err);
+		r = listen_on(agent, opts, err);
 	if (r < 0) {
 		agent_free(agent);
 		return r;

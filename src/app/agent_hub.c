@@ -6,7 +6,6 @@
 
 #include "base/json.h"
 #include "base/mem.h"
-#include "dialect/microhome/node.h"
 
 #define ASK_MS 250 /* as often as the mesh file is looked at */
 #define ID "\xc2\xb5Home/interface/agent"
@@ -132,10 +131,11 @@ static void ask(struct sn_agent_hub *hub, const char *after)
 }
 
 int sn__agent_hub_open(struct sn_loop *loop, const struct sn_addr *registry,
-		sn_agent_nodes_fn *nodes, sn_agent_state_fn *state, void *arg,
-		struct sn_agent_hub **ret_hub, struct sn_error *err)
+		const struct sn_mh_security *security, sn_agent_nodes_fn *nodes,
+		sn_agent_state_fn *state, void *arg, struct sn_agent_hub **ret_hub,
+		struct sn_error *err)
 {
-	const struct sn_mh_client_options opts = {.id = ID, .keep = true};
+	const struct sn_mh_client_options opts = {.id = ID, .keep = true, .security = *security};
 	struct sn_agent_hub *hub = sn__calloc(1, sizeof(*hub));
 	int r = SN_E_NOMEM;
 

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "io/addr.h"
+#include "dialect/microhome/node.h"
 #include "io/loop.h"
 
 struct sn_agent_hub;
@@ -19,8 +20,9 @@ typedef void sn_agent_nodes_fn(json_t *nodes, void *arg);
 typedef void sn_agent_state_fn(const char *state /* may be NULL */, void *arg);
 
 SN_MUST_USE int sn__agent_hub_open(struct sn_loop *loop, const struct sn_addr *registry,
-		sn_agent_nodes_fn *nodes, sn_agent_state_fn *state, void *arg,
-		struct sn_agent_hub **ret_hub, struct sn_error *err);
+		const struct sn_mh_security *security, sn_agent_nodes_fn *nodes,
+		sn_agent_state_fn *state, void *arg, struct sn_agent_hub **ret_hub,
+		struct sn_error *err);
 void sn__agent_hub_close(struct sn_agent_hub *hub /* may be NULL */);
 
 #endif

@@ -408,6 +408,66 @@ static void close_tells_sockets(void **state)
 	assert_int_equal(sn__agent_open(f->w->a, &opts, &f->agent, NULL), 0);
 }
 
+static void token_is_asked_for(void **state)
+{
+	const struct sn_http_header right = {SN_STR("Authorization"), SN_STR("Bearer s3cret")};
+	const struct sn_http_header wrong = {SN_STR("Authorization"), SN_STR("Bearer s3cre")};
+	const struct sn_ws_options with = {.token = "s3cret"};
+	static const struct sn_ws_ops ops = {
+			.on_open = on_open, .on_message = on_message, .on_close = on_close};
+	struct fixture *f = *state;
+	struct sn_agent_options opts = {.say = keep_line, .say_arg = &f->lines, .token = "s3cret"};
+	bool closed = false;
+	struct request r;
+	struct socket s;
+
+	sn__agent_close(f->agent, set_done, &closed);
+	world_run(f->w, &closed);
+	opts.addr = world_addr(ADDRESS);
+	assert_int_equal(sn__agent_open(f->w->a, &opts, &f->agent, NULL), 0);
+	assert_int_equal(http(f, &r, "GET", "/t", NULL, NULL), 401);
+	assert_int_equal(http(f, &r, "GET", "/t", NULL, &wrong), 401);
+	assert_int_equal(http(f, &r, "GET", "/t", NULL, &right), 200);
+	assert_int_equal(http(f, &r, "POST", "/report", "[]", &wrong), 401);
+	assert_int_equal(http(f, &r, "POST", "/report", "[]", &right), 200);
+	connect_to(f, &s, "/t");
+	assert_true(s.closed && !s.open);
+	assert_int_equal(s.close_code, 401);
+	finish(&s);
+	s = (struct socket){0};
+	assert_int_equal(sn__ws_connect(f->w->b, "ws://" ADDRESS "/t", NULL, &with, &ops, &s, &s.ws,
+					 NULL),
+			0);
+	settle(f);
+	expect(&s, 0, "{}");
+	finish(&s);
+}
+
+static void off_loopback(void **state)
+{
+	struct sn_agent_options opts = {.addr = world_addr("0.0.0.0:1")};
+	struct sn_error err;
+
+	assert_int_equal(sn__agent_check(&opts, &err), SN_E_REJECTED);
+	assert_non_null(strstr(err.text, "0.0.0.0:1 is not loopback and nothing is encrypted"));
+	opts.token = "x";
+	assert_int_equal(sn__agent_check(&opts, &err), SN_E_REJECTED);
+	opts.tls_cert = "c";
+	assert_int_equal(sn__agent_check(&opts, &err), SN_E_INVALID);
+	opts.tls_key = "k";
+	assert_int_equal(sn__agent_check(&opts, &err), 0);
+	opts.token = NULL;
+	assert_int_equal(sn__agent_check(&opts, &err), SN_E_REJECTED);
+	assert_non_null(strstr(err.text, "anybody could connect"));
+	opts.tls_ca = "a";
+	assert_int_equal(sn__agent_check(&opts, &err), 0);
+	opts.tls_cert = opts.tls_key = NULL;
+	assert_int_equal(sn__agent_check(&opts, &err), SN_E_INVALID);
+	opts.tls_ca = NULL;
+	opts.insecure = true;
+	assert_int_equal(sn__agent_check(&opts, &err), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -419,6 +479,8 @@ int main(void)
 					mesh_file_unreadable_for_a_while, setup, teardown),
 			cmocka_unit_test_setup_teardown(seed_message_as_mesh_file, setup, teardown),
 			cmocka_unit_test_setup_teardown(close_tells_sockets, setup, teardown),
+			cmocka_unit_test_setup_teardown(token_is_asked_for, setup, teardown),
+			cmocka_unit_test(off_loopback),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

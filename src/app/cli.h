@@ -65,6 +65,8 @@ enum sn_opt_id {
 	SN_OPT_ALL,
 	SN_OPT_TOKEN,
 	SN_OPT_STDIN,
+	SN_OPT_HUB_TOKEN,
+	SN_OPT_HUB_CA,
 	SN_OPT_COUNT,
 };
 

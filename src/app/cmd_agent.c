@@ -7,11 +7,12 @@
 
 #include "app/agent.h"
 #include "app/cli.h"
-#include "dialect/microhome/node.h"
+#include "app/mesh_words.h"
 
 #define LISTEN_DEFAULT "127.0.0.1:55555" /* where deployers of the original put it */
 
 #define HUB_DEFAULT "127.0.0.1:5101"
+#define TOKEN_MAX 65536 /* bytes of a file */
 
 struct run {
 	const struct sn_cli *cli;
@@ -58,7 +59,8 @@ static void say_address(const struct run *run)
 	if (addr->u.sa.sa_family == AF_UNIX)
 		sn__cli_tell(run->cli, "agent listens on %s", text);
 	else
-		sn__cli_tell(run->cli, "agent listens on ws://%s/", text);
+		sn__cli_tell(run->cli, "agent listens on %s://%s/",
+				run->cli->opt[SN_OPT_CERT] != NULL ? "wss" : "ws", text);
 }
 
 static int read_listen(const struct sn_cli *cli, struct sn_addr *ret_addr)
@@ -72,17 +74,50 @@ static int read_listen(const struct sn_cli *cli, struct sn_addr *ret_addr)
 		sn__cli_say(cli, "--listen: %s", sn_error_text(&err));
 		return SN_EXIT_USAGE;
 	}
-	if (!sn__addr_is_loopback(ret_addr)) {
-		sn__cli_say(cli,
-				"--listen: %s is not loopback: the agent answers whoever asks, so it "
-				"listens on loopback only",
-				text);
-		return SN_EXIT_USAGE;
-	}
 	return 0;
 }
 
-static int serve(struct run *run, int signals)
+/* Files of tokens, as texts. */
+struct tokens {
+	struct sn_buf own, hub;
+};
+
+static int read_token(const struct sn_cli *cli, enum sn_opt_id id, struct sn_buf *buf,
+		const char **ret_token)
+{
+	int r = cli->opt[id] != NULL ? sn__read_token(cli, cli->opt[id], buf) : 0;
+
+	if (r == 0 && buf->len > 0)
+		*ret_token = sn__buf_data(buf);
+	return r;
+}
+
+static int read_security(
+		const struct sn_cli *cli, struct tokens *tokens, struct sn_agent_options *opts)
+{
+	struct sn_error err;
+	int r = read_token(cli, SN_OPT_TOKEN, &tokens->own, &opts->token);
+
+	if (r == 0)
+		r = read_token(cli, SN_OPT_HUB_TOKEN, &tokens->hub, &opts->registry_security.token);
+	if (r != 0)
+		return r;
+	opts->tls_cert = cli->opt[SN_OPT_CERT];
+	opts->tls_key = cli->opt[SN_OPT_KEY];
+	opts->tls_ca = cli->opt[SN_OPT_CA];
+	opts->insecure = cli->opt[SN_OPT_INSECURE] != NULL;
+	opts->registry_security.tls_ca = cli->opt[SN_OPT_HUB_CA];
+	if (opts->registry_security.tls_ca != NULL) {
+		opts->registry_security.tls_cert = opts->tls_cert;
+		opts->registry_security.tls_key = opts->tls_key;
+	}
+	if (sn__agent_check(opts, &err) == 0)
+		return 0;
+	sn__cli_say(cli, "%s", sn_error_text(&err));
+	return SN_EXIT_USAGE;
+}
+
+static int serve(struct run *run, struct tokens *tokens, int signals)
 {
 	struct sn_agent_options opts = {
 			.mesh = run->cli->opt[SN_OPT_MESH], .say = say, .say_arg = run};
@@ -92,6 +127,8 @@ static int serve(struct run *run, int signals)
 	struct sn_error err;
 	int r = read_listen(run->cli, &opts.addr);
 
+	if (r == 0)
+		r = read_security(run->cli, tokens, &opts);
 	if (r != 0)
 		return r;
 	if (hub != NULL) {
@@ -127,6 +164,7 @@ static int serve(struct run *run, int signals)
 int sn__cmd_agent(struct sn_cli *cli)
 {
 	struct run run = {.cli = cli};
+	struct tokens tokens;
 	struct sn_error err;
 	sigset_t set;
 	int signals, r;
@@ -140,7 +178,11 @@ int sn__cmd_agent(struct sn_cli *cli)
 		sn__cli_say(cli, "cannot start: %m");
 		return SN_EXIT_FAILED;
 	}
-	r = serve(&run, signals);
+	sn__buf_init(&tokens.own, TOKEN_MAX);
+	sn__buf_init(&tokens.hub, TOKEN_MAX);
+	r = serve(&run, &tokens, signals);
+	sn__buf_finish(&tokens.own);
+	sn__buf_finish(&tokens.hub);
 	sn__loop_close(run.loop, NULL, NULL);
 	(void)close(signals);
 	return r;

@@ -100,6 +100,7 @@ static void man_all(void)
 	put_options(sn__global_opts);
 	(void)puts(".Sh ENVIRONMENT\n.Bl -tag -width Ds\n"
 		   ".It Ev BERLIOZ_AGENT_PATH\nURL of the agent.\n"
+		   ".It Ev SINEW_AGENT_TOKEN\ntoken the agent asks for.\n"
 		   ".It Ev BERLIOZ_CLUSTER , BERLIOZ_SECTOR , BERLIOZ_SERVICE\nthe own place.\n"
 		   ".It Ev SINEW_CONFIG\npath of the file.\n.El");
 	put_status();

@@ -76,6 +76,15 @@ static const struct sn_opt agent_opts[] = {
 		{SN_OPT_MESH, 0, "mesh", "FILE", "the mesh file; re-read when it changes"},
 		{SN_OPT_HUB, 0, "hub", "ADDR",
 				"the registry of a \xc2\xb5Home mesh (sinew hub), whose nodes are peers, too"},
+		{SN_OPT_TOKEN, 0, "token", "FILE",
+				"holds the token that connectors and reports must have"},
+		{SN_OPT_CERT, 0, "cert", "FILE", "TLS: own certificates"},
+		{SN_OPT_KEY, 0, "key", "FILE", "TLS: own key"},
+		{SN_OPT_CA, 0, "ca", "FILE", "TLS: connectors must show a certificate of these"},
+		{SN_OPT_INSECURE, 0, "insecure", NULL, "listen off loopback without TLS and token"},
+		{SN_OPT_HUB_TOKEN, 0, "hub-token", "FILE", "holds the token of the hub's mesh"},
+		{SN_OPT_HUB_CA, 0, "hub-ca", "FILE",
+				"TLS to the hub: who is believed; --cert and --key are shown"},
 		{0, 0, NULL, NULL, NULL},
 };
 
@@ -301,9 +310,15 @@ const struct sn_cmd sn__commands[] = {
 		{"agent", "", 0, 0, "serve peers to connectors over WebSocket",
 				"The other end of a connector's socket: serves each task its metadata from the "
 				"mesh file, pushes what changes when the file changes, and takes POST /report. "
-				"The address is printed on stderr. Ends with SIGTERM or SIGINT.\n",
-				"sinew agent --listen 127.0.0.1:55555 --mesh mesh.yaml", agent_opts,
-				sn__cmd_agent},
+				"The address is printed on stderr. Ends with SIGTERM or SIGINT.\n\n"
+				"Off loopback it listens with TLS (--cert, --key) and either a token (--token) "
+				"or connectors' certificates (--ca), or with --insecure. Connectors of ours "
+				"take the token from `agent.token` of their file or from SINEW_AGENT_TOKEN; "
+				"others send `Authorization: Bearer TOKEN`. docs/agent.md has all of it.\n",
+				"sinew agent --listen 127.0.0.1:55555 --mesh mesh.yaml\n"
+				"sinew agent --listen 0.0.0.0:55555 --mesh mesh.yaml --cert agent.pem --key "
+				"agent.key --token token.txt",
+				agent_opts, sn__cmd_agent},
 		{"hub", "", 0, 0, "the service registry and event broker of a \xc2\xb5Home mesh",
 				"Runs both, as the file's section `hub` says, and whatever else the file asks "
 				"for, until SIGTERM or SIGINT. With nothing set the broker listens on "

@@ -29,7 +29,7 @@ int sn__mesh_type(const struct sn_cli *cli, const char *type, struct sn_buf *out
 	return r < 0 ? r : sn__buf_append(out, type + skip, strlen(type + skip) + 1);
 }
 
-static int read_token(const struct sn_cli *cli, const char *path, struct sn_buf *token)
+int sn__read_token(const struct sn_cli *cli, const char *path, struct sn_buf *token)
 {
 	SN_AUTO_FREE char *spec = sn__asprintf("@%s", path);
 	int r;
@@ -54,7 +54,7 @@ int sn__mesh_security(
 	int r = 0;
 
 	if (cli->opt[SN_OPT_TOKEN] != NULL)
-		r = read_token(cli, cli->opt[SN_OPT_TOKEN], token);
+		r = sn__read_token(cli, cli->opt[SN_OPT_TOKEN], token);
 	if (r != 0)
 		return r;
 	*ret_security = (struct sn_mh_security){.tls_cert = cli->opt[SN_OPT_CERT],

@@ -14,6 +14,9 @@
 /** An event type as it goes over the wire: a leading "uHome." or Greek mu (U+03BC) becomes U+00B5, which
  * is said. Appended to @out with a NUL. SN_E_NOMEM, SN_E_INVALID (empty, not UTF-8; was said). */
 SN_MUST_USE int sn__mesh_type(const struct sn_cli *cli, const char *type, struct sn_buf *out);
+/** The text of the file at @path (of an option) without white space behind it, with a NUL, into @token. 0,
+ * or the exit status after what is wrong was said. */
+SN_MUST_USE int sn__read_token(const struct sn_cli *cli, const char *path, struct sn_buf *token);
 /** --cert, --key, --ca, --token, --insecure. @token holds the text of the file. 0, or the exit status
  * after what is wrong was said. */
 SN_MUST_USE int sn__mesh_security(const struct sn_cli *cli, struct sn_buf *token,

@@ -144,13 +144,17 @@ static bool has_section(const struct sn_config *config)
 static int berlioz_open(struct sn_runtime *rt, struct sn_berlioz *berlioz,
 		const struct sn_options *o, const struct sn_config *config, struct sn_error *err)
 {
-	struct sn_berlioz_options b = {.agent = o->agent, .state_dir = o->state_dir};
+	struct sn_berlioz_options b = {.agent = o->agent,
+			.state_dir = o->state_dir,
+			.agent_token = getenv("SINEW_AGENT_TOKEN")};
 	SN_AUTO_FREE char *peers = NULL;
 	int r = 0;
 
 	if (config != NULL) {
 		b.name = config->name;
 		b.config_agent = config->agent.url;
+		if (config->agent.token != NULL)
+			b.agent_token = config->agent.token;
 		b.agent_optional = config->inbound.addr != NULL || has_section(config);
 		b.agent_ping_ms = (uint32_t)config->agent.ping_ms;
 		b.agent_message_max = (size_t)config->limits.message_bytes;
@@ -166,6 +170,8 @@ static int berlioz_open(struct sn_runtime *rt, struct sn_berlioz *berlioz,
 		if (r < 0)
 			sn__error_set(err, r, "out of memory");
 	}
+	if (b.agent_token != NULL && b.agent_token[0] == '\0')
+		b.agent_token = NULL;
 	if (r == 0)
 		r = sn__berlioz_attach(berlioz, rt, &b, err);
 	sn__tls_unref(b.agent_tls);

@@ -65,7 +65,7 @@ unsigned sn__http_server_check(const struct sn_http_server *server, const struct
 		if (from.len == 0 || host == NULL || !sn__str_ieq(from, *host))
 			return 403;
 	}
-	if (server->addr.u.sa.sa_family == AF_UNIX)
+	if (server->config.any_host || server->addr.u.sa.sa_family == AF_UNIX)
 		return 0;
 	if (host != NULL && !host_allowed(server, *host))
 		return 421;

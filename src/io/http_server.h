@@ -33,6 +33,7 @@ struct sn_http_server_config {
 	bool extended_connect; /* HTTP/2: RFC 8441. Such a request looks like one of HTTP/1.1 that asks for an
 	                        * upgrade: GET with a header "upgrade"; 101 is sent as 200 */
 	bool check_origin;        /* 403 and 421 as docs/architecture.md says */
+	bool any_host;            /* check_origin does not look at Host: no 421 */
 	const char *const *hosts; /* further allowed Host names, NULL-terminated; may be NULL */
 };
 SN_MUST_USE int sn__http_server_open(struct sn_loop *loop,

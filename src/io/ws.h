@@ -30,8 +30,10 @@ struct sn_ws_ops {
 	void (*on_drain)(struct sn_ws *ws, void *arg);
 };
 struct sn_ws_options {
-	size_t max_message;        /* bytes; 0: 16 MiB -> close 1009 */
-	size_t max_queue;          /* bytes waiting to be sent; 0: 64 MiB */
+	size_t max_message; /* bytes; 0: 16 MiB -> close 1009 */
+	size_t max_queue;   /* bytes waiting to be sent; 0: 64 MiB */
+	const char *token;  /* clients: sent as `Authorization: Bearer`; borrowed until on_open or
+	                            * on_close; NULL: none */
 	uint32_t open_timeout_ms;  /* clients: connect and handshake; 0: 5000 */
 	uint32_t ping_ms;          /* keep-alive ping interval, two missed pongs close; 0: off */
 	uint32_t close_timeout_ms; /* for the peer's close frame; 0: 1000 */

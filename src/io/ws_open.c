@@ -93,7 +93,7 @@ static void send_request(struct sn_ws *ws)
 	if (r == 0) {
 		sn__ws_key(nonce, o->key);
 		r = sn__ws_put_request(&ws->out, sn_str_from(o->target), sn_str_from(o->authority),
-				o->key);
+				o->key, ws->opts.token);
 	}
 	if (r < 0) {
 		sn__ws_fail(ws, r, 0, "cannot write the handshake: %s", sn_strerror(r));

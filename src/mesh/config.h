@@ -25,6 +25,7 @@ struct sn_config_agent {
 	const char *url;  /* ws:// or wss://; NULL: not in the file */
 	uint64_t ping_ms; /* 0: off */
 	bool prune_absent;
+	const char *token;        /* NULL: none */
 	struct sn_config_tls tls; /* where it says nothing, that of the file's `tls` */
 };
 

@@ -72,7 +72,7 @@ static void whole_file(void **state)
 	struct sn_error err;
 
 	if (parse("name: front\nagent:\n  url: ws://127.0.0.1:${AGENT_PORT}/front-1\n  ping: 30s\n"
-		  "  prune-absent: true\n  tls: {server-name: agent}\n"
+		  "  token: t0ken\n  prune-absent: true\n  tls: {server-name: agent}\n"
 		  "tls: {ca: /etc/ca.pem, cert: c.pem, key: k.pem}\n"
 		  "log: {level: debug, format: json}\nstate: /var/lib/x\n"
 		  "limits: {connections: 10, body: 1MiB, idle: 5s}\ntrace: {zipkin: http://z:9411, sample: 0.1}\n"
@@ -85,6 +85,7 @@ static void whole_file(void **state)
 	assert_string_equal(c->agent.url, "ws://127.0.0.1:55555/front-1");
 	assert_int_equal(c->agent.ping_ms, 30000);
 	assert_true(c->agent.prune_absent);
+	assert_string_equal(c->agent.token, "t0ken");
 	assert_string_equal(c->agent.tls.server_name, "agent");
 	assert_string_equal(c->agent.tls.ca, "/etc/ca.pem");
 	assert_null(c->tls.server_name);

@@ -66,7 +66,16 @@ int sn__ws_accept_for(struct sn_str key, char *out)
 	return 0;
 }
 
-int sn__ws_put_request(struct sn_buf *b, struct sn_str target, struct sn_str host, const char *key)
+static int put_token(struct sn_buf *b, const char *token)
+{
+	SN_AUTO_FREE char *value = sn__asprintf("Bearer %s", token);
+
+	return value == NULL ? SN_E_NOMEM
+			     : sn__http1_put_header(b, SN_STR("Authorization"), sn_str_from(value));
+}
+
+int sn__ws_put_request(struct sn_buf *b, struct sn_str target, struct sn_str host, const char *key,
+		const char *token)
 {
 	const struct sn_http_header headers[] = {
 			{SN_STR("Host"), host},
@@ -80,6 +89,8 @@ int sn__ws_put_request(struct sn_buf *b, struct sn_str target, struct sn_str hos
 
 	for (size_t i = 0; i < SN_COUNT(headers) && r == 0; i++)
 		r = sn__http1_put_header(b, headers[i].name, headers[i].value);
+	if (r == 0 && token != NULL)
+		r = put_token(b, token);
 	if (r == 0)
 		r = sn__http1_put_end(b);
 	if (r < 0)

@@ -18,10 +18,10 @@ bool sn__ws_key_valid(struct sn_str key);
 /** The answer to @key into @out (SN_WS_ACCEPT_LEN + 1 bytes). SN_E_NOMEM. */
 SN_MUST_USE int sn__ws_accept_for(struct sn_str key, char *out);
 
-/** Append a client's whole request. SN_E_INVALID (target, host or a header not valid),
+/** Append a client's whole request; with @token, if that is not NULL, as `Authorization: Bearer`. SN_E_INVALID (target, host or a header not valid),
  * SN_E_LIMIT, SN_E_NOMEM; on failure the buffer is as before. */
-SN_MUST_USE int sn__ws_put_request(
-		struct sn_buf *b, struct sn_str target, struct sn_str host, const char *key);
+SN_MUST_USE int sn__ws_put_request(struct sn_buf *b, struct sn_str target, struct sn_str host,
+		const char *key, const char *token /* may be NULL */);
 /** Whether @head is a handshake that can be accepted; *ret_key is a slice of it. SN_E_PROTOCOL, and
  * *ret_status is the answer it deserves: 426 (another version; the answer names 13), 400, 405. */
 SN_MUST_USE int sn__ws_check_request(const struct sn_http_head *head, struct sn_str *ret_key,

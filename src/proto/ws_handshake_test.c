@@ -49,16 +49,24 @@ static void request_round_trip(void **state)
 	unsigned status;
 
 	sn__buf_init(&b, 1024);
-	assert_int_equal(sn__ws_put_request(&b, SN_STR("/x"), SN_STR("h:1"), KEY), 0);
+	assert_int_equal(sn__ws_put_request(&b, SN_STR("/x"), SN_STR("h:1"), KEY, NULL), 0);
 	assert_int_equal(sn__buf_append(&b, "", 1), 0);
 	assert_int_equal(sn__ws_check_request(parse(b.block, false), &key, &status, NULL), 0);
 	assert_true(sn_str_eq(key, SN_STR(KEY)));
+	assert_null(strstr(b.block, "Authorization"));
 	sn__buf_clear(&b);
-	assert_int_equal(sn__ws_put_request(&b, SN_STR("/x"), SN_STR("h\r\nA: b"), KEY),
+	assert_int_equal(sn__ws_put_request(&b, SN_STR("/x"), SN_STR("h:1"), KEY, "a.b"), 0);
+	assert_int_equal(sn__buf_append(&b, "", 1), 0);
+	assert_non_null(strstr(b.block, "\r\nAuthorization: Bearer a.b\r\n"));
+	sn__buf_clear(&b);
+	assert_int_equal(sn__ws_put_request(&b, SN_STR("/x"), SN_STR("h"), KEY, "a\r\nb"),
+			SN_E_INVALID);
+	assert_int_equal(b.len, 0);
+	assert_int_equal(sn__ws_put_request(&b, SN_STR("/x"), SN_STR("h\r\nA: b"), KEY, NULL),
 			SN_E_INVALID);
 	assert_int_equal(b.len, 0);
 	b.max = 60;
-	assert_int_equal(sn__ws_put_request(&b, SN_STR("/x"), SN_STR("h"), KEY), SN_E_LIMIT);
+	assert_int_equal(sn__ws_put_request(&b, SN_STR("/x"), SN_STR("h"), KEY, NULL), SN_E_LIMIT);
 	assert_int_equal(b.len, 0);
 	sn__buf_finish(&b);
 }

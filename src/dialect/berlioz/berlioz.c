@@ -204,6 +204,7 @@ int sn__berlioz_attach(struct sn_berlioz *b, struct sn_runtime *rt,
 	struct sn_link_options link = {
 			.loop = rt->loop,
 			.tls = opts->agent_tls,
+			.token = opts->agent_token,
 			.ping_ms = opts->agent_ping_ms,
 			.message_max = opts->agent_message_max,
 			.message = link_message,

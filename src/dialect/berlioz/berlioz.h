@@ -32,6 +32,7 @@ struct sn_berlioz_options {
 	const char *peers;        /* static: one message as JSON text; NULL: none */
 	const char *state_dir;    /* may be NULL */
 	struct sn_tls *agent_tls; /* may be NULL */
+	const char *agent_token;  /* may be NULL */
 	uint32_t agent_ping_ms;
 	size_t agent_message_max; /* bytes; 0: SN_LINK_MESSAGE_MAX */
 	bool prune_absent;

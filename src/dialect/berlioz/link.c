@@ -11,6 +11,7 @@ struct sn_link {
 	struct sn_loop *loop;
 	char *url;
 	struct sn_tls *tls;
+	char *token; /* NULL: none */
 	uint32_t ping_ms;
 	size_t message_max;
 	void (*message)(struct sn_str text, void *arg);
@@ -60,7 +61,15 @@ static void tell_down(struct sn_link *link, const struct sn_error *err)
 		tell(link, SN_LOG_ERROR, "not found", text);
 		return;
 	}
-	snprintf(text, sizeof(text), "%s; trying again every %d s", why, SN_LINK_RETRY_MS / 1000);
+	if (sn_error_code(err) == SN_E_STATUS && sn_error_foreign(err) == 401)
+		snprintf(text, sizeof(text), "%s; %s; trying again every %d s", why,
+				link->token != NULL ? "the agent does not know the token"
+						    : "the agent asks for a token (agent.token, "
+						      "SINEW_AGENT_TOKEN)",
+				SN_LINK_RETRY_MS / 1000);
+	else
+		snprintf(text, sizeof(text), "%s; trying again every %d s", why,
+				SN_LINK_RETRY_MS / 1000);
 	tell(link, SN_LOG_WARNING, link->up ? "connection lost" : "not connected", text);
 }
 
@@ -119,6 +128,7 @@ static void connect_now(struct sn_timer *timer)
 			.max_message = link->message_max,
 			.ping_ms = link->ping_ms,
 			.close_timeout_ms = SN_LINK_CLOSE_MS,
+			.token = link->token,
 	};
 	struct sn_error err;
 
@@ -139,6 +149,25 @@ static void connect_again(struct sn_link *link)
 
 /* ---- life ---- */
 
+/* What may stand in a header as one word. */
+static bool is_word(const char *s)
+{
+	for (const char *p = s; *p != '\0'; p++)
+		if (*p < 0x21 || *p > 0x7e)
+			return false;
+	return *s != '\0';
+}
+
+static void link_free(struct sn_link *link)
+{
+	sn__tls_unref(link->tls);
+	if (link->token != NULL)
+		explicit_bzero(link->token, strlen(link->token));
+	sn__free(link->token);
+	sn__free(link->url);
+	sn__free(link);
+}
+
 int sn__link_create(
 		const struct sn_link_options *opts, struct sn_link **ret_link, struct sn_error *err)
 {
@@ -153,6 +182,9 @@ int sn__link_create(
 				"agent \"%.200s\": must be a WebSocket URL, "
 				"ws://HOST:PORT/TASK",
 				opts->url);
+	if (opts->token != NULL && !is_word(opts->token))
+		return sn__error_set(err, SN_E_INVALID,
+				"agent.token: a token is made of visible ASCII characters");
 	link = sn__calloc(1, sizeof(*link));
 	if (link == NULL)
 		return sn__error_set(err, SN_E_NOMEM, "out of memory");
@@ -163,8 +195,10 @@ int sn__link_create(
 	link->log = opts->log;
 	link->arg = opts->arg;
 	link->url = sn__strdup(opts->url);
-	if (link->url == NULL) {
-		sn__free(link);
+	if (opts->token != NULL)
+		link->token = sn__strdup(opts->token);
+	if (link->url == NULL || (opts->token != NULL && link->token == NULL)) {
+		link_free(link);
 		return sn__error_set(err, SN_E_NOMEM, "out of memory");
 	}
 	if (opts->tls != NULL)
@@ -202,7 +236,5 @@ void sn__link_destroy(struct sn_link *link)
 		return;
 	sn__timer_stop(link->loop, &link->timer);
 	sn__ws_abort(link->ws);
-	sn__tls_unref(link->tls);
-	sn__free(link->url);
-	sn__free(link);
+	link_free(link);
 }

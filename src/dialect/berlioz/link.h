@@ -22,6 +22,7 @@ struct sn_link_options {
 	struct sn_loop *loop;
 	const char *url;    /* ws://host:port/TASK or wss://; copied */
 	struct sn_tls *tls; /* for wss; referenced; NULL: default verification */
+	const char *token;  /* the agent asks for it; NULL: none; copied */
 	uint32_t ping_ms;   /* keep-alive; 0: off */
 	size_t message_max; /* bytes; 0: SN_LINK_MESSAGE_MAX */
 	/** A text message; borrowed, unless taken. */
