@@ -10,7 +10,8 @@ JSON on stdin and answers "ok"; it ends with stdin.
                             from {"listen": [host, port]} to there, in pieces of at most one segment.
                             A lost piece comes after a retransmission's time (200 ms), and so does all
                             behind it; a reordered one makes a gap of that delay, behind which what was
-                            held back comes in one burst; cut: nothing moves and new connections hang
+                            held back comes in one burst; cut: nothing moves and new connections hang;
+                            {"drop": true} breaks every connection, once
 """
 import asyncio
 import heapq
@@ -153,6 +154,10 @@ async def streams():
             servers.append(await asyncio.start_server(
                 lambda r, w, to=to: connection(to, r, w), "127.0.0.1", 0, limit=AHEAD, backlog=512))
             print(servers[-1].sockets[0].getsockname()[1], flush=True)
+        elif "drop" in order:
+            for task in list(connections):
+                task.cancel()
+            print("ok", flush=True)
         else:
             state.update(order)
             print("ok", flush=True)

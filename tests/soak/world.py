@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The site that is soaked: what runs, where, and with which file.
+
+  far end of a bad line (network namespace): counter-1..3, front-1..2 (sinew, TLS, before counter-1..2)
+  near end: agent, sidecar, sidecar-2 (never killed), hub, registry-1..2 (PostgreSQL), registry-3 (SQLite),
+            bridge, subscriber-1..2, and what is not ours: etcd, PostgreSQL, dynalite, kinesalite
+  agent, etcd and PostgreSQL are reached over lines of their own that can be cut.
+
+What keeps files (hub.log, registry-3, the sidecar's state and its database) keeps them on a small tmpfs."""
+import contextlib
+import ctypes
+import glob
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path[:0] = [os.path.join(HERE, ".."), os.path.join(HERE, "../fault"), os.path.join(HERE, "../services")]
+import net  # noqa: E402
+import postgres  # noqa: E402
+import services  # noqa: E402
+from ports import free_port  # noqa: E402
+from process import Outside, Process  # noqa: E402
+
+CLONE_NEWNET = 0x40000000
+STATE_MB = 96
+TYPE = "soak.tick"
+POLICIES = {"connect-timeout": 700, "timeout": 2000, "deadline": 8000, "retry-initial-delay": 50, "retry-max-delay": 500,
+            "breaker-open": 500, "breaker-max-open": 2000, "max-inflight": 2048}
+
+
+def post(port, target, body):
+    """To dynalite or kinesalite, by their own protocol; they ask for a signature and do not check it."""
+    r = urllib.request.Request("http://127.0.0.1:%d/" % port, json.dumps(body).encode(), {
+        "X-Amz-Target": target, "Content-Type": "application/x-amz-json-1.%d" % ("Kinesis" in target),
+        "X-Amz-Date": "20310101T000000Z",
+        "Authorization": "AWS4-HMAC-SHA256 Credential=AK/20310101/eu-north-1/x/aws4_request, "
+                         "SignedHeaders=host, Signature=0"})
+    with urllib.request.urlopen(r, timeout=20) as a:
+        text = a.read()
+        return json.loads(text) if text else {}
+
+
+def listens(host, port):
+    def ready():
+        with contextlib.suppress(OSError):
+            socket.create_connection((host, port), 1).close()
+            return True
+        return False
+    return ready
+
+
+class World:
+    def __init__(self, home, build, say):
+        self.home, self.build, self.say = home, os.path.abspath(build), say
+        self.binary = os.path.join(self.build, "sinew")
+        self.peer = os.path.join(self.build, "tests/soak/soak_peer")
+        self.missing = []  # what cannot be had here
+        self.processes, self.lines = {}, {}
+        self.npm = None
+        with contextlib.suppress(services.Missing):
+            self.npm = services.npm()  # needs the machine's own network
+        found = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
+        self.faketime = found[0] if found else None
+        if not found:
+            self.lack("faketime is missing: no clock jumps")
+        self._network()
+        self._disk()
+
+    def lack(self, what):
+        self.missing.append(what)
+        self.say("!!! SKIPPED: " + what)
+
+    def _network(self):
+        try:
+            self.net = net.Namespaces()
+            fd = os.open("/var/run/netns/" + self.net.devices[0], os.O_RDONLY | os.O_CLOEXEC)
+            if ctypes.CDLL(None, use_errno=True).setns(fd, CLONE_NEWNET) != 0:
+                raise net.Impossible("setns")
+            os.close(fd)
+            self.far = ["nsenter", "--net=/var/run/netns/" + self.net.devices[1]]
+        except (net.Impossible, OSError) as e:
+            self.lack("no network namespaces (%s): a process lies between instead" % e)
+            self.net = net.Streams()
+            self.far = []
+        self.bad_line = "%s: %s" % (self.net.name, "tc netem" if getattr(self.net, "netem", False) else
+                                    "tests/fault/wire.py" + (" on TUN devices, this kernel has no netem"
+                                                             if self.far else ""))
+
+    def _disk(self):
+        self.state = os.path.join(self.home, "state")
+        os.mkdir(self.state)
+        r = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=%dm" % STATE_MB, "soak", self.state],
+                           capture_output=True, text=True)
+        self.mounted = r.returncode == 0
+        if not self.mounted:
+            self.lack("no tmpfs can be mounted (%s): no full disk" % r.stderr.strip())
+
+    def file(self, name, content):
+        path = os.path.join(self.home, name)
+        with open(path + ".new", "w") as f:
+            json.dump(content, f)
+        os.rename(path + ".new", path)
+        return path
+
+    def add(self, name, argv, **how):
+        p = self.processes[name] = Process(self, name, argv, **how)
+        p.start()
+        return p
+
+    def line(self, name, port):
+        """To @port by a line of its own: where it begins."""
+        self.lines[name] = net.Streams()
+        return self.lines[name].place(port)[1]
+
+    # ---- certificates ----
+
+    def openssl(self, *args):
+        subprocess.run(["openssl", *args], cwd=self.home, check=True, capture_output=True)
+
+    def make_authority(self):
+        self.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
+                     "-subj", "/CN=soak authority", "-keyout", "ca.key", "-out", "ca.pem")
+        self.make_certificate()
+
+    def make_certificate(self):
+        """A new one for the fronts, put in place as careless people do: one file, a moment later the other."""
+        self.openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=soak.test",
+                     "-keyout", "new.key", "-out", "new.csr")
+        with open(os.path.join(self.home, "ext"), "w") as f:
+            f.write("subjectAltName=DNS:soak.test\n")
+        self.openssl("x509", "-req", "-in", "new.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+                     "-days", "10", "-extfile", "ext", "-out", "new.pem")
+
+    def put(self, name):
+        os.replace(os.path.join(self.home, "new." + name), os.path.join(self.home, "server." + name))
+
+    # ---- what runs ----
+
+    def start(self):
+        self.make_authority()
+        self.put("pem"), self.put("key")
+        self._far_end()
+        self._servers()
+        self._agent()
+        self._hub()
+        self._registries()
+        for p in self.processes.values():
+            p.wait_ready()
+
+    def _far_end(self):
+        host, self.counters, self.fronts = self.net.far_host, [], []
+        prefix = self.far
+        for i in range(3):
+            port = free_port()
+            self.counters.append(port)
+            self.add("counter-%d" % (i + 1), [sys.executable, os.path.join(HERE, "counter.py"), host, str(port),
+                                              os.path.join(self.home, "counted-%d" % (i + 1))],
+                     prefix=prefix, ours=False, ready=listens(host, port))
+        for i in range(2):
+            port = free_port()
+            self.fronts.append(port)
+            path = self.file("front-%d.yaml" % (i + 1), {"name": "front-%d" % (i + 1), "listen": {"inbound": {
+                "addr": "%s:%d" % (host, port), "to": "%s:%d" % (host, self.counters[i]),
+                "tls": {"cert": self.home + "/server.pem", "key": self.home + "/server.key"}}}})
+            self.add("front-%d" % (i + 1), [self.binary, "run", path], prefix=prefix, ready=listens(host, port))
+
+    def _servers(self):
+        etcd = services.Etcd()
+        pg = postgres.Postgres().start()
+        self.etcd_port = self.line("etcd", etcd.port)
+        self.pg_port = self.line("postgres", pg.port)
+        self.processes["etcd"], self.processes["postgres"] = Outside("etcd", etcd), Outside("postgres", pg)
+        self.pg = pg
+        if self.npm is None:
+            self.lack("npm or its packages are missing: no table, no queue")
+            return
+        self.dynalite, self.kinesalite = services.Npm("dynalite"), services.Npm("kinesalite")
+        post(self.dynalite.port, "DynamoDB_20120810.CreateTable", {
+            "TableName": "table", "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+            "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+            "ProvisionedThroughput": {"ReadCapacityUnits": 1000, "WriteCapacityUnits": 1000}})
+        post(self.kinesalite.port, "Kinesis_20131202.CreateStream", {"StreamName": "jobs", "ShardCount": 1})
+
+    def mesh(self, counters=(0, 1, 2)):
+        """The mesh file, with these instances of the service in it."""
+        places = {i: self.net.place(self.counters[i]) for i in counters} if self.far else self._places(counters)
+        tls = [self.net.place(p) for p in self.fronts] if self.far else self._front_places
+        plain = {str(i + 1): {"address": h, "port": p} for i, (h, p) in places.items()}
+        secret = {str(i + 1): {"address": h, "port": p} for i, (h, p) in enumerate(tls)}
+        here = {"region": "eu-north-1", "credentials": {"accessKeyId": "AK", "secretAccessKey": "SK"}}
+        mesh = {
+            "services": {"counter": {"endpoints": {
+                "plain": {"protocol": "http", "instances": plain}, "tls": {"protocol": "https", "instances": secret}}}},
+            "databases": {
+                "notes": [{"subClass": "sqlite", "config": {"path": self.state + "/notes.db"}}],
+                "ledger": [{"subClass": "postgres", "config": {"host": "127.0.0.1", "port": self.pg_port,
+                                                               "user": "sinew", "database": "postgres"}}]},
+            "queues": {},
+            "policies": dict(POLICIES, **{"tls-ca": self.home + "/ca.pem", "tls-server-name": "soak.test"}),
+            "tasks": {"client": {}, "sidecar": {}, "sidecar-2": {}}}
+        if self.npm:
+            mesh["databases"]["table"] = [{"tableName": "table", "config": dict(
+                here, endpoint="http://127.0.0.1:%d" % self.dynalite.port)}]
+            mesh["queues"]["jobs"] = [{"streamName": "jobs", "config": dict(
+                here, endpoint="http://127.0.0.1:%d" % self.kinesalite.port)}]
+        return self.file("mesh.yaml", mesh)
+
+    def _places(self, counters):
+        if not hasattr(self, "_plain_places"):
+            self._plain_places = [self.net.place(p) for p in self.counters]
+            self._front_places = [self.net.place(p) for p in self.fronts]
+        return {i: self._plain_places[i] for i in counters}
+
+    def _agent(self):
+        port = free_port()
+        self.add("agent", [self.binary, "agent", "--listen", "127.0.0.1:%d" % port, "--mesh", self.mesh()],
+                 ready=listens("127.0.0.1", port))
+        self.agent = "ws://127.0.0.1:%d" % self.line("agent", port)
+        self.sidecars = []
+        for name in ("sidecar", "sidecar-2"):
+            port = free_port()
+            self.sidecars.append(port)
+            path = self.file(name + ".yaml", {"name": name, "agent": "%s/%s" % (self.agent, name),
+                                              "listen": {"sidecar": "127.0.0.1:%d" % port},
+                                              "state": os.path.join(self.state, name)})
+            os.mkdir(os.path.join(self.state, name))
+            self.add(name, [self.binary, "run", path], ready=listens("127.0.0.1", port), clock=name == "sidecar")
+
+    def _hub(self):
+        self.broker, self.registry = ("127.0.0.1:%d" % free_port() for _ in range(2))
+        path = self.file("hub.yaml", {"name": "hub", "hub": {
+            "id": "hub-1", "broker": self.broker, "registry": self.registry, "log": self.state + "/hub.log",
+            "store": {"type": "etcd", "endpoints": ["http://127.0.0.1:%d" % self.etcd_port]},
+            "check": {"every": "2s", "failures": 3, "restarts": True}}})
+        self.add("hub", [self.binary, "hub", "--config", path], clock=True,
+                 ready=listens("127.0.0.1", int(self.broker.split(":")[1])))
+        self.delivered = []
+        for i in (1, 2):
+            out = os.path.join(self.home, "delivered-%d" % i)
+            self.delivered.append(out)
+            self.add("subscriber-%d" % i, [self.peer, "subscribe", "subscriber/%d" % i,
+                                           "127.0.0.1:%d" % free_port(), TYPE, self.broker, self.registry], out=out)
+
+    def _registries(self):
+        self.registries = [free_port() for _ in range(3)]
+        url = "postgresql://sinew@127.0.0.1:%d/postgres" % self.pg_port
+        for i, port in enumerate(self.registries):
+            store = {"url": url} if i < 2 else {"storage-type": "sqlite", "path": self.state + "/registry.db"}
+            name = "registry-%d" % (i + 1)
+            path = self.file(name + ".yaml", {"name": name, "registry": dict(store, listen="127.0.0.1:%d" % port)})
+            self.add(name, [self.binary, "registry", "serve", "--config", path],
+                     ready=listens("127.0.0.1", port), clock=i == 2)
+        self.bridge = free_port()
+        path = self.file("bridge.yaml", {"name": "bridge", "bridge": {
+            "url": ["http://127.0.0.1:%d" % p for p in self.registries[:2]], "timeout_ms": 2000, "connect_timeout_ms": 700,
+            "poll_interval_ms": 0, "notifications": False, "websocket": {"listen": "127.0.0.1:%d" % self.bridge}}})
+        self.add("bridge", [self.binary, "bridge", "--config", path], ready=listens("127.0.0.1", self.bridge))
+
+    def look(self):
+        for p in self.processes.values():
+            p.look()
+
+    def stop(self):
+        """What ours said of its end: {name: status}, where it was not 0."""
+        bad = {}
+        for p in self.processes.values():
+            if isinstance(p, Process):
+                status = p.stop()
+                if p.ours and status != 0:
+                    bad[p.name] = "%s: %s" % ("had to be killed" if status is None else "status %d" % status, p.said())
+        for name in ("dynalite", "kinesalite"):
+            if hasattr(self, name):
+                getattr(self, name).stop()
+        for name, how in (("etcd", "stop"), ("postgres", "close")):
+            if name in self.processes:
+                getattr(self.processes[name].server, how)()
+        for line in [*self.lines.values(), self.net]:
+            line.stop()
+        if self.mounted:
+            subprocess.run(["umount", "-l", self.state], capture_output=True)
+        return bad
+
+    def remove(self):
+        shutil.rmtree(self.home, ignore_errors=True)
