@@ -21,10 +21,11 @@ check: deps
 test: deps
 	$(PYTHON) tools/run-tests test
 
-# Long: more seeds, longer fuzzing.
+# Long: mixed load under faults, many more seeds, longer fuzzing. PART=load|seeds|fuzz|tests|packages: only that.
+PART ?=
 soak: deps
-	@tools/install-deps package
-	$(PYTHON) tools/run-tests soak
+	@$(if $(filter packages,$(or $(PART),packages)),tools/install-deps package)
+	$(PYTHON) tools/run-tests soak $(PART)
 
 demo:
 	tools/demo

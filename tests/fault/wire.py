@@ -120,7 +120,7 @@ connections = set()  # the loop itself does not keep them from the collector of 
 
 async def connection(to, reader, writer):
     connections.add(asyncio.current_task())
-    far = None
+    far, both = None, []
     try:
         await uncut()
         await asyncio.sleep(2 * delay())  # the handshake's
@@ -130,8 +130,9 @@ async def connection(to, reader, writer):
         for t in rest:
             t.cancel()
         await asyncio.gather(*both, return_exceptions=True)
-    except OSError:
-        pass
+    except (OSError, asyncio.CancelledError):
+        for t in both:
+            t.cancel()
     finally:
         connections.discard(asyncio.current_task())
         for w in (writer, far):
