@@ -262,6 +262,20 @@ int sn__bus_attach(struct sn_bus *bus, struct sn_bus_subscriber *s)
 	return 0;
 }
 
+void sn__bus_set_window(struct sn_bus_subscriber *s, unsigned window)
+{
+	struct sn_bus_member *m = s->member;
+
+	s->window = SN_MAX(window, 1);
+	if (m == NULL)
+		return;
+	m->window = (uint32_t)SN_MIN(s->window, s->queue_max);
+	if (m->overflowed || !sn_list_empty(&m->ready))
+		return;
+	sn_list_push_back(&m->bus->ready, &m->ready);
+	sn__bus_wake(m->bus);
+}
+
 static void leave(struct sn_bus_member *m, bool forget)
 {
 	struct sn_bus *bus = m->bus;

@@ -94,6 +94,8 @@ void sn__bus_detach(struct sn_bus_subscriber *s, bool forget);
 SN_MUST_USE int sn__bus_subscribe(struct sn_bus_subscriber *s, struct sn_str type);
 /** What is queued is still delivered. SN_E_NOT_FOUND. */
 int sn__bus_unsubscribe(struct sn_bus_subscriber *s, struct sn_str type);
+/** Of an attached one: from now on so many deliveries at once (at most queue_max). */
+void sn__bus_set_window(struct sn_bus_subscriber *s, unsigned window);
 /** A delivery has ended: 0 it has taken the event; else at least once tries again, at most once counts
  * it as failed. Of a delivery that was forgotten: nothing happens. */
 void sn__bus_delivered(struct sn_bus_subscriber *s, struct sn_bus_event *event, int code);

@@ -427,7 +427,7 @@ static void deliver(struct sn_bus_member *m)
 		}
 		m->s->ops->deliver(m->s, slot.event);
 	}
-	if (m->s == NULL || m->n_flight == m->window)
+	if (m->s == NULL || m->n_flight >= m->window)
 		return;
 	for (uint32_t i = 0; i < m->n_aside; i++)
 		due = SN_MIN(due, m->aside[i].due_ns);

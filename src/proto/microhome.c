@@ -352,30 +352,32 @@ static void uuid_text(const uint8_t b[16], char out[SN_MICROHOME_UUID])
 	}
 }
 
-static int hex_digit(char c)
+/* The value of a digit; with bit 8 set: none. */
+static unsigned hex_digit(unsigned char c)
 {
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+	static const uint8_t values[] = {
+			['0'] = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ['a'] = 11, 12, 13, 14, 15, 16};
+
+	return c < sizeof(values) ? (unsigned)values[c] - 1 : 256;
 }
 
 static bool uuid_bytes(struct sn_str text, uint8_t out[16])
 {
-	size_t at = 0;
+	static const uint8_t places[16] = {
+			0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34};
+	const unsigned char *p = (const unsigned char *)text.ptr;
+	unsigned wrong = 0;
 
-	if (text.len != SN_MICROHOME_UUID)
+	if (text.len != SN_MICROHOME_UUID || p[8] != '-' || p[13] != '-' || p[18] != '-' ||
+			p[23] != '-')
 		return false;
-	for (unsigned i = 0; i < 16; i++, at += 2) {
-		int high, low;
+	for (unsigned i = 0; i < 16; i++) {
+		unsigned high = hex_digit(p[places[i]]), low = hex_digit(p[places[i] + 1]);
 
-		if (at == 8 || at == 13 || at == 18 || at == 23)
-			if (text.ptr[at++] != '-')
-				return false;
-		high = hex_digit(text.ptr[at]);
-		low = hex_digit(text.ptr[at + 1]);
-		if (high < 0 || low < 0)
-			return false;
-		out[i] = (uint8_t)(high << 4 | low);
+		wrong |= high | low;
+		out[i] = (uint8_t)(high << 4 | (low & 15));
 	}
-	return out[6] >> 4 == 4 && out[8] >> 6 == 2;
+	return wrong < 16 && out[6] >> 4 == 4 && out[8] >> 6 == 2;
 }
 
 static void uuid_random(struct sn_rng *rng, uint8_t b[16])
@@ -399,11 +401,8 @@ void sn__microhome_uuid(struct sn_rng *rng, char out[SN_MICROHOME_UUID])
 /* FNV-1a with a last mixing: the same on every machine, and known to whoever reads the page. */
 static uint32_t mark_of(const uint8_t b[12], const uint8_t *request /* may be NULL */)
 {
-	static const char salt[] = "sinew keeps";
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
+	uint64_t h = UINT64_C(0xe321b2c85faa885f); /* of "sinew keeps" */
 
-	for (size_t i = 0; i < sizeof(salt) - 1; i++)
-		h = (h ^ (uint8_t)salt[i]) * UINT64_C(0x100000001b3);
 	for (size_t i = 0; i < 12; i++)
 		h = (h ^ b[i]) * UINT64_C(0x100000001b3);
 	for (size_t i = 0; request != NULL && i < 16; i++)

@@ -100,6 +100,7 @@ enum sn_microhome_fault sn__microhome_write(
 enum sn_microhome_fault sn__microhome_write_payload(
 		unsigned version, unsigned status, struct sn_str json, struct sn_buf *out);
 
+#define SN_MICROHOME_ID_FIRST "{\"id\":\"" /* how a payload begins that was written here */
 #define SN_MICROHOME_UUID 36
 #define SN_MICROHOME_TIMESTAMP 24
 /** A random UUID of version 4, without NUL. */

@@ -236,7 +236,7 @@ static int start_exchange(struct op *op, const char *type)
 			.notify = op->o.notify};
 
 	if (op->kind != SEND && !sn__mh_member_broker(node->m, &send.to)) {
-		snprintf(op->x.text, sizeof(op->x.text), "the node is alone: it has no broker");
+		op->x.text = "the node is alone: it has no broker";
 		return SN_E_STATE;
 	}
 	return sn__mh_exchange_start(sn__mh_member_client(node->m), &op->x, &send, on_exchange);
@@ -321,7 +321,9 @@ static void op_run(struct sn_task *task)
 		return;
 	}
 	if (r < 0)
-		op_fail(op, r, op->x.text[0] != '\0' ? op->x.text : sn_strerror(r));
+		op_fail(op, r,
+				op->x.text != NULL && op->x.text[0] != '\0' ? op->x.text
+									    : sn_strerror(r));
 }
 
 void sn__node_ops_close(struct sn_node *node)

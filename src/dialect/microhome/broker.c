@@ -9,7 +9,7 @@
  *
  * Every node is a subscriber of the bus with a queue of its own. Events go to it one after the other,
  * each on its own connection, as the original would; a node of our kind keeps its connection, and then
- * up to SN_MH_WINDOW_MAX are under way at once. There is always one delivery in a node's own memory, so
+ * up to SN_MH_WINDOW_MAX are under way at once. A package is written once for all of them. There is always one delivery in a node's own memory, so
  * that it goes on without any.
  *
  * A subscriber at least once outlives its registration: when it is off the list it is *parked*, its
@@ -517,6 +517,7 @@ static int open_net(struct sn_mh_broker *b, struct sn_error *err)
 			.timeout_ms = b->opts.timeout_ms,
 			.keep = !core->no_keep,
 			.max_kept = 65536,
+			.window = SN_MH_WINDOW_MAX,
 			.security = core->security};
 	int r = sn__mh_client_create(b->loop, &client, &b->client, err);
 
@@ -532,6 +533,7 @@ static void broker_free(struct sn_mh_broker *b)
 {
 	sn__mh_client_destroy(b->client);
 	sn__map_finish(&b->nodes);
+	sn__mh_deliveries_free(b);
 	sn__buf_finish(&b->text);
 	sn__buf_finish(&b->prefix);
 	sn__free(b);
@@ -551,6 +553,7 @@ int sn__mh_broker_open(struct sn_loop *loop, const struct sn_mh_broker_options *
 	b->log = opts->core.log;
 	b->watcher.changed = on_changed;
 	sn__map_init(&b->nodes);
+	sn_list_init(&b->spare);
 	sn__buf_init(&b->text, SN_MH_VALUE_MAX);
 	if (opts->core.security.token != NULL)
 		b->token_room = strlen(opts->core.security.token) + sizeof(",\"token\":\"\"");

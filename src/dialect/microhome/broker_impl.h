@@ -17,6 +17,8 @@ struct sn_mh_broker {
 	struct sn_map nodes; /* id -> struct sn_mh_node */
 	struct sn_buf text;  /* of what is being read just now */
 	size_t token_room;   /* bytes that the token takes in every package */
+	struct sn_list spare; /* deliveries that no node has (broker_node.c), up to SN_MH_SPARE_MAX */
+	unsigned n_spare;
 	struct sn_timer sweep;
 	/* what is kept of subscriptions (broker_keep.c) */
 	char hub[SN_HUB_NODE_ID_MAX]; /* whose they are; empty: of the only one */
@@ -32,7 +34,10 @@ struct sn_mh_broker {
 #define SN_MH_LOCAL 1u  /* the registry in this process names it */
 #define SN_MH_PUSHED 2u /* a list that was pushed does */
 
-#define SN_MH_WINDOW_MAX 16u /* events under way to one node */
+#define SN_MH_WINDOW_MAX 256u /* events under way to one node on a connection that is kept */
+
+#define SN_MH_WINDOW_BYTES (1u << 20) /* the same: of their data, when it is more than one */
+#define SN_MH_SPARE_MAX 4096u
 
 /* A node that is active, or parked (sources 0: at least once, and away). */
 struct sn_mh_node {
@@ -43,15 +48,19 @@ struct sn_mh_node {
 	bool marked; /* in the list that is being read */
 	uint64_t parked_ns;
 	struct sn_map types;    /* of subscriptions, in order of arrival */
-	struct sn_list idle;    /* deliveries that wait for an event */
+	struct sn_list idle;    /* deliveries that wait for an event: one while none is under way */
 	struct sn_list running; /* those under way */
+	size_t bytes;           /* of their events' data */
 	bool kept;              /* its connection, by the latest reply */
-	/* what the bus has given and waits for one of them: a ring */
-	struct sn_bus_event *waiting[SN_MH_WINDOW_MAX];
+	/* What the bus has given and waits for one of them: a ring of SN_MH_WINDOW_MAX. NULL until a
+	 * connection is kept: as long as the bus gives one at a time. */
+	struct sn_bus_event **waiting;
 	unsigned waiting_first, waiting_n;
 	char id[];
 };
 
+/** At the end, without nodes. */
+void sn__mh_deliveries_free(struct sn_mh_broker *b);
 /** The node of that id as @source names it, made when missing. @ret_node may not be NULL. SN_E_NOMEM,
  * SN_E_LIMIT: nothing has changed. */
 SN_MUST_USE int sn__mh_node_add(struct sn_mh_broker *b, struct sn_str id,

@@ -12,7 +12,7 @@
 struct delivery {
 	struct sn_mh_exchange x;
 	struct sn_task task; /* ends it when nothing was sent */
-	struct sn_list link; /* node->idle, node->running */
+	struct sn_list link; /* node->idle, node->running, broker->spare */
 	struct sn_mh_node *node;
 	struct sn_bus_event *event;
 	int code;
@@ -33,10 +33,14 @@ static const struct sn_addr *addr_of(const struct sn_mh_node *n)
 
 static int delivery_add(struct sn_mh_node *n)
 {
-	struct delivery *d = sn__calloc(1, sizeof(*d));
+	struct sn_mh_broker *b = n->broker;
+	struct sn_list *spare = sn_list_pop_front(&b->spare);
+	struct delivery *d = spare != NULL ? SN_CONTAINER_OF(spare, struct delivery, link)
+					   : sn__calloc(1, sizeof(*d));
 
 	if (d == NULL)
 		return SN_E_NOMEM;
+	b->n_spare -= spare != NULL;
 	d->node = n;
 	sn_list_push_back(&n->idle, &d->link);
 	return 0;
@@ -57,20 +61,42 @@ static int outcome(const struct sn_mh_node *n, const struct sn_mh_exchange *x)
 
 static void delivery_rest(struct delivery *d)
 {
+	struct sn_mh_node *n = d->node;
+	struct sn_mh_broker *b = n->broker;
+
+	n->bytes -= d->event->data.len;
 	sn__bus_event_unref(d->event);
 	d->event = NULL;
 	sn_list_remove(&d->link);
-	sn_list_push_back(&d->node->idle, &d->link);
+	if (sn_list_empty(&n->idle)) {
+		sn_list_push_back(&n->idle, &d->link);
+	} else if (b->n_spare < SN_MH_SPARE_MAX) {
+		sn_list_push_front(&b->spare, &d->link); /* the warm one first */
+		b->n_spare++;
+	} else {
+		sn__free(d);
+	}
+}
+
+void sn__mh_deliveries_free(struct sn_mh_broker *b)
+{
+	struct sn_list *at;
+
+	while ((at = sn_list_pop_front(&b->spare)) != NULL)
+		sn__free(SN_CONTAINER_OF(at, struct delivery, link));
+	b->n_spare = 0;
 }
 
 static void delivery_start(struct sn_mh_node *n, struct sn_bus_event *event);
 
 /* While nothing is under way, or on a connection that is kept: on connections of their own events might
  * overtake each other. */
-static bool may_start(struct sn_mh_node *n)
+static bool may_start(struct sn_mh_node *n, const struct sn_bus_event *event)
 {
-	return sn_list_empty(&n->running) ||
-			(n->kept && (!sn_list_empty(&n->idle) || delivery_add(n) == 0));
+	if (sn_list_empty(&n->running))
+		return true;
+	return n->kept && n->bytes + event->data.len <= SN_MH_WINDOW_BYTES &&
+			(!sn_list_empty(&n->idle) || delivery_add(n) == 0);
 }
 
 static void delivery_end(struct delivery *d, int code)
@@ -79,7 +105,7 @@ static void delivery_end(struct delivery *d, int code)
 	struct sn_mh_node *n = d->node;
 
 	delivery_rest(d);
-	while (n->waiting_n > 0 && may_start(n)) {
+	while (n->waiting_n > 0 && may_start(n, n->waiting[n->waiting_first])) {
 		struct sn_bus_event *next = n->waiting[n->waiting_first];
 
 		n->waiting_first = (n->waiting_first + 1) % SN_MH_WINDOW_MAX;
@@ -98,26 +124,65 @@ static void delivery_failed(struct sn_task *task)
 	delivery_end(d, d->code);
 }
 
+/* From now on several at once. Without memory the next reply tries again. */
+static void widen(struct sn_mh_node *n)
+{
+	if (n->sub.at_least_once)
+		return; /* what is tried again keeps its place */
+	n->waiting = sn__calloc(SN_MH_WINDOW_MAX, sizeof(*n->waiting));
+	if (n->waiting != NULL)
+		sn__bus_set_window(&n->sub, SN_MH_WINDOW_MAX);
+}
+
 static void delivery_replied(struct sn_mh_exchange *x)
 {
 	struct delivery *d = SN_CONTAINER_OF(x, struct delivery, x);
 
 	d->node->kept = x->kept;
+	if (x->kept && d->node->waiting == NULL)
+		widen(d->node);
 	delivery_end(d, outcome(d->node, x));
+}
+
+static void package_free(void *encoded)
+{
+	sn__buf_finish(encoded);
+	sn__free(encoded);
+}
+
+/* One for all subscribers. Without memory each makes its own. */
+static struct sn_str package_of(
+		struct sn_mh_broker *b, const struct sn_mh_send *send, struct sn_bus_event *event)
+{
+	struct sn_buf *out = event->encoded;
+
+	if (out == NULL && (out = sn__malloc(sizeof(*out))) != NULL) {
+		sn__buf_init(out, SN_MICROHOME_PACKET_MAX * 8);
+		if (sn__mh_package_make(b->client, send, out) < 0)
+			sn__buf_finish(out); /* each is told why */
+		event->encoded = out;
+		event->free_encoded = package_free;
+	}
+	return out != NULL ? sn__buf_str(out) : (struct sn_str){NULL, 0};
 }
 
 /* There is an idle one. */
 static void delivery_start(struct sn_mh_node *n, struct sn_bus_event *event)
 {
 	struct sn_mh_broker *b = n->broker;
-	struct sn_mh_send send = {.to = *addr_of(n), .type = event->type};
+	struct sn_mh_send send = {.to = *addr_of(n),
+			.type = event->type,
+			.brief = !n->sub.at_least_once,
+			.in_order = true};
 	struct delivery *d = SN_CONTAINER_OF(n->idle.next, struct delivery, link);
 
 	if (event->data.len > 0)
 		send.data = event->data;
+	send.made = package_of(b, &send, event);
 	sn_list_remove(&d->link);
 	sn_list_push_back(&n->running, &d->link);
 	d->event = sn__bus_event_ref(event);
+	n->bytes += event->data.len;
 	d->code = n->sources == 0
 			? SN_E_CONNECT
 			: sn__mh_exchange_start(b->client, &d->x, &send, delivery_replied);
@@ -130,7 +195,7 @@ static void deliver(struct sn_bus_subscriber *s, struct sn_bus_event *event)
 {
 	struct sn_mh_node *n = SN_CONTAINER_OF(s, struct sn_mh_node, sub);
 
-	if (n->waiting_n == 0 && may_start(n)) {
+	if (n->waiting == NULL || (n->waiting_n == 0 && may_start(n, event))) {
 		delivery_start(n, event);
 		return;
 	}
@@ -186,8 +251,7 @@ static int attach(struct sn_mh_node *n, bool at_least_once)
 	int r;
 
 	n->sub.at_least_once = at_least_once;
-	n->sub.window = at_least_once ? 1
-				      : SN_MH_WINDOW_MAX; /* what is tried again keeps its place */
+	n->sub.window = at_least_once || n->waiting == NULL ? 1 : SN_MH_WINDOW_MAX;
 	r = sn__bus_attach(n->broker->opts.bus, &n->sub);
 	for (size_t i = 0; r == 0 && (e = sn__map_next(&n->types, &i)) != NULL;)
 		r = sn__bus_subscribe(&n->sub, e->key);
@@ -257,6 +321,7 @@ static void node_free(struct sn_mh_node *n)
 	SN_LIST_FOREACH_SAFE (at, &n->idle)
 		sn__free(SN_CONTAINER_OF(at, struct delivery, link));
 	types_clear(n);
+	sn__free(n->waiting);
 	sn__free(n);
 }
 
@@ -271,7 +336,7 @@ static int node_create(struct sn_mh_broker *b, struct sn_str id, struct sn_mh_no
 	memcpy(n->id, id.ptr, id.len);
 	n->sub = (struct sn_bus_subscriber){.ops = &subscriber_ops,
 			.id = n->id,
-			.window = SN_MH_WINDOW_MAX,
+			.window = 1,
 			.queue_max = b->opts.queue_max,
 			.queue_bytes_max = b->opts.queue_bytes_max,
 			.full = b->opts.full,

@@ -29,6 +29,7 @@ struct sn_mh_client {
 	struct sn_buf scratch;
 	struct sn_mh_client_stats stats;
 	bool closing;
+	char text[120]; /* what the latest exchange to fail says */
 	char chunk[CHUNK];
 };
 
@@ -42,7 +43,9 @@ struct sn_mh_link {
 	struct sn_buf in, out;
 	struct sn_jsonrpc_split split;
 	struct sn_timer idle;
+	struct sn_timer late; /* kept: the one of all that is under way */
 	struct sn_task flush;
+	uint64_t sent;     /* bytes that have left `out` */
 	uint64_t heard_ns; /* the last reply */
 	uint64_t used_ns;  /* the last exchange's start or end */
 	char key[6];       /* address and port: key in client->kept */
@@ -52,6 +55,7 @@ struct sn_mh_link {
 
 static void link_stream(struct sn_stream *s, unsigned events, void *arg);
 static void start_waiting(struct sn_mh_client *client);
+static void on_timeout(struct sn_timer *t);
 
 /* ---- links ---- */
 
@@ -71,6 +75,7 @@ static void link_close(struct sn_mh_link *l, bool reset)
 		l->dead = true;
 		sn__stream_close(l->stream, reset);
 		sn__timer_stop(client->loop, &l->idle);
+		sn__timer_stop(client->loop, &l->late);
 		sn__loop_undefer(client->loop, &l->flush);
 		sn_list_remove(&l->all);
 		if (l->kept) {
@@ -105,26 +110,65 @@ static void leave(struct sn_mh_exchange *x)
 	sn__buf_finish(&x->out);
 }
 
+static void say(struct sn_mh_exchange *x, const char *text)
+{
+	struct sn_mh_client *client = x->client;
+
+	x->text = "";
+	if (text[0] == '\0')
+		return;
+	if (text != client->text)
+		(void)snprintf(client->text, sizeof(client->text), "%s", text);
+	x->text = client->text;
+}
+
 static void complete(struct sn_mh_exchange *x, int status, const char *text)
 {
 	leave(x);
 	x->status = status;
-	snprintf(x->text, sizeof(x->text), "%s", text);
+	say(x, text);
 	x->fn(x);
 }
 
-/* Everything on @l ends, then @l. */
+/* Nothing of it has left, so that nobody can have got it: once, it may go on another connection. */
+static bool start_again(struct sn_mh_exchange *x)
+{
+	struct sn_mh_client *client = x->client;
+	struct sn_mh_link *l = x->on;
+
+	if (!l->kept || x->again || x->in_order || x->at < l->sent || client->closing ||
+			sn__buf_append(&x->out, sn__buf_data(&l->out) + (x->at - l->sent), x->len) <
+					0)
+		return false;
+	x->again = true;
+	x->on = NULL;
+	l->n_under_way--;
+	client->stats.under_way--;
+	sn_list_remove(&x->link);
+	sn_list_push_back(&client->waiting, &x->link);
+	client->stats.waiting++;
+	sn__timer_start(client->loop, &x->timer,
+			sn_time_until(sn__loop_now_ns(client->loop), x->due_ns), on_timeout);
+	return true;
+}
+
+/* Everything on @l ends or is started again, then @l ends. */
 static void link_fail(struct sn_mh_link *l, int status, const char *text)
 {
 	struct sn_list *pos;
-	char copy[sizeof(((struct sn_mh_exchange *)0)->text)];
+	char copy[sizeof(((struct sn_mh_client *)0)->text)];
 
 	snprintf(copy, sizeof(copy), "%s", text);
 	l->busy++;
 	if (l->kept) /* the next ones find another */
 		(void)sn__map_remove(&l->client->kept, (struct sn_str){l->key, sizeof(l->key)});
-	while (!l->dead && (pos = l->under_way.next) != &l->under_way)
-		complete(SN_CONTAINER_OF(pos, struct sn_mh_exchange, link), status, copy);
+	while (!l->dead && (pos = l->under_way.next) != &l->under_way) {
+		struct sn_mh_exchange *x = SN_CONTAINER_OF(pos, struct sn_mh_exchange, link);
+
+		if (!start_again(x))
+			complete(x, status, copy);
+	}
+	start_waiting(l->client);
 	l->busy--;
 	link_close(l, true);
 }
@@ -141,14 +185,11 @@ static void fail_by_stream(struct sn_mh_link *l, int code)
 
 /* ---- time ---- */
 
+/* On a connection of its own, or waiting for one. */
 static void on_timeout(struct sn_timer *t)
 {
 	struct sn_mh_exchange *x = SN_CONTAINER_OF(t, struct sn_mh_exchange, timer);
 	struct sn_mh_link *l = x->on;
-	bool silent = l != NULL && l->kept &&
-			l->heard_ns + sn_ms_to_ns(x->client->o.timeout_ms) <=
-					sn__loop_now_ns(x->client->loop);
-	bool own = l != NULL && !l->kept;
 
 	if (l != NULL)
 		l->busy++;
@@ -156,10 +197,53 @@ static void on_timeout(struct sn_timer *t)
 	if (l == NULL)
 		return;
 	l->busy--;
-	if (l->dead || own)
+	link_close(l, true);
+}
+
+static void on_late(struct sn_timer *t);
+
+/* Replies that come in time cost nothing: a timer that rings early is set anew. */
+static void arm_late(struct sn_mh_link *l, uint64_t due_ns)
+{
+	if (!sn_timer_armed(&l->late) || l->late.due_ns > due_ns)
+		sn__timer_start(l->client->loop, &l->late,
+				sn_time_until(sn__loop_now_ns(l->client->loop), due_ns), on_late);
+}
+
+static struct sn_mh_exchange *find_late(
+		const struct sn_mh_link *l, uint64_t now_ns, uint64_t *ret_next_ns)
+{
+	*ret_next_ns = SN_NEVER_NS;
+	SN_LIST_FOREACH (pos, &l->under_way) {
+		struct sn_mh_exchange *x = SN_CONTAINER_OF(pos, struct sn_mh_exchange, link);
+
+		if (x->due_ns <= now_ns)
+			return x;
+		*ret_next_ns = SN_MIN(*ret_next_ns, x->due_ns);
+	}
+	return NULL;
+}
+
+static void on_late(struct sn_timer *t)
+{
+	struct sn_mh_link *l = SN_CONTAINER_OF(t, struct sn_mh_link, late);
+	uint64_t now = sn__loop_now_ns(l->client->loop), next,
+		 heard_by = sn_time_add(l->heard_ns, sn_ms_to_ns(l->client->o.timeout_ms));
+	struct sn_mh_exchange *x;
+	bool late = false;
+
+	l->busy++;
+	while (!l->dead && (x = find_late(l, now, &next)) != NULL) {
+		complete(x, SN_E_TIMEOUT, "Request timed out");
+		late = true;
+	}
+	l->busy--;
+	if (l->dead)
 		link_close(l, true);
-	else if (silent) /* nobody is there any more */
+	else if (late && heard_by <= now) /* nobody is there any more */
 		link_fail(l, SN_E_TIMEOUT, "Request timed out");
+	else if (next != SN_NEVER_NS)
+		arm_late(l, next);
 }
 
 static void on_idle(struct sn_timer *t)
@@ -221,6 +305,27 @@ static void keep_link(struct sn_mh_link *l)
 	client->n_own--;
 	sn__timer_start(client->loop, &l->idle, sn_ms_to_ns(client->o.keep_idle_ms), on_idle);
 	start_waiting(client);
+}
+
+/* Of a reply to a `brief` one only id and status are looked at. Our own write the id first. */
+static bool take_brief(struct sn_mh_link *l, const struct sn_microhome_packet *p)
+{
+	const struct sn_str begin = SN_STR(SN_MICROHOME_ID_FIRST);
+	const struct sn_str id = {p->payload.ptr + begin.len, SN_MICROHOME_UUID};
+	const struct sn_mh_event reply = {.version = p->version, .status = p->status};
+	struct sn_mh_exchange *x;
+	bool marked;
+
+	if (p->payload.len < begin.len + id.len ||
+			memcmp(p->payload.ptr, begin.ptr, begin.len) != 0)
+		return false;
+	x = find(l, id, &marked);
+	if (x == NULL || !x->brief)
+		return false;
+	l->heard_ns = sn__loop_now_ns(l->client->loop);
+	x->kept = true;
+	deliver(x, p->payload, &reply);
+	return true;
 }
 
 static void take_package(struct sn_mh_link *l, const struct sn_microhome_packet *p)
@@ -285,7 +390,7 @@ static size_t take_one(struct sn_mh_link *l, struct sn_str bytes)
 
 	if (l->kept || !x->rpc) {
 		n = sn__microhome_next(bytes, &p);
-		if (n > 0)
+		if (n > 0 && !(l->kept && take_brief(l, &p)))
 			take_package(l, &p);
 		return n;
 	}
@@ -361,6 +466,7 @@ static bool link_write(struct sn_mh_link *l)
 			return false;
 		}
 		sn__buf_consume(&l->out, (size_t)n);
+		l->sent += (size_t)n;
 	}
 	return true;
 }
@@ -458,10 +564,10 @@ static void on_flush(struct sn_task *task)
 
 /* ---- starting ---- */
 
-static void link_key(const struct sn_addr *addr, char key[6])
+static void link_key(const struct sockaddr_in *addr, char key[6])
 {
-	memcpy(key, &addr->u.in.sin_addr, 4);
-	memcpy(key + 4, &addr->u.in.sin_port, 2);
+	memcpy(key, &addr->sin_addr, 4);
+	memcpy(key + 4, &addr->sin_port, 2);
 }
 
 static void go_on_link(struct sn_mh_exchange *x, struct sn_mh_link *l)
@@ -478,6 +584,7 @@ static int connect_own(struct sn_mh_exchange *x, struct sn_error *err)
 {
 	struct sn_mh_client *client = x->client;
 	struct sn_mh_link *l = sn__calloc(1, sizeof(*l));
+	const struct sn_addr to = {.len = sizeof(x->to), .u.in = x->to};
 	int r;
 
 	if (l == NULL)
@@ -488,7 +595,7 @@ static int connect_own(struct sn_mh_exchange *x, struct sn_error *err)
 	sn__buf_init(&l->out, OUT_MAX);
 	sn__buf_init(&l->in, SN_MAX(SN_MICROHOME_PACKET_MAX, SN_MH_VALUE_MAX) + CHUNK);
 	link_key(&x->to, l->key);
-	r = sn__stream_connect(client->loop, &x->to, link_stream, l, &l->stream, err);
+	r = sn__stream_connect(client->loop, &to, link_stream, l, &l->stream, err);
 	if (r < 0) {
 		sn__free(l);
 		return r;
@@ -519,12 +626,19 @@ static void start_waiting(struct sn_mh_client *client)
 	}
 }
 
-static int encode(struct sn_mh_exchange *x, const struct sn_mh_send *send, struct sn_buf *out)
+static int fault_code(enum sn_microhome_fault fault)
 {
-	struct sn_mh_client *client = x->client;
-	const struct sn_str none = {NULL, 0}, id = {x->id, sizeof(x->id)};
-	char at[SN_MICROHOME_TIMESTAMP], quoted[SN_MICROHOME_UUID + 2];
-	struct sn_microhome_send s = {.id = id,
+	return fault == SN_MICROHOME_FINE                   ? 0
+			: fault == SN_MICROHOME_E_TOO_LARGE ? SN_E_LIMIT
+			: fault == SN_MICROHOME_E_NOMEM     ? SN_E_NOMEM
+							    : SN_E_INVALID;
+}
+
+static enum sn_microhome_fault write_package(const struct sn_mh_client *client, struct sn_str id,
+		const struct sn_mh_send *send, struct sn_buf *out)
+{
+	char at[SN_MICROHOME_TIMESTAMP];
+	const struct sn_microhome_send s = {.id = id,
 			.timestamp = {at, sizeof(at)},
 			.source = send->source.ptr != NULL ? send->source : sn_str_from(client->id),
 			.type = send->type,
@@ -532,6 +646,38 @@ static int encode(struct sn_mh_exchange *x, const struct sn_mh_send *send, struc
 			.token = sn_str_from(client->token),
 			.version = send->version != 0 ? send->version : client->o.version,
 			.status = SN_MICROHOME_OK};
+
+	sn__microhome_timestamp(sn__loop_wall_ns(client->loop), at);
+	return sn__microhome_write(&s, out);
+}
+
+int sn__mh_package_make(const struct sn_mh_client *client, const struct sn_mh_send *send,
+		struct sn_buf *out)
+{
+	char id[SN_MICROHOME_UUID];
+
+	memset(id, '0', sizeof(id)); /* its place */
+	return fault_code(write_package(client, (struct sn_str){id, sizeof(id)}, send, out));
+}
+
+static int copy_package(struct sn_str made, const char id[SN_MICROHOME_UUID], struct sn_buf *out)
+{
+	char *to;
+	int r = sn__buf_reserve(out, made.len, &to);
+
+	if (r < 0)
+		return r;
+	memcpy(to, made.ptr, made.len);
+	memcpy(to + SN_MICROHOME_HEADER + sizeof(SN_MICROHOME_ID_FIRST) - 1, id, SN_MICROHOME_UUID);
+	sn__buf_commit(out, made.len);
+	return 0;
+}
+
+static int encode(struct sn_mh_exchange *x, const struct sn_mh_send *send, struct sn_buf *out)
+{
+	struct sn_mh_client *client = x->client;
+	const struct sn_str none = {NULL, 0}, id = {x->id, sizeof(x->id)};
+	char quoted[SN_MICROHOME_UUID + 2];
 	enum sn_microhome_fault fault;
 
 	if (send->rpc) {
@@ -539,24 +685,26 @@ static int encode(struct sn_mh_exchange *x, const struct sn_mh_send *send, struc
 		memcpy(quoted + 1, x->id, sizeof(x->id));
 		return sn__jsonrpc_write_request(
 				send->notify ? none : (struct sn_str){quoted, sizeof(quoted)},
-				send->type, send->data, s.token, out);
+				send->type, send->data, sn_str_from(client->token), out);
 	}
-	sn__microhome_timestamp(sn__loop_wall_ns(client->loop), at);
-	fault = sn__microhome_write(&s, out);
-	if (fault == SN_MICROHOME_FINE)
-		return 0;
-	snprintf(x->text, sizeof(x->text), "%s", sn__microhome_fault_text(fault));
-	return fault == SN_MICROHOME_E_TOO_LARGE        ? SN_E_LIMIT
-			: fault == SN_MICROHOME_E_NOMEM ? SN_E_NOMEM
-							: SN_E_INVALID;
+	if (send->made.len > 0)
+		return copy_package(send->made, x->id, out);
+	fault = write_package(client, id, send, out);
+	if (fault != SN_MICROHOME_FINE)
+		say(x, sn__microhome_fault_text(fault));
+	return fault_code(fault);
 }
 
 static int start_kept(struct sn_mh_exchange *x, const struct sn_mh_send *send, struct sn_mh_link *l)
 {
+	size_t before = l->out.len;
 	int r = encode(x, send, &l->out);
 
 	if (r < 0)
 		return r;
+	x->at = l->sent + before;
+	x->len = l->out.len - before;
+	arm_late(l, x->due_ns);
 	go_on_link(x, l);
 	x->client->stats.reused++;
 	if (!sn_task_queued(&l->flush)) /* one write for all of this turn */
@@ -574,15 +722,17 @@ static int start_own(struct sn_mh_exchange *x, const struct sn_mh_send *send)
 	if (r == 0 && client->n_own >= client->o.max_connecting) {
 		sn_list_push_back(&client->waiting, &x->link);
 		client->stats.waiting++;
-		return 0;
-	}
-	if (r == 0) {
+	} else if (r == 0) {
 		r = connect_own(x, &err);
 		if (r < 0)
-			snprintf(x->text, sizeof(x->text), "%s", err.text);
+			say(x, err.text);
 	}
 	if (r < 0)
 		sn__buf_finish(&x->out);
+	else
+		sn__timer_start(client->loop, &x->timer,
+				sn_time_until(sn__loop_now_ns(client->loop), x->due_ns),
+				on_timeout);
 	return r;
 }
 
@@ -597,22 +747,28 @@ int sn__mh_exchange_start(struct sn_mh_client *client, struct sn_mh_exchange *x,
 	assert(x->on == NULL && (x->link.next == NULL || sn_list_empty(&x->link)));
 	*x = (struct sn_mh_exchange){.client = client,
 			.fn = fn,
-			.to = send->to,
+			.text = "",
+			.to = send->to.u.in,
 			.rpc = send->rpc,
 			.notify = send->rpc && send->notify,
+			.brief = send->brief && !send->rpc,
+			.in_order = send->in_order,
 			.marked = client->o.keep && !send->rpc};
 	sn_list_init(&x->link);
 	sn__buf_init(&x->out, OUT_MAX);
 	if (client->closing)
 		return SN_E_CLOSED;
 	if (send->to.u.sa.sa_family != AF_INET) {
-		snprintf(x->text, sizeof(x->text), "Only IPv4 is supported by sendPackage");
+		say(x, "Only IPv4 is supported by sendPackage");
 		return SN_E_INVALID;
 	}
 	if (x->marked)
 		sn__microhome_uuid_marked(sn__loop_rng(client->loop), none, x->id);
 	else
 		sn__microhome_uuid(sn__loop_rng(client->loop), x->id);
+	x->due_ns = sn_time_add(sn__loop_now_ns(client->loop),
+			sn_ms_to_ns(send->timeout_ms != 0 ? send->timeout_ms
+							  : client->o.timeout_ms));
 	link_key(&x->to, key);
 	l = x->marked ? sn__map_get(&client->kept, (struct sn_str){key, sizeof(key)}) : NULL;
 	if (l != NULL && l->n_under_way < client->o.window)
@@ -621,14 +777,10 @@ int sn__mh_exchange_start(struct sn_mh_client *client, struct sn_mh_exchange *x,
 		r = start_own(x, send);
 	if (r < 0) {
 		if (x->text[0] == '\0')
-			snprintf(x->text, sizeof(x->text), "%s", sn_strerror(r));
+			say(x, sn_strerror(r));
 		return r;
 	}
 	client->stats.exchanges++;
-	sn__timer_start(client->loop, &x->timer,
-			sn_ms_to_ns(send->timeout_ms != 0 ? send->timeout_ms
-							  : client->o.timeout_ms),
-			on_timeout);
 	return 0;
 }
 

@@ -210,7 +210,7 @@ static void register_now(struct sn_timer *t)
 	sn__buf_finish(&data);
 	m->asking = r == 0;
 	if (r < 0)
-		again(m, m->x.text[0] != '\0' ? m->x.text : sn_strerror(r));
+		again(m, r == SN_E_NOMEM || m->x.text == NULL ? sn_strerror(r) : m->x.text);
 }
 
 /* ---- subscribing ---- */

@@ -193,7 +193,15 @@ struct sn_mh_send {
 	uint32_t timeout_ms;  /* 0: the client's */
 	bool rpc;             /* JSON-RPC 2.0 instead of a package */
 	bool notify;          /* JSON-RPC: no id, written and done */
+	/* Of sn__mh_package_make(): sent instead of type, data and source, under a new id. len 0: none */
+	struct sn_str made;
+	bool brief; /* of the reply only the status counts: its texts may be left unread (ptr NULL) */
+	bool in_order; /* never moved to another connection, where it might overtake others */
 };
+/** The package of @send (no rpc) appended to @out, for many exchanges of one client. SN_E_LIMIT,
+ * SN_E_INVALID, SN_E_NOMEM. */
+SN_MUST_USE int sn__mh_package_make(const struct sn_mh_client *client,
+		const struct sn_mh_send *send, struct sn_buf *out);
 
 struct sn_mh_exchange;
 /** Once, in a later turn than the start's. The exchange may be started again in here, or freed. */
@@ -203,7 +211,7 @@ struct sn_mh_exchange {
 	 * successful", reply is filled in. SN_E_TIMEOUT: "Request timed out". SN_E_CONNECT,
 	 * SN_E_RESET, SN_E_EOF, SN_E_PROTOCOL, SN_E_TLS, SN_E_CLOSED, SN_E_NOMEM, SN_E_IO. */
 	int status;
-	char text[120];           /* one sentence */
+	const char *text;         /* one sentence, until the client's next exchange ends */
 	struct sn_mh_event reply; /* status 1: data; else error. Of JSON-RPC data is the result, or
 	                           * error the error object, and version 0 */
 	struct sn_str payload;    /* of the reply, as it came */
@@ -213,11 +221,14 @@ struct sn_mh_exchange {
 	sn_mh_exchange_fn *fn;
 	struct sn_list link;   /* zero-initialised means not under way */
 	struct sn_mh_link *on; /* NULL: none, or it waits */
-	struct sn_timer timer;
+	struct sn_timer timer; /* not while it is on a kept connection */
+	uint64_t due_ns;
+	uint64_t at; /* on a kept connection: where its bytes begin in what is sent there */
+	size_t len;  /* how many they are */
 	char id[SN_MICROHOME_UUID];
 	struct sn_buf out;
-	struct sn_addr to;
-	bool rpc, notify, marked;
+	struct sockaddr_in to;
+	bool rpc, notify, marked, brief, in_order, again;
 };
 /** @x: zero-initialised, or one whose callback has run. SN_E_LIMIT (the package is too large),
  * SN_E_INVALID (type empty, address no IPv4), SN_E_NOMEM: then nothing was sent and @x->text is the
