@@ -159,47 +159,14 @@ static json_t *file_schema(void)
 
 /* ---- the mesh file ---- */
 
-/* Its reader has no tables: what stands here is docs/mesh-file.md in the words of JSON Schema. */
-static const char mesh_schema[] =
-		"{\"$schema\": \"" DRAFT
-		"\", \"title\": \"mesh.yaml\", \"type\": [\"object\", \"null\"],"
-		"\"properties\": {"
-		" \"services\": {\"$ref\": \"#/$defs/names\"}, \"clusters\": {\"$ref\": \"#/$defs/names\"},"
-		" \"databases\": {\"$ref\": \"#/$defs/natives\"},"
-		" \"queues\": {\"$ref\": \"#/$defs/natives\"},"
-		" \"policies\": {\"$ref\": \"#/$defs/policies\"},"
-		" \"tasks\": {\"type\": [\"object\", \"null\"],"
-		"  \"additionalProperties\": {\"type\": [\"object\", \"null\"]}},"
-		" \"form\": {\"enum\": [\"kind-tree\", \"id-endpoint\", \"flat-id\"]},"
-		" \"cluster\": {\"type\": \"string\"}, \"sector\": {\"type\": \"string\"},"
-		" \"peers\": {\"type\": [\"object\", \"null\"]}, \"endpoints\": {\"type\": [\"object\", \"null\"]},"
-		" \"consumes\": {\"type\": [\"array\", \"null\"]}},"
-		"\"additionalProperties\": false,"
-		"\"$defs\": {"
-		" \"names\": {\"type\": [\"object\", \"null\"], \"additionalProperties\": {\"type\": \"object\","
-		"  \"properties\": {\"endpoints\": {\"type\": \"object\","
-		"   \"additionalProperties\": {\"$ref\": \"#/$defs/endpoint\"}}},"
-		"  \"required\": [\"endpoints\"], \"additionalProperties\": false}},"
-		" \"endpoint\": {\"anyOf\": [{\"type\": \"array\", \"items\": {\"$ref\": \"#/$defs/instance\"}},"
-		"  {\"type\": \"object\", \"properties\": {\"protocol\": {\"type\": \"string\"},"
-		"   \"networkProtocol\": {\"type\": \"string\"},"
-		"   \"instances\": {\"anyOf\": [{\"type\": \"null\"},"
-		"    {\"type\": \"array\", \"items\": {\"$ref\": \"#/$defs/instance\"}},"
-		"    {\"type\": \"object\", \"additionalProperties\": {\"$ref\": \"#/$defs/instance\"}}]}},"
-		"   \"required\": [\"instances\"], \"additionalProperties\": false}]},"
-		" \"instance\": {\"anyOf\": [{\"type\": \"string\", \"pattern\": \"^.+:[0-9]+$\"},"
-		"  {\"type\": \"object\", \"properties\": {\"address\": {\"type\": \"string\"},"
-		"   \"port\": {\"type\": \"integer\", \"minimum\": 1, \"maximum\": 65535},"
-		"   \"identity\": {\"type\": [\"string\", \"integer\"]}},"
-		"   \"required\": [\"address\", \"port\"]}]},"
-		" \"natives\": {\"type\": [\"object\", \"null\"], \"additionalProperties\": {\"anyOf\": ["
-		"  {\"type\": \"array\", \"items\": {\"type\": \"object\"}},"
-		"  {\"type\": [\"object\", \"null\"], \"additionalProperties\": {\"type\": \"object\"}}]}}"
-		"}}";
+/* Its reader has no tables: this is docs/mesh-file.md in the words of JSON Schema. */
+static const char mesh_schema[] = {
+#include "app/mesh_schema.h"
+};
 
 static json_t *meshfile_schema(void)
 {
-	json_t *root = json_loads(mesh_schema, 0, NULL);
+	json_t *root = json_loadb(mesh_schema, sizeof mesh_schema, 0, NULL);
 
 	if (root != NULL &&
 			set(json_object_get(root, "$defs"), "policies", policies_schema()) < 0) {
