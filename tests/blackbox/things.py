@@ -131,7 +131,7 @@ class Sinew(Process):
 
     def __exit__(self, *_):
         status = self.end()
-        assert status in (0, 1, 3, 4, 5, -9, -15), "status %s: %s" % (status, "\n".join(self.err[-30:]))
+        assert status in (0, 1, 2, 3, 4, 5, -9, -15), "status %s: %s" % (status, "\n".join(self.err[-30:]))
 
 
 def sinew(folder, *args, stdin="", **more):
