@@ -30,13 +30,17 @@ struct nginx {
 	char dir[64];
 };
 
+#ifndef NGINX_CONNECTIONS
+#define NGINX_CONNECTIONS "1024"
+#endif
+
 #ifndef NGINX_MORE
 #define NGINX_MORE "" /* further locations */
 #endif
 
 static const char nginx_conf[] =
 		"daemon off;\nworker_processes 1;\npid %s/pid;\nerror_log %s/error.log crit;\n"
-		"events { worker_connections 1024; }\n"
+		"events { worker_connections " NGINX_CONNECTIONS "; }\n"
 		"http {\n access_log off;\n keepalive_requests 1000000000;\n keepalive_timeout 60;\n"
 		" client_body_temp_path %s/b; proxy_temp_path %s/p; fastcgi_temp_path %s/f;\n"
 		" uwsgi_temp_path %s/u; scgi_temp_path %s/s;\n"
