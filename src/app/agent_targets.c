@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/json.h"
 #include "base/map.h"
@@ -138,19 +139,34 @@ static void source_unref(struct source *s)
 	sn__free(s);
 }
 
-static const char *setting(const struct sn_meshfile *mesh, const char *name)
+/* What a pod finds in its file system and environment:
+ * https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/ */
+#define POD_FILES "/var/run/secrets/kubernetes.io/serviceaccount"
+
+/* "https://HOST:PORT" of the API server as a pod is told; NULL: this is none, or no memory. */
+static char *pod_server(struct sn_error *err)
 {
-	return sn__json_str(sn__json_get(sn__json_get(mesh->sources, "kubernetes"), name));
+	const char *host = getenv("KUBERNETES_SERVICE_HOST");
+	const char *port = getenv("KUBERNETES_SERVICE_PORT");
+	bool v6 = host != NULL && strchr(host, ':') != NULL;
+
+	(void)sn__error_set(err, SN_E_INVALID,
+			"this is no pod (KUBERNETES_SERVICE_HOST and _PORT are not set): the mesh file "
+			"needs `kubernetes: {server: https://HOST:PORT}`");
+	if (host == NULL || port == NULL || host[0] == '\0')
+		return NULL;
+	return sn__asprintf("https://%s%s%s:%s", v6 ? "[" : "", host, v6 ? "]" : "", port);
 }
 
 /* The way to the API server that @mesh names: the one there is, or another. */
 static int use_kube(struct sn_targets *t, const struct sn_meshfile *mesh, struct sn_error *err)
 {
 	json_t *settings = sn__json_get(mesh->sources, "kubernetes");
-	const struct sn_hub_kube_options opts = {.server = setting(mesh, "server"),
-			.ca = setting(mesh, "ca"),
-			.token_file = setting(mesh, "token_file"),
+	struct sn_hub_kube_options opts = {.server = sn__json_str(sn__json_get(settings, "server")),
+			.ca = sn__json_str(sn__json_get(settings, "ca")),
+			.token_file = sn__json_str(sn__json_get(settings, "token_file")),
 			.insecure = json_is_true(sn__json_get(settings, "insecure"))};
+	SN_AUTO_FREE char *server = NULL;
 	struct sn_hub_kube *kube;
 	int r;
 
@@ -158,6 +174,13 @@ static int use_kube(struct sn_targets *t, const struct sn_meshfile *mesh, struct
 			(settings == t->kube_settings ||
 					sn__json_equal(settings, t->kube_settings)))
 		return 0;
+	if (opts.server == NULL) {
+		opts.server = server = pod_server(err);
+		if (server == NULL)
+			return SN_E_INVALID;
+		opts.ca = opts.ca != NULL || opts.insecure ? opts.ca : POD_FILES "/ca.crt";
+		opts.token_file = opts.token_file != NULL ? opts.token_file : POD_FILES "/token";
+	}
 	r = sn__hub_kube_create(t->env.loop, &opts, &kube, err);
 	if (r < 0)
 		return r;

@@ -70,9 +70,10 @@ SN_MUST_USE int sn__hub_source_parse(
 
 /* ---- DNS ---- */
 
-#define SN_HUB_DNS_MIN_MS 1000u   /* asked again not before, whatever the TTL */
-#define SN_HUB_DNS_MAX_MS 300000u /* and not after */
-#define SN_HUB_DNS_RETRY_MS 2000u /* after a failure; doubles up to SN_HUB_DNS_RETRY_MAX_MS */
+#define SN_HUB_DNS_MIN_MS 1000u      /* asked again not before, whatever the TTL */
+#define SN_HUB_DNS_MAX_MS 300000u    /* and not after */
+#define SN_HUB_DNS_NOTHING_MS 10000u /* when nobody says for how long there is nothing */
+#define SN_HUB_DNS_RETRY_MS 2000u    /* after a failure; doubles up to SN_HUB_DNS_RETRY_MAX_MS */
 #define SN_HUB_DNS_RETRY_MAX_MS 30000u
 #define SN_HUB_DNS_TARGETS_MAX 64u /* of one SRV answer */
 
@@ -84,7 +85,7 @@ SN_MUST_USE int sn__hub_dns_open(struct sn_loop *loop, const struct sn_hub_sourc
 
 /* ---- Kubernetes ---- */
 
-#define SN_HUB_KUBE_PAGE 500u            /* slices a page of a list */
+#define SN_HUB_KUBE_PAGE 100u            /* slices a page of a list */
 #define SN_HUB_KUBE_LINE_MAX (4u << 20)  /* bytes of one event of a watch (etcd holds 1.5 MiB) */
 #define SN_HUB_KUBE_PAGE_MAX (64u << 20) /* bytes of one page of a list */
 #define SN_HUB_KUBE_SLICES_MAX 1000u     /* of one service */
@@ -94,16 +95,15 @@ SN_MUST_USE int sn__hub_dns_open(struct sn_loop *loop, const struct sn_hub_sourc
 
 struct sn_hub_kube; /* the way to an API server; counted */
 struct sn_hub_kube_options {
-	const char *server;     /* "https://10.0.0.1:6443"; NULL: as a pod finds it */
-	const char *ca;         /* file; NULL: as a pod finds it, or the system's with `server` */
-	const char *token_file; /* read again when it changes; NULL: as a pod finds it, or none */
-	bool insecure;          /* takes any certificate */
+	const char *server;     /* "https://10.0.0.1:6443", may have a path */
+	const char *ca;         /* file, read again when it changes; NULL: the system's */
+	const char *token_file; /* likewise; NULL: none */
+	bool insecure;          /* takes any certificate, and sends the token without TLS */
 };
-/** Strings are copied; nothing is asked yet. SN_E_INVALID (err: what is wrong, or that this is no pod),
- * SN_E_NOMEM. */
+/** Strings are copied; nothing is asked yet. SN_E_INVALID (err: what is wrong with the address or a
+ * file), SN_E_NOMEM. */
 SN_MUST_USE int sn__hub_kube_create(struct sn_loop *loop, const struct sn_hub_kube_options *opts,
 		struct sn_hub_kube **ret_kube, struct sn_error *err);
-struct sn_hub_kube *sn__hub_kube_ref(struct sn_hub_kube *kube);
 void sn__hub_kube_unref(struct sn_hub_kube *kube /* may be NULL */);
 /** The ready endpoints of one service, from all of its slices. SN_E_NOMEM. */
 SN_MUST_USE int sn__hub_kube_open(struct sn_hub_kube *kube, const struct sn_hub_source_url *url,

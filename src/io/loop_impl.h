@@ -41,6 +41,10 @@ struct sn_loop_ops {
 	int (*query)(struct sn_resolve *op, const char *host);
 	/** Forget op->query: op is not touched any more. */
 	void (*query_cancel)(struct sn_resolve *op);
+	/** Ask for records of @name; sets q->query; ends with sn__dns_query_done(). SN_E_NOMEM. */
+	int (*dns)(struct sn_dns_query *q, const char *name, unsigned type);
+	/** Forget q->query: q is not touched any more. */
+	void (*dns_cancel)(struct sn_dns_query *q);
 };
 
 /* The common part; a back end's own follows it in memory. */
@@ -95,7 +99,13 @@ static inline bool sn_loop_has_posts(struct sn_loop *loop)
 void sn__resolve_done(struct sn_resolve *op, int status, const char *detail,
 		const struct sn_addr *addrs, unsigned n_addrs, uint32_t ttl_s);
 
+/** The answer to ops->dns, likewise; @answer is copied. */
+void sn__dns_query_done(
+		struct sn_dns_query *q, int status, const char *detail, struct sn_str answer);
+
 /* resolve_ares.c, for back ends that have sn_poll */
+int sn__ares_dns(struct sn_dns_query *q, const char *name, unsigned type);
+void sn__ares_dns_cancel(struct sn_dns_query *q);
 int sn__ares_query(struct sn_resolve *op, const char *host);
 void sn__ares_query_cancel(struct sn_resolve *op);
 /** Queries from now on are made anew from ares_config. */

@@ -575,6 +575,8 @@ static const struct sn_loop_ops uv_ops = {
 		.listener_close = sn__uv_listener_close,
 		.query = uv_back_query,
 		.query_cancel = uv_back_query_cancel,
+		.dns = sn__ares_dns,
+		.dns_cancel = sn__ares_dns_cancel,
 };
 
 /** The five handles; of these only the async can fail, and it goes first. */

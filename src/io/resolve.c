@@ -143,6 +143,76 @@ void sn__resolve_cancel(struct sn_resolve *op)
 	sn__timer_stop(op->loop, &op->timer);
 }
 
+/* ---- one question, one answer as it came ---- */
+
+static void on_dns_answer(struct sn_task *task)
+{
+	struct sn_dns_query *q = SN_CONTAINER_OF(task, struct sn_dns_query, task);
+	SN_AUTO_FREE char *copy = SN_TAKE(q->copy); /* until the callback is over */
+
+	q->pending = false;
+	sn__timer_stop(q->loop, &q->timer);
+	q->fn(q, q->status);
+}
+
+static void on_dns_timeout(struct sn_timer *t)
+{
+	struct sn_dns_query *q = SN_CONTAINER_OF(t, struct sn_dns_query, timer);
+
+	sn__dns_query_cancel(q);
+	q->answer = (struct sn_str){0};
+	q->detail = "no answer from any name server";
+	q->fn(q, SN_E_TIMEOUT);
+}
+
+void sn__dns_query_done(
+		struct sn_dns_query *q, int status, const char *detail, struct sn_str answer)
+{
+	q->query = NULL;
+	q->status = status;
+	q->detail = detail;
+	if (status == 0 && answer.len > 0) {
+		q->copy = sn__malloc(answer.len);
+		if (q->copy != NULL)
+			memcpy(q->copy, answer.ptr, answer.len);
+		else
+			q->status = SN_E_NOMEM;
+		q->answer = (struct sn_str){q->copy, q->copy != NULL ? answer.len : 0};
+	}
+	sn__loop_defer(q->loop, &q->task, on_dns_answer);
+}
+
+int sn__dns_query(struct sn_loop *loop, struct sn_dns_query *q, const char *name, unsigned type,
+		sn_dns_query_fn *fn)
+{
+	size_t len = strlen(name);
+	int r;
+
+	if (len == 0 || len > 253)
+		return SN_E_INVALID;
+	*q = (struct sn_dns_query){.loop = loop, .fn = fn};
+	r = loop->ops->dns(q, name, type);
+	if (r < 0)
+		return r;
+	sn__timer_start(loop, &q->timer, sn_ms_to_ns(SN_RESOLVE_TIMEOUT_MS), on_dns_timeout);
+	q->pending = true;
+	return 0;
+}
+
+void sn__dns_query_cancel(struct sn_dns_query *q)
+{
+	if (!q->pending)
+		return;
+	q->pending = false;
+	if (q->query != NULL)
+		q->loop->ops->dns_cancel(q);
+	q->query = NULL;
+	sn__loop_undefer(q->loop, &q->task);
+	sn__timer_stop(q->loop, &q->timer);
+	sn__free(q->copy);
+	q->copy = NULL;
+}
+
 int sn__resolver_select(struct sn_loop *loop, const char *name)
 {
 	struct sn_str s = sn_str_from(name), ares = SN_STR("ares:");

@@ -21,6 +21,7 @@
 #define LOOK_EVERY_NS SN_NS_PER_S
 #define SERVER_TIMEOUT_MS 1500 /* several servers fit into SN_RESOLVE_TIMEOUT_MS */
 #define SERVER_TRIES 3
+#define CLASS_IN 1
 
 struct ares_socket {
 	struct sn_list link; /* sn_ares.sockets */
@@ -45,7 +46,8 @@ struct sn_ares {
 
 struct ares_query {
 	struct sn_ares *ares;
-	struct sn_resolve *op; /* NULL: cancelled */
+	struct sn_resolve *op; /* one of them; NULL: cancelled */
+	struct sn_dns_query *dns;
 };
 
 /* ---- sockets and time ---- */
@@ -260,6 +262,19 @@ void sn__ares_abandon(struct sn_loop *loop)
 
 /* ---- queries ---- */
 
+static int code_of(int status)
+{
+	switch (status) {
+	case ARES_EDESTRUCTION:
+		return SN_E_CLOSED;
+	case ARES_ENOMEM:
+	case ARES_ECANCELLED: /* only for want of memory (deaf) */
+		return SN_E_NOMEM;
+	default:
+		return SN_E_RESOLVE;
+	}
+}
+
 static void answer(struct sn_resolve *op, int status, const struct ares_addrinfo *info)
 {
 	struct sn_addr addrs[2 * SN_RESOLVE_ADDRS_MAX];
@@ -267,12 +282,7 @@ static void answer(struct sn_resolve *op, int status, const struct ares_addrinfo
 	unsigned n = 0;
 
 	if (status != ARES_SUCCESS) {
-		/* Queries are cancelled only for want of memory (deaf). */
-		int code = status == ARES_EDESTRUCTION                               ? SN_E_CLOSED
-				: status == ARES_ENOMEM || status == ARES_ECANCELLED ? SN_E_NOMEM
-										     : SN_E_RESOLVE;
-
-		sn__resolve_done(op, code, ares_strerror(status), NULL, 0, 0);
+		sn__resolve_done(op, code_of(status), ares_strerror(status), NULL, 0, 0);
 		return;
 	}
 	for (const struct ares_addrinfo_node *node = info->nodes;
@@ -301,12 +311,9 @@ static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo 
 		destroy_if_over(ares);
 }
 
-int sn__ares_query(struct sn_resolve *op, const char *host)
+/* A query on the channel of today. */
+static int query_create(struct sn_loop *loop, struct ares_query **ret_query)
 {
-	struct sn_loop *loop = op->loop;
-	struct ares_addrinfo_hints hints = {.ai_family = AF_UNSPEC,
-			.ai_socktype = SOCK_STREAM,
-			.ai_flags = ARES_AI_NOSORT};
 	struct ares_query *q = sn__calloc(1, sizeof *q);
 	int r;
 
@@ -325,9 +332,24 @@ int sn__ares_query(struct sn_resolve *op, const char *host)
 		ares->next = loop->ares;
 		loop->ares = ares;
 	}
-	q->op = op;
 	q->ares = loop->ares;
 	q->ares->n_queries++;
+	*ret_query = q;
+	return 0;
+}
+
+int sn__ares_query(struct sn_resolve *op, const char *host)
+{
+	struct sn_loop *loop = op->loop;
+	struct ares_addrinfo_hints hints = {.ai_family = AF_UNSPEC,
+			.ai_socktype = SOCK_STREAM,
+			.ai_flags = ARES_AI_NOSORT};
+	struct ares_query *q;
+	int r = query_create(loop, &q);
+
+	if (r < 0)
+		return r;
+	q->op = op;
 	op->query = q; /* sn__resolve_done() clears it, maybe before the next call returns */
 	ares_getaddrinfo(loop->ares->channel, host, NULL, &hints, on_answer, q);
 	set_timer(loop->ares);
@@ -339,4 +361,47 @@ void sn__ares_query_cancel(struct sn_resolve *op)
 	struct ares_query *q = op->query;
 
 	q->op = NULL;
+}
+
+/* ---- questions of their own ---- */
+
+static void on_message(void *arg, int status, int timeouts, unsigned char *message, int size)
+{
+	struct ares_query *q = arg;
+	struct sn_ares *ares = q->ares;
+	struct sn_str answer = {(const char *)message, message != NULL ? (size_t)size : 0};
+
+	if (q->dns != NULL &&
+			(status == ARES_SUCCESS || status == ARES_ENODATA ||
+					status == ARES_ENOTFOUND))
+		sn__dns_query_done(q->dns, 0, NULL, answer);
+	else if (q->dns != NULL)
+		sn__dns_query_done(
+				q->dns, code_of(status), ares_strerror(status), (struct sn_str){0});
+	sn__free(q);
+	ares->n_queries--;
+	if (status != ARES_EDESTRUCTION)
+		destroy_if_over(ares);
+}
+
+int sn__ares_dns(struct sn_dns_query *op, const char *name, unsigned type)
+{
+	struct sn_loop *loop = op->loop;
+	struct ares_query *q;
+	int r = query_create(loop, &q);
+
+	if (r < 0)
+		return r;
+	q->dns = op;
+	op->query = q; /* as above */
+	ares_query(loop->ares->channel, name, CLASS_IN, (int)type, on_message, q);
+	set_timer(loop->ares);
+	return 0;
+}
+
+void sn__ares_dns_cancel(struct sn_dns_query *op)
+{
+	struct ares_query *q = op->query;
+
+	q->dns = NULL;
 }

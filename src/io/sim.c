@@ -384,6 +384,63 @@ static void sim_query_cancel(struct sn_resolve *op)
 	sn__free(q);
 }
 
+struct sim_dns {
+	struct sim_event event;
+	struct sn_dns_query *q;
+	unsigned type;
+	char name[];
+};
+
+static void on_dns(struct sim_event *ev)
+{
+	struct sim_dns *d = SN_CONTAINER_OF(ev, struct sim_dns, event);
+	struct sn_sim *sim = sim_host_of(d->q->loop)->sim;
+	struct sn_buf message;
+	int r = SN_E_RESOLVE;
+
+	sn__buf_init(&message, 65535);
+	if (sim->dns != NULL)
+		r = sim->dns(sim->dns_arg, d->name, d->type, &message);
+	if (r != SN_E_TIMEOUT) {
+		sn__dns_query_done(
+				d->q, r, r < 0 ? "the table says so" : NULL, sn__buf_str(&message));
+	} else {
+		d->q->query = NULL; /* no answer ever comes */
+	}
+	sn__buf_finish(&message);
+	sn__free(d);
+}
+
+static int sim_dns(struct sn_dns_query *q, const char *name, unsigned type)
+{
+	struct sn_sim *sim = sim_host_of(q->loop)->sim;
+	size_t len = strlen(name);
+	struct sim_dns *d = sn__calloc(1, sizeof *d + len + 1);
+
+	if (d == NULL)
+		return SN_E_NOMEM;
+	memcpy(d->name, name, len + 1);
+	d->q = q;
+	d->type = type;
+	q->query = d;
+	sn__sim_plan(sim, &d->event, sim->now_ns + sn__sim_latency(sim), on_dns);
+	return 0;
+}
+
+static void sim_dns_cancel(struct sn_dns_query *q)
+{
+	struct sim_dns *d = q->query;
+
+	sn__sim_unplan(&d->event);
+	sn__free(d);
+}
+
+void sn__sim_dns(struct sn_sim *sim, sn_sim_dns_fn *fn, void *arg)
+{
+	sim->dns = fn;
+	sim->dns_arg = arg;
+}
+
 int sn__sim_host(struct sn_sim *sim, const char *name, const struct sn_addr *addr)
 {
 	size_t len = strlen(name);
@@ -432,6 +489,8 @@ static const struct sn_loop_ops sim_ops = {
 		.listener_close = sn__sim_listener_close,
 		.query = sim_query,
 		.query_cancel = sim_query_cancel,
+		.dns = sim_dns,
+		.dns_cancel = sim_dns_cancel,
 };
 
 int sn__sim_create(const struct sn_sim_options *opts, struct sn_sim **ret_sim)

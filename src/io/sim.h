@@ -8,6 +8,7 @@
  * same run, byte for byte. Time jumps to the next event; nothing sleeps.
  */
 
+#include "base/buf.h"
 #include "io/addr.h"
 #include "io/loop.h"
 
@@ -38,6 +39,11 @@ SN_MUST_USE int sn__sim_loop(struct sn_sim *sim, struct sn_loop **ret_loop);
 void sn__sim_set(struct sn_sim *sim, const struct sn_sim_options *opts);
 /** Names of the resolver; several calls give several addresses; @addr NULL removes them all. */
 SN_MUST_USE int sn__sim_host(struct sn_sim *sim, const char *name, const struct sn_addr *addr);
+
+/** What the name servers say to sn__dns_query(): 0 and a message (may be empty), SN_E_RESOLVE, or
+ * SN_E_TIMEOUT: nothing ever. */
+typedef int sn_sim_dns_fn(void *arg, const char *name, unsigned type, struct sn_buf *out);
+void sn__sim_dns(struct sn_sim *sim, sn_sim_dns_fn *fn, void *arg);
 
 /** Faults on one address: nothing moves on connections to it, old or new (@stall), new ones are
  * refused (@refuse), or existing ones break (sn__sim_break). */

@@ -42,6 +42,8 @@ struct sn_sim {
 	struct sn_list listeners; /* sim_listener.link */
 	struct sn_list conns;     /* sim_conn.link */
 	struct sn_list names;     /* sim_name.link */
+	sn_sim_dns_fn *dns;       /* NULL: every question fails */
+	void *dns_arg;
 	struct sim_fault faults[SIM_FAULTS_MAX];
 	unsigned n_faults, n_hosts;
 	uint16_t next_port;
