@@ -56,6 +56,46 @@ static void described(void **state)
 	sn__meshfile_finish(&m);
 }
 
+static void elsewhere(void **state)
+{
+	static const char yaml[] =
+			"%sresolver: 127.0.0.1:53\nkubernetes: {server: https://h, insecure: true}\n"
+			"services: {app: {endpoints: {web: {from: dns://a:1}, api: {protocol: grpc, "
+			"from: [srv://_a._b.c, k8s://d/e:f], instances: [1.2.3.4:5]}}}}\n";
+	static const char peer[] = "\"peer\":{\"protocol\":\"%s\",\"networkProtocol\":\"tcp\"}";
+	char text[500], want[700], http[80], grpc[80];
+	struct sn_meshfile m;
+
+	(void)snprintf(http, sizeof http, peer, "http");
+	(void)snprintf(grpc, sizeof grpc, peer, "grpc");
+	(void)snprintf(text, sizeof text, yaml, "");
+	load(text, &m);
+	(void)snprintf(want, sizeof want,
+			"[{\"path\":[\"service\",\"app\",\"web\"],%s,\"from\":[\"dns://a:1\"]},"
+			"{\"path\":[\"service\",\"app\",\"api\"],%s,"
+			"\"from\":[\"srv://_a._b.c\",\"k8s://d/e:f\"]}]",
+			http, grpc);
+	assert_json(m.targets, want);
+	assert_json(m.sources,
+			"{\"resolver\":\"127.0.0.1:53\","
+			"\"kubernetes\":{\"server\":\"https://h\",\"insecure\":true}}");
+	assert_json(m.common,
+			"{\"peers\":{\"service\":{\"app\":{\"web\":{},\"api\":{\"1\":{"
+			"\"protocol\":\"grpc\",\"networkProtocol\":\"tcp\",\"port\":5,"
+			"\"address\":\"1.2.3.4\"}}}}}}");
+	sn__meshfile_finish(&m);
+	(void)snprintf(text, sizeof text, yaml, "form: flat-id\ncluster: x\nsector: y\n");
+	load(text, &m);
+	assert_json(sn__json_get(json_array_get(m.targets, 0), "path"),
+			"[\"service://x-y-app-web\"]");
+	sn__meshfile_finish(&m);
+	(void)snprintf(text, sizeof text, yaml, "form: id-endpoint\ncluster: x\nsector: y\n");
+	load(text, &m);
+	assert_json(sn__json_get(json_array_get(m.targets, 1), "path"),
+			"[\"service://x-y-app\",\"api\"]");
+	sn__meshfile_finish(&m);
+}
+
 /* The message of the guidelines, saved to a file. */
 static void wire(void **state)
 {
@@ -114,6 +154,17 @@ static void problems(void **state)
 					"f:2:12: unknown policy \"tiemout\", did you mean \"timeout\"?"},
 			{"services: {}\npolicies: {timeout: soon}\n",
 					"f:2:21: timeout: expected a time"},
+			{"services: {app: {endpoints: {c: {from: http://x}}}}\n",
+					"f:1:40: from: expected dns://NAME:PORT, srv://"},
+			{"services: {app: {endpoints: {c: {from: {a: b}}}}}\n",
+					"f:1:40: from: expected a text, found a map"},
+			{"services: {app: {endpoints: {c: {form: dns://a:1}}}}\n",
+					"f:1:30: endpoint `c`: `instances` or `from` is missing"},
+			{"services: {}\nkubernetes: {tokenfile: x}\n",
+					"f:2:14: kubernetes: unknown key `tokenfile`; did you mean `token_file`?"},
+			{"services: {}\nkubernetes: {insecure: yes please}\n",
+					"f:2:24: kubernetes: insecure: expected true or false"},
+			{"services: {}\nresolver: []\n", "f:2:11: resolver: expected a text"},
 			{"services: [1\n", "f:"},
 			{"", "f:1:1: mesh file: expected"},
 			{"tasks: {a: {service: nope}}\nservices: {}\n",
@@ -172,6 +223,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 			cmocka_unit_test(described),
+			cmocka_unit_test(elsewhere),
 			cmocka_unit_test(wire),
 			cmocka_unit_test(forms),
 			cmocka_unit_test(problems),
