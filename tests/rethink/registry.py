@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A domain registry of ours as a process, and the databases it keeps its entries in."""
+import contextlib
 import glob
 import http.client
 import json
@@ -149,6 +150,20 @@ class Postgres:
             self.run("psql", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-c",
                      "CREATE DATABASE %s" % name, "postgres")
         return "postgresql://postgres@127.0.0.1:%d/%s" % (self.port, name)
+
+    @contextlib.contextmanager
+    def locked(self, database, table):
+        """Nobody can write into @table meanwhile."""
+        p = subprocess.Popen(self.user + [os.path.join(self.bin, "psql"), "-q", "-A", "-t", "-h", "127.0.0.1", "-p",
+                                          str(self.port), "-U", "postgres", database], cwd=self.dir,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        p.stdin.write("BEGIN; LOCK TABLE %s IN EXCLUSIVE MODE; SELECT 'locked';\n" % table)
+        p.stdin.flush()
+        assert p.stdout.readline() == "locked\n"
+        yield
+        p.stdin.close()  # ends it, and its transaction
+        p.stdout.close()
+        p.wait(PATIENCE)
 
     def stop(self):
         if self.p.poll() is None:

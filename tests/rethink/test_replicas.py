@@ -90,6 +90,23 @@ def test_updated_is_emptied_once_and_expiry_told_once(three):
     assert [get(r, "/registry/updated")[1] for r in three] == [{}, {}, {}]
 
 
+def test_what_was_given_up_is_not_done_later(postgres, three):
+    """A write whose client has gone to another registry meanwhile must not come after that one's next."""
+    def late(r, c, k):
+        try:
+            c.timeout = 3
+            return r.request("PUT", "/hyperty/user/late/late%d" % k, BODY, {"sinew-timeout-ms": "300"}, conn=c)[0]
+        except TimeoutError:
+            return "no answer"
+
+    assert at_once(three, lambda r, c, k: put(r, "late", "warm%d" % k, c), 1) == [200] * 3
+    with postgres.locked("r%d" % postgres.n, "domain_hyperties"):
+        got = at_once(three, late, 2)
+    assert put(three[0], "late", "after") == 200
+    assert [s for s in got if s not in (503, 504)] == []
+    assert [get(three[0], "/hyperty/url/late%d" % k)[0] for k in range(6)] == [404] * 6
+
+
 def test_nothing_acknowledged_is_lost(postgres, three):
     """One registry is killed and started again, the database goes away for a while."""
     acknowledged, lock, over = [], threading.Lock(), threading.Event()

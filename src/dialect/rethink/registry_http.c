@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <sinew/inbound.h>
 #include "base/json.h"
 #include "base/mem.h"
 
@@ -344,12 +345,25 @@ static void on_done(struct sn_reg_op *op)
 	finished(SN_CONTAINER_OF(op, struct request, op));
 }
 
+/* A write that its client has given up, and sent to another registry, must not be done after that one's
+ * next (a create after the delete): the time that a request says is left holds in the store too. */
+static uint64_t until_of(const struct request *q)
+{
+	struct sn_context context;
+
+	sn_exchange_context(q->x, &context);
+	return context.deadline_ms == 0
+			? 0
+			: sn__loop_now_ns(q->http->loop) + sn_ms_to_ns(context.deadline_ms);
+}
+
 static void submit(struct request *q)
 {
 	struct sn_reg_store *store = q->http->store;
 	int r;
 
 	q->op.done = on_done;
+	q->op.until_ns = until_of(q);
 	q->op.now = (int64_t)(sn__loop_wall_ns(q->http->loop) / SN_NS_PER_S);
 	r = store->ops->submit(store, &q->op);
 	if (r < 0)

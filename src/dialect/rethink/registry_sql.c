@@ -466,6 +466,17 @@ static void step_end(struct step *st, int result)
 	op->done(op);
 }
 
+/* Of what the asker has, at most TIMEOUT_MS; 1 when it is over. */
+static uint32_t time_left(const struct step *st)
+{
+	uint64_t until = st->op->until_ns;
+	uint64_t left_ms = until == 0
+			? TIMEOUT_MS
+			: sn_ns_to_ms(sn_time_until(sn__loop_now_ns(st->s->loop), until));
+
+	return (uint32_t)SN_MIN(SN_MAX(left_ms, 1), TIMEOUT_MS);
+}
+
 static int step_submit(struct step *st)
 {
 	bool read_only = st->unit.read_only;
@@ -475,7 +486,7 @@ static int step_submit(struct step *st)
 			.read_only = read_only,
 			.max_rows = ROWS_MAX,
 			.done = step_done};
-	return sn__sql_submit(st->s->sql, &st->unit, TIMEOUT_MS);
+	return sn__sql_submit(st->s->sql, &st->unit, time_left(st));
 }
 
 static void step_again(struct step *st)

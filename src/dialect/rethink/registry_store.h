@@ -56,6 +56,8 @@ struct sn_reg_op {
 	struct sn_str user; /* CREATE, DELETE of hyperties */
 	const struct sn_reg_values *values; /* CREATE, UPDATE */
 	int64_t now;                        /* seconds since 1970 */
+	uint64_t until_ns; /* of the loop's clock: who asked has given up then, and what is not done
+	                    * is not to be; 0: as long as the store takes */
 	uint32_t page;
 	int64_t since; /* CHANGED: seconds since 1970 */
 	/** READ, UPDATED, PAGE: once for each entry found. @guid: PAGE; "": none. */

@@ -28,6 +28,7 @@
 #define CONNECTIONS_MAX 64u /* a replica; so many attempts at once */
 #define ANSWER_MAX ((size_t)16 << 20)
 #define KEEP_MAX (64u << 10) /* larger buffers are given back */
+#define N_PUT_HEADERS 2u     /* before the one of every request */
 
 /* A target of ours. */
 struct place {
@@ -53,6 +54,10 @@ struct sn_rethink_loop {
 	struct sn_task task;
 	void (*done)(void *arg);
 	void *done_arg;
+	/* Of a PUT; the last one of every request: after that time the attempt has been given up, and a
+	 * registry of ours does nothing any more that another one may have done since. */
+	struct sn_http_header headers[N_PUT_HEADERS + 1];
+	char timeout[16];
 };
 
 struct call {
@@ -69,11 +74,6 @@ struct call {
 	unsigned hops, tries;
 	struct sn_task task;
 	const char *error; /* with task */
-};
-
-static const struct sn_http_header put_headers[] = {
-		{{"Content-Type", 12}, {"application/json", 16}},
-		{{"Accept", 6}, {"application/json", 16}},
 };
 
 /* ---- places ---- */
@@ -299,6 +299,7 @@ static const struct sn_fetch_ops fetch_ops = {
 
 static int fetch(struct call *call, struct sn_str target, struct sn_error *err)
 {
+	const struct sn_rethink_loop *l = call->loop;
 	bool put = call->json.ptr != NULL;
 
 	call->fetch = (struct sn_fetch){
@@ -306,8 +307,8 @@ static int fetch(struct call *call, struct sn_str target, struct sn_error *err)
 			.target = call->place->target,
 			.method = call->method,
 			.url = target,
-			.headers = put ? put_headers : NULL,
-			.n_headers = put ? SN_COUNT(put_headers) : 0,
+			.headers = put ? l->headers : l->headers + N_PUT_HEADERS,
+			.n_headers = put ? N_PUT_HEADERS + 1 : 1,
 			.body = call->json,
 			.whole = true,
 			.any_status = true,
@@ -529,6 +530,21 @@ static char *new_name(void)
 			   : sn__asprintf("rethink-registry-%u", number);
 }
 
+static void set_headers(struct sn_rethink_loop *l)
+{
+	static const struct sn_http_header put[N_PUT_HEADERS] = {
+			{{"Content-Type", 12}, {"application/json", 16}},
+			{{"Accept", 6}, {"application/json", 16}},
+	};
+
+	for (unsigned i = 0; i < N_PUT_HEADERS; i++)
+		l->headers[i] = put[i];
+	(void)snprintf(l->timeout, sizeof(l->timeout), "%llu",
+			(unsigned long long)SN_MIN(l->config->timeout_ms, (uint64_t)UINT32_MAX));
+	l->headers[N_PUT_HEADERS] = (struct sn_http_header){
+			SN_STR("sinew-timeout-ms"), sn_str_from(l->timeout)};
+}
+
 int sn__rethink_loop_create(struct sn_runtime *rt, const struct sn_rethink_config *config,
 		struct sn_rethink_loop **ret_l, struct sn_error *err)
 {
@@ -542,6 +558,7 @@ int sn__rethink_loop_create(struct sn_runtime *rt, const struct sn_rethink_confi
 	(void)!sn__url_parse(sn_str_from(base), &url, NULL);
 	l->rt = rt;
 	l->config = config;
+	set_headers(l);
 	l->secure = url.secure;
 	l->skip = (size_t)(url.authority.ptr + url.authority.len - base);
 	sn_list_init(&l->places);
