@@ -8,7 +8,7 @@ import pytest
 from conftest import BINARY, PATIENCE
 from terminal import Terminal
 
-ASKED = [("regi", "registry"), ("peers ser", "service"), ("run --conf", "--config"), ("no-such", "")]
+ASKED = [("regi", "registry"), ("brid", "bridge"), ("rep", "repl"), ("hub --onl", "--only"), ("peers ser", "service"), ("run --conf", "--config"), ("no-such", "")]
 
 
 @pytest.fixture
