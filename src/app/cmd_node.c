@@ -44,7 +44,8 @@ struct nodes {
 	struct sn_node *node;
 	struct rule rules[SN_CLI_ON_MAX];
 	unsigned n_rules;
-	atomic_bool gone; /* refused by the registry */
+	atomic_bool gone;   /* refused by the registry */
+	atomic_bool closed; /* the node has taken its leave */
 	/* loop thread */
 	struct sn_list running, waiting;
 	unsigned n_running, n_waiting;
@@ -250,7 +251,15 @@ static void on_state(struct sn_node *node, enum sn_node_state state, const struc
 	atomic_store(&all->gone, true);
 }
 
-static void stop_all(struct sn_runtime *rt, void *arg)
+static void on_closed(void *arg)
+{
+	struct nodes *all = arg;
+
+	atomic_store(&all->closed, true);
+}
+
+/* Programs that run may still answer, as long as the node waits for them. */
+static void take_leave(struct sn_runtime *rt, void *arg)
 {
 	struct nodes *all = arg;
 	struct sn_list *pos;
@@ -258,6 +267,15 @@ static void stop_all(struct sn_runtime *rt, void *arg)
 	all->closing = true;
 	while ((pos = sn_list_pop_front(&all->waiting)) != NULL)
 		run_free(SN_CONTAINER_OF(pos, struct run, link));
+	all->n_waiting = 0;
+	sn_node_close(all->node, on_closed, all);
+}
+
+static void stop_all(struct sn_runtime *rt, void *arg)
+{
+	struct nodes *all = arg;
+	struct sn_list *pos;
+
 	while ((pos = all->running.next) != &all->running) {
 		struct run *run = SN_CONTAINER_OF(pos, struct run, link);
 
@@ -371,6 +389,8 @@ static int serve(struct nodes *all, const struct sn_mh_security *sec)
 		sn__session_await_signal(&all->gone);
 		r = atomic_load(&all->gone) ? SN_EXIT_FAILED : 0;
 	}
+	if (all->node != NULL && sn_post(all->rt, take_leave, all) == 0)
+		sn__session_await_signal(&all->closed); /* a second one ends it at once */
 	if (sn_post(all->rt, stop_all, all) < 0)
 		r = SN_EXIT_FAILED;
 	sn__session_close(all->rt);

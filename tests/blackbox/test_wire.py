@@ -623,6 +623,90 @@ def test_liveness_and_restarts(tmp_path):
             until("it is removed", lambda: ask(hub.broker, MU + ".core.subscribe", {"subscribe": "x"}, "n")[0] == 2)
 
 
+def test_a_list_that_does_not_fit_is_not_sent_and_not_cut(tmp_path):
+    """The broker keeps the last one; a shorter one is sent again."""
+    with Js("broker") as broker, Hub(tmp_path, broker=broker.address, only="registry") as hub, Fake(GOOD) as f:
+        ids = ["%s/%d" % ("x" * 300, n) for n in range(250)]
+        with Line(hub.registry) as c:
+            for id_ in ids:
+                c.send(package(event(MU + ".core.register", {"address": f.address}, id_)))
+                assert c.reply()[0] == 1
+        until("it says so", lambda: [l for l in hub.err if "fit" in l or "65" in l])
+        most = max(len(s["nodes"]) for s in broker.all(lambda s: "nodes" in s))
+        assert 100 < most < 220
+        for id_ in ids[50:]:
+            assert ask(hub.registry, MU + ".core.unregister", source=id_)[0] == 1
+        broker.wait(lambda s: {n["nodeId"] for n in s.get("nodes", [])} == set(ids[:50]))
+        assert all(len({n["nodeId"] for n in s["nodes"]}) == len(s["nodes"]) for s in broker.all(lambda s: "nodes" in s))
+
+
+def test_a_node_that_ends_finishes_what_runs(hub, tmp_path):
+    at = local()
+    with Sinew(tmp_path, "node", "ends", "--listen", at, "--broker", hub.broker, "--registry", hub.registry,
+               "--on", "slow=sh -c 'touch begun; while [ ! -e go ]; do sleep 0.05; done; echo done'") as n:
+        things.listening(at)
+        until("it has subscribed", lambda: [l for l in n.err if "subscribed" in l])
+        with Line(at) as c:
+            c.send(package(event("slow")))
+            until("the handler runs", lambda: (tmp_path / "begun").exists())
+            n.p.terminate()
+            until("it has unregistered", lambda: ask(hub.registry, MU + ".core.unregister", source="ends")[0] == 2)
+            (tmp_path / "go").touch()
+            assert c.reply()[1]["data"] == {"message": "done"}
+        n.p.wait(things.PATIENCE)
+        assert n.end() == 0, n.err
+
+
+def test_tokens(tmp_path):
+    (tmp_path / "token").write_text("s3cret\n")
+    with Hub(tmp_path, more="token: s3cret") as hub:
+        wrong = (2, "Token is missing or wrong")
+        for at in (hub.broker, hub.registry):
+            assert ask(at, HEALTH, token="s3cret") == (1, {"message": "Service is healthy"})
+            for token in ("", "s3cre", "s3crets", "S3CRET", 7, ["s3cret"], None):
+                assert ask(at, HEALTH, token=token) == wrong
+                assert ask(at, "no.such", token=token) == wrong
+            with Line(at) as c:  # after the status, before the handlers
+                c.send(package(event(HEALTH), status=0))
+                assert c.reply()[1]["error"] == "Error in Message"
+            r = rpc(at, health())[0]
+            assert "error" in r and "result" not in r
+            assert rpc(at, health(token="s3cret")) == [HEALTHY]
+        token = ["--token", str(tmp_path / "token"), "--broker", hub.broker]
+        with Sinew(tmp_path, "node", "n", "--listen", ":0", "--on", "e=cat", "--registry", hub.registry, *token) as n:
+            until("it has subscribed", lambda: [l for l in n.err if "subscribed" in l])
+            status, out, err = things.sinew(tmp_path, "publish", "e", "1", *token)
+            assert status == 0 and json.loads(out)["subscribers"] == 1, err
+            assert things.sinew(tmp_path, "publish", "e", "1", "--broker", hub.broker)[0] == 1
+
+
+def test_at_least_once_over_a_kill_of_the_hub(tmp_path):
+    """What the publisher was told is taken comes, in order; the node is away and the hub is killed meanwhile."""
+    more = "log: events.db\nstore: {type: sqlite, path: nodes.db}\nqueue: {max: 3}"
+    at = {"broker": local(), "registry": local()}
+    with Hub(tmp_path, more=more, **at) as hub:
+        with Js("node", id="sure", **at) as node:
+            assert node.do("subscribe", type="e", more={"delivery": "at-least-once"})["status"] == 1
+            assert ask(hub.broker, MU + ".core.publish", {"event": "e", "data": 0}, "sure") == (
+                1, {"message": "Successfully published event", "subscribers": 1})
+            node.got("e")
+            node.do("stop")
+            for n in range(1, 10):
+                assert ask(hub.broker, MU + ".core.publish", {"event": "e", "data": n}, "sure")[0] == 1
+            hub.end(9)
+            with Hub(tmp_path, more=more, **at):
+                node.do("listen")
+                until("each has come", lambda: {s["got"]["data"] for s in node.all(lambda s: "got" in s)} == set(range(10)))
+                came = [s["got"]["data"] for s in node.all(lambda s: "got" in s)]
+                assert [n for i, n in enumerate(came) if n not in came[:i]] == list(range(10)), came
+
+
+def test_at_least_once_is_refused_without_a_log(hub):
+    with Js("node", id="sure", broker=hub.broker, registry=hub.registry) as node:
+        r = node.do("subscribe", type="e", more={"delivery": "at-least-once"})
+        assert r["status"] == 2 and r["payload"]["error"]["message"] == "Failed to subscribe for microservice to event"
+
+
 # Attackers.
 
 def memory(process, which="VmRSS"):
