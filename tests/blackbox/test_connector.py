@@ -116,7 +116,7 @@ class Bridge(Sinew):
         m = self.post(type_, body, **change)
         key = json.dumps(m["id"])
         with self.changed:
-            assert self.changed.wait_for(lambda: key in self.answers, things.PATIENCE), "no answer to %s; %s" % (m, self.err)
+            assert self.changed.wait_for(lambda: key in self.answers, things.PATIENCE), "no answer to %.300s; %s" % (m, self.err)
             r = self.answers.pop(key)
         assert list(r) == ["id", "type", "from", "to", "body"] and r["type"] == "response", r
         assert (r["id"], r["from"], r["to"]) == (m["id"], m["to"], m["from"]) and type(r["id"]) is type(m["id"])
@@ -458,6 +458,101 @@ def test_changes_of_status(tmp_path):
         n = len(s.asked)
         until("it is polled on", lambda: len(s.asked) > n + 3)
         assert len(b.told) == 2
+
+
+def test_exchanges_that_do_not_end_well(tmp_path):
+    """Attempts are counted; no answer in time, half of one, none at all, one that never ends."""
+    body = b'{"a":{}}'
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n" + body + b"\r\n0\r\n\r\n"
+    for name, sent, close, code in (("whole", whole, False, 200), ("chunked", chunked, False, 200), ("by its end", whole.replace(b"Length: 8", b"Type: x"), True, 200),
+                                    ("silent", b"", False, 504), ("half a head", whole[:20], True, 504), ("half a body", whole[:-3], True, 504),
+                                    ("half a chunk", chunked[:-9], True, 504), ("half, and open", whole[:-3], False, 504), ("no HTTP", b"\x00\x01\x02nonsense\r\n\r\n", True, 504),
+                                    ("endless head", b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 100000, True, 504), ("bad length", whole.replace(b": 8", b": -8"), True, 504)):
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        address, attempts, held = local(), [], []
+        s.bind(things.split(address))
+        s.listen(10)
+
+        def serve():
+            while True:
+                try:
+                    c, _ = s.accept()
+                except OSError:
+                    return
+                attempts.append(1)
+                try:
+                    c.recv(65536)
+                    c.sendall(sent)
+                except OSError:
+                    pass
+                if close:
+                    c.close()
+                else:
+                    held.append(c)
+        threading.Thread(target=serve, daemon=True).start()
+        with Bridge(tmp_path, "http://" + address, "retries: 2\ntimeout_ms: %d\nnotifications: false" % (20000 if code == 200 or close else 200)) as b:
+            r = b.ask("read", {"resource": U})
+            assert r == ({"code": 200, "value": {"a": {}}} if code == 200 else {"code": 504, "description": "Error contacting the domain registry."}), name
+            assert len(attempts) == (1 if code == 200 else 2), name
+        s.close()
+        for c in held:
+            c.close()
+
+
+def test_sizes(server, bridge):
+    assert bridge.ask("read", {"resource": "user://" + "x" * 30000})["code"] == 414
+    bridge.post("read", {"resource": U, "pad": "x" * (1 << 20)})  # nobody reads its id
+    until("it is answered", lambda: [k for k in bridge.answers if k in (None, "null")])
+    assert [bridge.answers.pop(k)["body"]["code"] for k in list(bridge.answers) if k in (None, "null")] == [413]
+    assert bridge.ask("read", {"resource": "user://" + "x" * 9000})["code"] == 200
+    server.answer = lambda *_: (200, {"hyperty://d/%d" % i: {"x": "y" * 1000} for i in range(5000)})
+    try:
+        assert len(bridge.ask("read", {"resource": U})["value"]) == 5000
+    finally:
+        server.answer = lambda *_: (200, {})
+
+
+def test_many_messages_at_once(server, bridge):
+    """Each has its own answer, whatever the order; none waits for another."""
+    gate = threading.Event()
+
+    def answer(method, target, body):
+        if target.endswith("slow"):
+            gate.wait(things.PATIENCE)
+        return 200, {"of": {"target": target}}
+    server.answer = answer
+    try:
+        slow = [bridge.post("read", {"resource": "user://d/slow"}) for _ in range(4)]
+        for n in range(200):
+            assert bridge.ask("read", {"resource": "user://d/%d" % n}) == {"code": 200, "value": {"of": {"target": hyp("user", "user://d/%d" % n)}}}
+        assert not any(json.dumps(m["id"]) in bridge.answers for m in slow)
+        gate.set()
+        until("the slow ones are answered", lambda: all(json.dumps(m["id"]) in bridge.answers for m in slow))
+        for m in slow:
+            assert bridge.answers.pop(json.dumps(m["id"]))["body"]["code"] == 200
+    finally:
+        server.answer = lambda *_: (200, {})
+
+
+def test_settings_from_the_environment(server, tmp_path):
+    m = json.dumps({"id": 1, "type": "read", "from": ME, "to": TO, "body": {"resource": U}})
+    env = {"NODE_REGISTRY_URL": "http://" + server.address, "NODE_REGISTRY_RETRIES": "3"}
+    for answer, n, more, code in ((lambda *_: None, 3, {}, 504), (lambda *_: (200, {}), 1, {}, 200), (lambda *_: (200, {}), 0, {"NODE_DOMAIN": "elsewhere.example"}, 404)):
+        server.answer = answer
+        server.take()
+        _, out, err = sinew(tmp_path, "registry", "send", m, env={**env, **more})
+        assert (json.loads(out)["body"]["code"], len(server.take())) == (code, n), err
+    server.answer = lambda *_: (200, {})
+    assert sinew(tmp_path, "registry", "send", "nonsense", env=env)[0] in (0, 2)
+    for word in ("cert", "key", "ca"):
+        files = {w: "there.pem" for w in ("cert", "key", "ca")}
+        files[word] = "missing.pem"
+        (tmp_path / "there.pem").write_text("x")
+        status, _, err = sinew(tmp_path, "registry", "send", m, config="bridge:\n  url: https://127.0.0.1:1\n  ssl: {enabled: true, %s}\n" %
+                               ", ".join("%s: %s" % f for f in files.items()))
+        assert status in (1, 2) and ("missing.pem" in err or "there.pem" in err), err
 
 
 # A runtime by WebSocket, with the registry of ours behind it.

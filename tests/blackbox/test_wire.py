@@ -378,7 +378,7 @@ class Fake:
     """A server that answers each connection with the bytes it was given, after it has read a package."""
 
     def __init__(self, answer):
-        self.answer, self.took, self.stop = answer, [], False
+        self.answer, self.took, self.ended = answer, [], []
         self.s = socket.socket()
         self.s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.address = local()
@@ -403,16 +403,16 @@ class Fake:
                 if self.answer == ():
                     return
                 if self.answer is None:
-                    c.recv(1)
+                    self.ended.append(c.recv(1))
                     return
                 pieces = self.answer if isinstance(self.answer, list) else [self.answer]
                 for p in pieces:
                     c.sendall(p)
                     if len(pieces) > 1:
                         time.sleep(0.02)
-                c.recv(1)  # the asker ends it
-            except OSError:
-                pass
+                self.ended.append(c.recv(1))  # the asker ends it
+            except OSError as e:
+                self.ended.append(e)
 
     def __enter__(self):
         return self
@@ -451,6 +451,9 @@ def test_health_check_of_a_registration(hub, name, answer, ok):
             assert ask(hub.registry, MU + ".core.unregister", source=id_)[0] == 1
         else:
             assert got == UNHEALTHY
+        if answer != ():  # in order: nodes of the original die of a reset
+            until("each connection is ended", lambda: len(f.ended) == len(f.took))
+            assert set(f.ended) == {b""}
         chunk = f.took[0]  # header and payload in one piece
         size, version, status = struct.unpack(">HHB", chunk[:5])
         assert (size, version, status) == (len(chunk) - 5, 2, 1)
@@ -480,6 +483,8 @@ def test_an_address_that_does_not_answer_is_unhealthy_before_the_asker_gives_up(
         start = time.monotonic()
         assert register(hub, "silent", f.address) == UNHEALTHY
         assert time.monotonic() - start > 1.9
+        until("the connection is ended", lambda: f.ended)
+        assert f.ended == [b""]
 
 
 def test_registrations_of_one_id_at_the_same_time(hub):
@@ -540,6 +545,8 @@ def test_dead_silent_and_slow_subscribers_delay_nobody(tmp_path):
                 1, {"message": "Successfully published event", "subscribers": 5})
         until("all have come to who takes them", lambda: len(good.took) == 30)
         assert [json.loads(t[5:])["data"] for t in good.took] == list(range(30))
+        until("each connection is ended", lambda: len(good.ended) == 30)
+        assert set(good.ended) == {b""}
         healthy(hub.broker)
 
 

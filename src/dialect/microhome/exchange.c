@@ -66,14 +66,15 @@ static void link_free(struct sn_mh_link *l)
 	sn__free(l);
 }
 
-/* What is under way on it must have been ended. */
-static void link_close(struct sn_mh_link *l, bool reset)
+/* What is under way on it must have been ended. Never by a reset: a node of the original ends when its
+ * socket fails, also one whose handler has only not answered yet. */
+static void link_close(struct sn_mh_link *l)
 {
 	struct sn_mh_client *client = l->client;
 
 	if (!l->dead) {
 		l->dead = true;
-		sn__stream_close(l->stream, reset);
+		sn__stream_close(l->stream, false);
 		sn__timer_stop(client->loop, &l->idle);
 		sn__timer_stop(client->loop, &l->late);
 		sn__loop_undefer(client->loop, &l->flush);
@@ -170,7 +171,7 @@ static void link_fail(struct sn_mh_link *l, int status, const char *text)
 	}
 	start_waiting(l->client);
 	l->busy--;
-	link_close(l, true);
+	link_close(l);
 }
 
 static void fail_by_stream(struct sn_mh_link *l, int code)
@@ -197,7 +198,7 @@ static void on_timeout(struct sn_timer *t)
 	if (l == NULL)
 		return;
 	l->busy--;
-	link_close(l, true);
+	link_close(l);
 }
 
 static void on_late(struct sn_timer *t);
@@ -239,7 +240,7 @@ static void on_late(struct sn_timer *t)
 	}
 	l->busy--;
 	if (l->dead)
-		link_close(l, true);
+		link_close(l);
 	else if (late && heard_by <= now) /* nobody is there any more */
 		link_fail(l, SN_E_TIMEOUT, "Request timed out");
 	else if (next != SN_NEVER_NS)
@@ -253,7 +254,7 @@ static void on_idle(struct sn_timer *t)
 		 due = sn_time_add(l->used_ns, sn_ms_to_ns(l->client->o.keep_idle_ms));
 
 	if (l->n_under_way == 0 && now >= due)
-		link_close(l, false);
+		link_close(l);
 	else
 		sn__timer_start(l->client->loop, &l->idle,
 				l->n_under_way > 0 ? sn_ms_to_ns(l->client->o.keep_idle_ms)
@@ -494,7 +495,7 @@ static void link_go_on(struct sn_mh_link *l)
 		finish_notify(l);
 	l->busy--;
 	if (!link_live(l)) {
-		link_close(l, false);
+		link_close(l);
 		return;
 	}
 	if (l->up)
@@ -792,7 +793,7 @@ void sn__mh_exchange_cancel(struct sn_mh_exchange *x)
 		return;
 	leave(x);
 	if (l != NULL && !l->kept)
-		link_close(l, true);
+		link_close(l);
 }
 
 bool sn__mh_is_unhandled(const struct sn_mh_event *reply)
@@ -890,7 +891,7 @@ void sn__mh_client_destroy(struct sn_mh_client *client)
 		struct sn_mh_link *l = SN_CONTAINER_OF(pos, struct sn_mh_link, all);
 
 		if (sn_list_empty(&l->under_way))
-			link_close(l, false);
+			link_close(l);
 		else
 			link_fail(l, SN_E_CLOSED, "closed");
 	}
