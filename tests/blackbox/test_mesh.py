@@ -151,6 +151,18 @@ def test_their_registry_our_broker(tmp_path, original):
             assert not registry.all(lambda s: "did" in s)
 
 
+def test_a_handler_that_never_answers_holds_up_nothing(tmp_path):
+    """As that of the diary's example, which only logs: the next events do not wait for the time-out of the first."""
+    with Hub(tmp_path) as hub, Js("node", id="dummy", broker=hub.broker, registry=hub.registry, original="1") as dummy:
+        dummy.do("handle", type="local.test", silent=True)
+        assert dummy.do("ask", address=hub.broker, type=MU + ".core.subscribe", data={"subscribe": "local.test"})["status"] == 1
+        for n in range(10):
+            r = dummy.do("ask", address=hub.broker, type=MU + ".core.publish", data={"event": "local.test", "data": n})
+            assert r["payload"]["data"]["subscribers"] == 1
+        dummy.got("local.test", 10)  # one after another they took 27 s
+        assert [s["got"]["data"] for s in dummy.all(lambda s: "got" in s)] == list(range(10))
+
+
 def test_the_broker_is_away_when_a_node_registers(tmp_path):
     """The node succeeds all the same, and the list reaches the broker when it is back."""
     address = local()

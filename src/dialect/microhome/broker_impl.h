@@ -19,6 +19,7 @@ struct sn_mh_broker {
 	size_t token_room;   /* bytes that the token takes in every package */
 	struct sn_list spare; /* deliveries that no node has (broker_node.c), up to SN_MH_SPARE_MAX */
 	unsigned n_spare;
+	unsigned n_extra; /* deliveries under way beside one for each node */
 	struct sn_timer sweep;
 	/* what is kept of subscriptions (broker_keep.c) */
 	char hub[SN_HUB_NODE_ID_MAX]; /* whose they are; empty: of the only one */
@@ -37,6 +38,11 @@ struct sn_mh_broker {
 #define SN_MH_WINDOW_MAX 256u /* events under way to one node on a connection that is kept */
 
 #define SN_MH_WINDOW_BYTES (1u << 20) /* the same: of their data, when it is more than one */
+/* At most once, on connections of their own: an event that has left and is not answered so long does not
+ * hold up the next one. (Handlers of the original may never answer; it waited for none of them.) */
+#define SN_MH_SLOW_MS 200u
+#define SN_MH_SLOW_MAX 16u   /* to one node at once */
+#define SN_MH_EXTRA_MAX 256u /* beside one for each node, of all: connections are for others, too */
 #define SN_MH_SPARE_MAX 4096u
 
 /* A node that is active, or parked (sources 0: at least once, and away). */
@@ -52,8 +58,10 @@ struct sn_mh_node {
 	struct sn_list running; /* those under way */
 	size_t bytes;           /* of their events' data */
 	bool kept;              /* its connection, by the latest reply */
+	uint64_t started_ns;    /* the latest of those under way */
+	struct sn_timer slow;   /* at most once, not kept: looks whether they hold up others */
 	/* What the bus has given and waits for one of them: a ring of SN_MH_WINDOW_MAX. NULL until a
-	 * connection is kept: as long as the bus gives one at a time. */
+	 * connection is kept, or a reply is late: as long as the bus gives one at a time. */
 	struct sn_bus_event **waiting;
 	unsigned waiting_first, waiting_n;
 	char id[];

@@ -16,6 +16,7 @@ struct delivery {
 	struct sn_mh_node *node;
 	struct sn_bus_event *event;
 	int code;
+	bool extra; /* another was under way that held it up */
 };
 
 /* An entry of node->types. */
@@ -65,6 +66,8 @@ static void delivery_rest(struct delivery *d)
 	struct sn_mh_broker *b = n->broker;
 
 	n->bytes -= d->event->data.len;
+	b->n_extra -= d->extra;
+	d->extra = false;
 	sn__bus_event_unref(d->event);
 	d->event = NULL;
 	sn_list_remove(&d->link);
@@ -89,22 +92,34 @@ void sn__mh_deliveries_free(struct sn_mh_broker *b)
 
 static void delivery_start(struct sn_mh_node *n, struct sn_bus_event *event);
 
+/* The latest is with the node, which does not answer. */
+static bool is_slow(const struct sn_mh_node *n)
+{
+	const struct sn_mh_broker *b = n->broker;
+	const struct delivery *d = SN_CONTAINER_OF(n->running.prev, struct delivery, link);
+	unsigned n_running = 0;
+
+	if (n->sub.at_least_once || b->n_extra >= SN_MH_EXTRA_MAX ||
+			sn__loop_now_ns(b->loop) < n->started_ns + sn_ms_to_ns(SN_MH_SLOW_MS) ||
+			!sn__mh_exchange_has_left(&d->x))
+		return false;
+	SN_LIST_FOREACH (at, &n->running)
+		n_running++;
+	return n_running < SN_MH_SLOW_MAX;
+}
+
 /* While nothing is under way, or on a connection that is kept: on connections of their own events might
- * overtake each other. */
+ * overtake each other, if the former had not left long ago. */
 static bool may_start(struct sn_mh_node *n, const struct sn_bus_event *event)
 {
 	if (sn_list_empty(&n->running))
 		return true;
-	return n->kept && n->bytes + event->data.len <= SN_MH_WINDOW_BYTES &&
+	return (n->kept || is_slow(n)) && n->bytes + event->data.len <= SN_MH_WINDOW_BYTES &&
 			(!sn_list_empty(&n->idle) || delivery_add(n) == 0);
 }
 
-static void delivery_end(struct delivery *d, int code)
+static void start_waiting(struct sn_mh_node *n)
 {
-	struct sn_bus_event *event = sn__bus_event_ref(d->event);
-	struct sn_mh_node *n = d->node;
-
-	delivery_rest(d);
 	while (n->waiting_n > 0 && may_start(n, n->waiting[n->waiting_first])) {
 		struct sn_bus_event *next = n->waiting[n->waiting_first];
 
@@ -113,6 +128,15 @@ static void delivery_end(struct delivery *d, int code)
 		delivery_start(n, next);
 		sn__bus_event_unref(next);
 	}
+}
+
+static void delivery_end(struct delivery *d, int code)
+{
+	struct sn_bus_event *event = sn__bus_event_ref(d->event);
+	struct sn_mh_node *n = d->node;
+
+	delivery_rest(d);
+	start_waiting(n);
 	sn__bus_delivered(&n->sub, event, code);
 	sn__bus_event_unref(event);
 }
@@ -132,6 +156,24 @@ static void widen(struct sn_mh_node *n)
 	n->waiting = sn__calloc(SN_MH_WINDOW_MAX, sizeof(*n->waiting));
 	if (n->waiting != NULL)
 		sn__bus_set_window(&n->sub, SN_MH_WINDOW_MAX);
+}
+
+static void on_slow(struct sn_timer *t)
+{
+	struct sn_mh_node *n = SN_CONTAINER_OF(t, struct sn_mh_node, slow);
+	uint64_t now = sn__loop_now_ns(n->broker->loop),
+		 due = n->started_ns + sn_ms_to_ns(SN_MH_SLOW_MS);
+
+	if (sn_list_empty(&n->running) || n->kept || n->sub.member == NULL)
+		return;
+	if (due <= now) {
+		if (n->waiting == NULL)
+			widen(n); /* deliver() follows, if there is more */
+		else
+			start_waiting(n);
+		due = now + sn_ms_to_ns(SN_MH_SLOW_MS);
+	}
+	sn__timer_start(n->broker->loop, t, due - now, on_slow);
 }
 
 static void delivery_replied(struct sn_mh_exchange *x)
@@ -182,7 +224,12 @@ static void delivery_start(struct sn_mh_node *n, struct sn_bus_event *event)
 	sn_list_remove(&d->link);
 	sn_list_push_back(&n->running, &d->link);
 	d->event = sn__bus_event_ref(event);
+	d->extra = !n->kept && n->running.next != &d->link;
+	b->n_extra += d->extra;
 	n->bytes += event->data.len;
+	n->started_ns = sn__loop_now_ns(b->loop);
+	if (!n->kept && !n->sub.at_least_once && !sn_timer_armed(&n->slow))
+		sn__timer_start(b->loop, &n->slow, sn_ms_to_ns(SN_MH_SLOW_MS), on_slow);
 	d->code = n->sources == 0
 			? SN_E_CONNECT
 			: sn__mh_exchange_start(b->client, &d->x, &send, delivery_replied);
@@ -318,6 +365,7 @@ void sn__mh_node_unsubscribe(struct sn_mh_node *n, struct sn_str type)
 
 static void node_free(struct sn_mh_node *n)
 {
+	sn__timer_stop(n->broker->loop, &n->slow);
 	SN_LIST_FOREACH_SAFE (at, &n->idle)
 		sn__free(SN_CONTAINER_OF(at, struct delivery, link));
 	types_clear(n);

@@ -796,6 +796,11 @@ void sn__mh_exchange_cancel(struct sn_mh_exchange *x)
 		link_close(l);
 }
 
+bool sn__mh_exchange_has_left(const struct sn_mh_exchange *x)
+{
+	return x->on != NULL && x->on->up && x->on->out.len == 0;
+}
+
 bool sn__mh_is_unhandled(const struct sn_mh_event *reply)
 {
 	return reply->status == SN_MICROHOME_OK && reply->data.ptr != NULL &&

@@ -237,6 +237,8 @@ SN_MUST_USE int sn__mh_exchange_start(struct sn_mh_client *client, struct sn_mh_
 		const struct sn_mh_send *send, sn_mh_exchange_fn *fn);
 /** No callback afterwards; harmless when it has run, or never started. */
 void sn__mh_exchange_cancel(struct sn_mh_exchange *x);
+/** It is under way, and all its bytes are with the kernel. */
+bool sn__mh_exchange_has_left(const struct sn_mh_exchange *x);
 /** Whether a reply is "No Handler for Event registered": the other does not know the type. */
 bool sn__mh_is_unhandled(const struct sn_mh_event *reply);
 
