@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "app/agent_checks.h"
 #include "base/json.h"
 #include "base/map.h"
 #include "base/mem.h"
@@ -14,6 +15,7 @@
 
 struct sn_targets {
 	struct sn_targets_env env;
+	struct sn_checks *checks;
 	struct sn_map sources; /* key -> struct source */
 	struct sn_hub_kube *kube;
 	json_t *kube_settings; /* that it was made with */
@@ -39,8 +41,11 @@ struct target {
 	const json_t *spec;   /* of the mesh file; the plan has a reference */
 	struct source **from; /* room for all that the spec names */
 	size_t n_from;
-	uint64_t seen;  /* versions of the sources that `served` was made of */
-	json_t *served; /* identity -> peer; NULL: not named */
+	uint64_t seen;                 /* versions of the sources that `all` was made of */
+	json_t *all;                   /* identity -> peer; NULL: nothing is known yet */
+	struct sn_check_group *checks; /* NULL: they are not checked */
+	uint64_t seen_checks;          /* its version that `served` was made of */
+	json_t *served;                /* those of `all` that are not out; NULL: not named */
 };
 
 struct sn_target_plan {
@@ -68,6 +73,13 @@ static void say(const struct sn_targets *t, const char *level, const char *fmt, 
 }
 
 /* ---- sources ---- */
+
+static void on_checks(void *arg)
+{
+	struct sn_targets *t = arg;
+
+	t->env.changed(t->env.arg);
+}
 
 static void on_tell(struct sn_task *task)
 {
@@ -236,12 +248,23 @@ static int source_open(struct sn_targets *t, const struct sn_meshfile *mesh, con
 	return 0;
 }
 
+static void say_line(const char *level, const char *line, void *arg)
+{
+	say(arg, level, "%s", line);
+}
+
 int sn__targets_open(const struct sn_targets_env *env, struct sn_targets **ret_targets)
 {
 	struct sn_targets *t = sn__calloc(1, sizeof *t);
+	const struct sn_checks_env checks = {
+			.loop = env->loop, .changed = on_checks, .say = say_line, .arg = t};
 
 	if (t == NULL)
 		return SN_E_NOMEM;
+	if (sn__checks_open(&checks, &t->checks) < 0) {
+		sn__free(t);
+		return SN_E_NOMEM;
+	}
 	t->env = *env;
 	sn__map_init(&t->sources);
 	*ret_targets = t;
@@ -253,6 +276,7 @@ void sn__targets_close(struct sn_targets *t)
 	if (t == NULL)
 		return;
 	sn__loop_undefer(t->env.loop, &t->tell);
+	sn__checks_close(t->checks);
 	sn__hub_kube_unref(t->kube);
 	json_decref(t->kube_settings);
 	sn__map_finish(&t->sources);
@@ -270,6 +294,7 @@ static int target_init(struct sn_target_plan *plan, const struct sn_meshfile *me
 		const json_t *spec, struct target *t, struct sn_error *err)
 {
 	const json_t *from = json_object_get(spec, "from"), *text;
+	json_t *check = json_object_get(spec, "check");
 	size_t i;
 	int r;
 
@@ -287,6 +312,11 @@ static int target_init(struct sn_target_plan *plan, const struct sn_meshfile *me
 		t->n_from++;
 	}
 	t->seen = UINT64_MAX;
+	if (check != NULL) {
+		r = sn__check_group_create(plan->targets->checks, check, &t->checks, err);
+		if (r < 0)
+			return sn__error_prefix(err, "check");
+	}
 	return sn__map_add(&plan->by_key, sn_str_from(t->key), t);
 }
 
@@ -301,6 +331,8 @@ void sn__target_plan_destroy(struct sn_target_plan *plan)
 			source_unref(t->from[--t->n_from]);
 		sn__free(t->from);
 		sn__free(t->key);
+		sn__check_group_destroy(t->checks);
+		json_decref(t->all);
 		json_decref(t->served);
 	}
 	sn__map_finish(&plan->by_key);
@@ -426,8 +458,7 @@ static bool is_known(const struct target *t, const json_t *fixed)
 	return answered;
 }
 
-/* What is served for @t, anew when something has changed: its instances. */
-static int recompute(struct target *t, const json_t *fixed)
+static int find_all(struct target *t, const json_t *fixed)
 {
 	uint64_t versions = 0;
 	json_t *all;
@@ -439,9 +470,37 @@ static int recompute(struct target *t, const json_t *fixed)
 	all = all_instances(t, fixed);
 	if (all == NULL)
 		return SN_E_NOMEM;
-	json_decref(t->served);
-	t->served = all;
+	if (t->checks != NULL && sn__check_group_set(t->checks, all) < 0) {
+		json_decref(all);
+		return SN_E_NOMEM;
+	}
+	json_decref(t->all);
+	t->all = all;
 	t->seen = versions;
+	t->seen_checks = UINT64_MAX;
+	return 0;
+}
+
+/* What is served for @t, anew when something has changed: its instances. */
+static int recompute(struct target *t, const json_t *fixed)
+{
+	uint64_t checked;
+	json_t *served;
+
+	if (find_all(t, fixed) < 0)
+		return SN_E_NOMEM;
+	if (t->all == NULL)
+		return 0;
+	checked = t->checks != NULL ? sn__check_group_version(t->checks) : 0;
+	if (checked == t->seen_checks)
+		return 0;
+	served = t->checks != NULL ? sn__check_group_served(t->checks, t->all)
+				   : json_incref(t->all);
+	if (served == NULL)
+		return SN_E_NOMEM;
+	json_decref(t->served);
+	t->served = served;
+	t->seen_checks = checked;
 	return 0;
 }
 

@@ -3,8 +3,9 @@
 #define SN_SRC_APP_AGENT_TARGETS_H
 
 /*
- * Internal. The endpoints of a mesh file whose instances are not all written in it: what DNS and
- * Kubernetes say (src/hub/source.h) is merged into the `peers` that the agent serves. Loop thread.
+ * Internal. The endpoints of a mesh file of which not simply is served what is written: what DNS and
+ * Kubernetes say (src/hub/source.h) is merged into the `peers` of the agent, and instances that are
+ * unwell (src/app/agent_checks.h) are left out. Loop thread.
  *
  * A plan is what one mesh file asks for. A plan made after another shares its sources, so that a file
  * read again asks nobody anew, and goes on serving for an endpoint what was served until its new

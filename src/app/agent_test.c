@@ -209,6 +209,22 @@ static void finish(struct socket *s)
 	s->n = 0;
 }
 
+/* ---- instances that are checked ---- */
+
+static void nothing_said(struct sn_stream *s, unsigned events, void *arg)
+{
+	char byte;
+
+	if (sn__stream_read(s, &byte, 1) != SN_E_AGAIN)
+		sn__stream_close(s, true);
+}
+
+static void takes(struct sn_listener *l, struct sn_stream *s, void *arg)
+{
+	sn_stream_set_owner(s, nothing_said, NULL);
+	sn__stream_want(s, SN_READABLE);
+}
+
 /* ---- tests ---- */
 
 #define CLIENT_PEERS \
@@ -304,6 +320,94 @@ static void refused(void **state)
 	connect_to(f, &s, "/");
 	assert_true(s.closed);
 	finish(&s);
+}
+
+#define CHECKED(more) \
+	"services: {app: {endpoints: {client: {instances: ['10.0.0.1:80', '10.0.0.2:80'" more \
+	"], check: {tcp: true, every: 1s, timeout: 100ms}}}}}\n"
+
+static void wait_s(struct fixture *f, unsigned s)
+{
+	(void)sn__sim_run(f->w->sim, sn__sim_now_ns(f->w->sim) + s * SN_NS_PER_S);
+}
+
+/* Which of the instances that end in these digits are served. */
+static void serves(struct fixture *f, const char *which)
+{
+	struct request r;
+	char text[16];
+
+	assert_int_equal(http(f, &r, "GET", "/t", NULL, NULL), 200);
+	for (char c = '1'; c <= '3'; c++) {
+		(void)snprintf(text, sizeof text, "10.0.0.%c", c);
+		if ((strstr(r.body, text) != NULL) != (strchr(which, c) != NULL))
+			fail_msg("%s, not in %s", r.body, which);
+	}
+}
+
+static void unwell_ones_are_left_out(void **state)
+{
+	struct fixture *f = *state;
+	struct sn_addr one = world_addr("10.0.0.1:80"), two = world_addr("10.0.0.2:80"),
+		       three = world_addr("10.0.0.3:80");
+	struct sn_listener *l1, *l2, *l3;
+	struct socket s;
+
+	assert_int_equal(sn__listen(f->w->b, &one, NULL, takes, NULL, &l1, NULL), 0);
+	assert_int_equal(sn__listen(f->w->b, &two, NULL, takes, NULL, &l2, NULL), 0);
+	assert_int_equal(sn__listen(f->w->b, &three, NULL, takes, NULL, &l3, NULL), 0);
+	connect_to(f, &s, "/t");
+	write_mesh(f, CHECKED(""));
+	settle(f);
+	serves(f, "12"); /* before they are known */
+	wait_s(f, 10);
+	serves(f, "12");
+	assert_int_equal(s.n, 2);
+	f->lines.n = 0;
+	sn__sim_refuse(f->w->sim, &two, true);
+	wait_s(f, 5);
+	serves(f, "1");
+	assert_int_equal(s.n, 3);
+	assert_int_equal(f->lines.n, 1);
+	assert_string_equal(f->lines.last,
+			"warning: 10.0.0.2:80 is unwell: connect to 10.0.0.2:80: Connection refused");
+	write_mesh(f, CHECKED(", '10.0.0.3:80'")); /* what is known of the others stays known */
+	settle(f);
+	serves(f, "13");
+	sn__sim_refuse(f->w->sim, &one, true);
+	wait_s(f, 5);
+	serves(f, "3");
+	sn__sim_stall(f->w->sim, &three, true);
+	wait_s(f, 5);
+	serves(f, "123"); /* rather all than none */
+	sn__sim_refuse(f->w->sim, &one, false);
+	wait_s(f, 3);
+	serves(f, "1");
+	sn__sim_refuse(f->w->sim, &two, false);
+	sn__sim_stall(f->w->sim, &three, false);
+	wait_s(f, 5);
+	serves(f, "123");
+	assert_non_null(strstr(f->lines.last, ":80 is well again"));
+	sn__sim_refuse(f->w->sim, &two, true);
+	write_mesh(f, "services: {app: {endpoints: {client: ['10.0.0.1:80', '10.0.0.2:80']}}}\n");
+	wait_s(f, 10);
+	serves(f, "12"); /* is checked no more */
+	write_mesh(f, CHECKED(""));
+	wait_s(f, 1);
+	serves(f, "12"); /* and begins unknown */
+	wait_s(f, 5);
+	serves(f, "1");
+	write_mesh(f,
+			"services: {app: {endpoints: {client: {instances: ['10.0.0.1:80'], check: {http: "
+			"/, tls: true, ca: /no/such/file}}}}}\n");
+	settle(f);
+	serves(f, "1");
+	assert_string_equal(
+			strrchr(f->lines.last, ':'), ": not used, the former one stays in force");
+	finish(&s);
+	sn__listener_close(l1);
+	sn__listener_close(l2);
+	sn__listener_close(l3);
 }
 
 static void mesh_file_changes(void **state)
@@ -474,6 +578,7 @@ int main(void)
 			cmocka_unit_test_setup_teardown(plain, setup, teardown),
 			cmocka_unit_test_setup_teardown(sockets_and_reports, setup, teardown),
 			cmocka_unit_test_setup_teardown(refused, setup, teardown),
+			cmocka_unit_test_setup_teardown(unwell_ones_are_left_out, setup, teardown),
 			cmocka_unit_test_setup_teardown(mesh_file_changes, setup, teardown),
 			cmocka_unit_test_setup_teardown(
 					mesh_file_unreadable_for_a_while, setup, teardown),

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 
+#include "app/mesh_check.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/yaml.h"
@@ -290,15 +291,20 @@ static void add_source(struct ctx *c, const struct sn_yaml_node *node, json_t *l
 }
 
 /* An endpoint that is not served as it is written. */
-static void add_target(struct ctx *c, const struct path *path, const struct sn_yaml_node *from,
-		struct sn_str protocol, struct sn_str network)
+static void add_target(struct ctx *c, const struct path *path,
+		const struct sn_yaml_node *from /* may be NULL */,
+		json_t *check /* may be NULL; taken */, struct sn_str protocol,
+		struct sn_str network)
 {
 	json_t *target = json_object(), *list, *peer;
 
 	if (target == NULL || json_array_append_new(c->targets, target) < 0) {
 		c->nomem = true;
+		json_decref(check);
 		return;
 	}
+	if (check != NULL)
+		(void)set(c, target, "check", check);
 	list = set(c, target, "path", json_array());
 	for (unsigned i = 0; i < path->n && list != NULL; i++)
 		if (json_array_append_new(list, json_string(path->keys[i])) < 0)
@@ -309,7 +315,7 @@ static void add_target(struct ctx *c, const struct path *path, const struct sn_y
 		(void)set_text(c, peer, "networkProtocol", network);
 	}
 	list = set(c, target, "from", json_array());
-	if (list == NULL)
+	if (list == NULL || from == NULL)
 		return;
 	if (from->kind == SN_YAML_LIST) {
 		SN_YAML_FOREACH(item, from)
@@ -323,11 +329,11 @@ static void read_endpoint(struct ctx *c, const char *kind, struct sn_str name,
 		const struct sn_yaml_item *item)
 {
 	static const char *const keys[] = {
-			"protocol", "networkProtocol", "instances", "from", NULL};
+			"protocol", "networkProtocol", "instances", "from", "check", NULL};
 	struct sn_str protocol = SN_STR("http"), network = SN_STR("tcp");
-	const struct sn_yaml_node *node = item->value, *v, *from;
+	const struct sn_yaml_node *node = item->value, *v, *from, *check;
+	json_t *map, *checks = NULL;
 	struct path path;
-	json_t *map;
 
 	path_of(c, kind, name, item->key, &path);
 	map = peer_map(c, &path);
@@ -348,10 +354,14 @@ static void read_endpoint(struct ctx *c, const char *kind, struct sn_str name,
 		network = v->text;
 	v = sn__yaml_get(node, "instances");
 	from = sn__yaml_get(node, "from");
+	check = sn__yaml_get(node, "check");
+	if (check != NULL &&
+			sn__mesh_check_read(check, protocol, &checks, c->problems) == SN_E_NOMEM)
+		c->nomem = true;
 	if (v != NULL)
 		read_instances(c, v, protocol, network, map);
-	if (from != NULL)
-		add_target(c, &path, from, protocol, network);
+	if (from != NULL || checks != NULL)
+		add_target(c, &path, from, checks, protocol, network);
 	if (v == NULL && from == NULL)
 		sn__problem(c->problems, item->place,
 				"endpoint `%s`: `instances` or `from` is missing", item->key.ptr);

@@ -14,8 +14,9 @@
 struct sn_meshfile {
 	json_t *common; /* sections that every task gets; an object */
 	json_t *tasks;  /* task id -> its sections (complete: nothing of common is added) */
-	json_t *targets; /* endpoints with more than what is written: [{"path": [KEY, ...] of its peers in
-	                  * `peers`, "peer": {} that each of its peers begins with, "from": [TEXT]}] */
+	json_t *targets; /* endpoints that are more than what is written: [{"path": [KEY, ...] of its peers
+	                  * in `peers`, "peer": {} that each of its peers begins with, "from": [TEXT],
+	                  * "check": as src/app/mesh_check.h has it, or missing}] */
 	json_t *sources; /* how those are asked: {"resolver": TEXT, "kubernetes": {"server", "ca",
 	                  * "token_file", "insecure"}}, what is given of it */
 	bool wire;       /* the file is the wire message itself: path "/" is served too */

@@ -96,6 +96,79 @@ static void elsewhere(void **state)
 	sn__meshfile_finish(&m);
 }
 
+static void checked(void **state)
+{
+	static const struct {
+		const char *yaml, *want;
+	} list[] = {{"tcp", "{\"tcp\":true,"}, {"{tcp: true}", "{\"tcp\":true,"},
+			{"grpc", "{\"grpc\":\"\","},
+			{"{grpc: shop.Shop}", "{\"grpc\":\"shop.Shop\","},
+			{"{http: /healthz}",
+					"{\"http\":\"/healthz\",\"status_min\":200,\"status_max\":299,"},
+			{"{http: /, status: 204}",
+					"{\"http\":\"/\",\"status_min\":204,\"status_max\":204,"},
+			{"{http: /, status: 200-404, host: a.example, port: 81, tls: true, ca: f, insecure: true}",
+					"{\"http\":\"/\",\"status_min\":200,\"status_max\":404,\"host\":\"a.example\",\"port\":81,"
+					"\"tls\":true,\"ca\":\"f\",\"insecure\":true,"}};
+	struct sn_meshfile m;
+	char yaml[300], want[400];
+
+	for (size_t i = 0; i < SN_COUNT(list); i++) {
+		(void)snprintf(yaml, sizeof yaml,
+				"services: {a: {endpoints: {e: {instances: ['h:1'], check: %s}}}}",
+				list[i].yaml);
+		load(yaml, &m);
+		(void)snprintf(want, sizeof want,
+				"%s\"every\":5000,\"timeout\":1000,\"healthy_after\":2,\"unhealthy_after\":3}",
+				list[i].want);
+		assert_json(sn__json_get(json_array_get(m.targets, 0), "check"), want);
+		sn__meshfile_finish(&m);
+	}
+	load("services: {a: {endpoints: {e: {protocol: https, instances: ['h:1'], check: {http: /, "
+	     "every: 200ms, timeout: 50, healthy_after: 1, unhealthy_after: 9}}}}}",
+			&m);
+	assert_json(sn__json_get(json_array_get(m.targets, 0), "check"),
+			"{\"http\":\"/\",\"status_min\":200,\"status_max\":299,\"tls\":true,\"every\":200,"
+			"\"timeout\":50,\"healthy_after\":1,\"unhealthy_after\":9}");
+	sn__meshfile_finish(&m);
+}
+
+static void badly_checked(void **state)
+{
+	static const struct {
+		const char *yaml, *want;
+	} list[] = {{"udp", "expected tcp, grpc or a map such as {http: /healthz}"},
+			{"[tcp]", "expected tcp, grpc or a map such as {http: /healthz}"},
+			{"{}", "expected one of `tcp`, `http` and `grpc`"},
+			{"{every: 5s}", "expected one of `tcp`, `http` and `grpc`"},
+			{"{http: /, tcp: true}", "expected one of `tcp`, `http` and `grpc`"},
+			{"{http: healthz}", "http: expected a path such as /healthz"},
+			{"{http: /a b}", "http: expected a path such as /healthz"},
+			{"{http: /, status: ok}", "status: expected 200 to 599"},
+			{"{http: /, status: 300-200}", "status: expected 200 to 599"},
+			{"{http: /, status: 100-200}", "status: expected 200 to 599"},
+			{"{http: /, host: a/b}", "host: expected a name"},
+			{"{http: /, port: 0}", "port"}, {"{http: /, every: 1ms}", "every"},
+			{"{http: /, healthy_after: 0}", "healthy_after"},
+			{"{http: /, intervall: 1s}", "intervall"}};
+	struct sn_problems p;
+	struct sn_meshfile m;
+	char yaml[300], text[400];
+
+	for (size_t i = 0; i < SN_COUNT(list); i++) {
+		sn__problems_init(&p, "f");
+		(void)snprintf(yaml, sizeof yaml,
+				"services: {a: {endpoints: {e: {instances: ['h:1'], check: %s}}}}",
+				list[i].yaml);
+		assert_int_equal(sn__meshfile_parse("f", sn_str_from(yaml), &m, &p), SN_E_INVALID);
+		assert_int_equal(p.n, 1);
+		(void)sn__problem_text(&p, &p.list[0], text, sizeof text);
+		if (strstr(text, list[i].want) == NULL)
+			fail_msg("%s: %s", list[i].yaml, text);
+		sn__problems_finish(&p);
+	}
+}
+
 /* The message of the guidelines, saved to a file. */
 static void wire(void **state)
 {
@@ -193,7 +266,8 @@ static void problems(void **state)
 static void faults(void **state)
 {
 	static const char yaml[] =
-			"services: {app: {endpoints: {c: ['1.2.3.4:5']}}}\n"
+			"services: {app: {endpoints: {c: ['1.2.3.4:5'], d: {instances: ['1.2.3.4:6'], "
+			"from: dns://a:1, check: {http: /, host: a, port: 1}}}}}\n"
 			"policies: {timeout: 5}\ntasks: {a: {service: app, identity: '1'}}\n";
 	int64_t live = sn__mem_live();
 	bool failed = true;
@@ -224,6 +298,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 			cmocka_unit_test(described),
 			cmocka_unit_test(elsewhere),
+			cmocka_unit_test(checked),
+			cmocka_unit_test(badly_checked),
 			cmocka_unit_test(wire),
 			cmocka_unit_test(forms),
 			cmocka_unit_test(problems),

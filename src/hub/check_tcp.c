@@ -25,8 +25,9 @@ struct tcp_check {
 	struct sn_hub_probe *probe;
 	struct sn_knock knock;
 	struct lookup *lookup; /* NULL: the address is a literal */
-	struct sn_timer timer; /* the time-out; or the end, which waits for a later turn */
-	int code, foreign;     /* of that end */
+	struct sn_timer timer; /* the time-out */
+	struct sn_task task;
+	int code, foreign; /* of an end that waits for the next turn */
 	bool knocking;
 };
 _Static_assert(sizeof(struct tcp_check) <= sizeof(((struct sn_hub_probe *)0)->checker), "no room");
@@ -40,6 +41,7 @@ static struct tcp_check *check_of(struct sn_hub_probe *probe)
 static void stop(struct tcp_check *t)
 {
 	sn__timer_stop(t->of->loop, &t->timer);
+	sn__loop_undefer(t->of->loop, &t->task);
 	if (t->knocking)
 		sn__knock_cancel(&t->knock);
 	t->knocking = false;
@@ -63,9 +65,9 @@ static void failed(struct tcp_check *t, int code, int foreign, const char *text)
 	probe->done(probe, &err);
 }
 
-static void on_later(struct sn_timer *timer)
+static void on_later(struct sn_task *task)
 {
-	struct tcp_check *t = SN_CONTAINER_OF(timer, struct tcp_check, timer);
+	struct tcp_check *t = SN_CONTAINER_OF(task, struct tcp_check, task);
 	struct sn_hub_probe *probe = t->probe;
 	struct sn_error err;
 
@@ -160,7 +162,7 @@ static void end_later(struct tcp_check *t, int code, int foreign)
 {
 	t->code = code;
 	t->foreign = foreign;
-	sn__timer_start(t->of->loop, &t->timer, 0, on_later);
+	sn__loop_defer(t->of->loop, &t->task, on_later);
 }
 
 static void tcp_start(struct sn_hub_checker *checker, struct sn_hub_probe *probe)

@@ -35,7 +35,7 @@ struct sn_hub_probe {
 	/** Exactly once, never before start() returned; @err NULL: healthy. */
 	void (*done)(struct sn_hub_probe *probe, const struct sn_error *err /* may be NULL */);
 	void *kept; /* the checker's, from one check of this instance to the next; NULL at first */
-	void *checker[16]; /* the checker's, of this check */
+	void *checker[20]; /* the checker's, of this check */
 };
 struct sn_hub_checker {
 	/** Out of memory is a failed check (SN_E_NOMEM): it cannot fail otherwise. */

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's checks against servers that are not ours, each a process of its own: Python's
+http.server, grpcio, and one that accepts and says nothing. They are killed and started again, and
+who went out and came back is counted."""
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+import pytest
+
+from conftest import PATIENCE, free_port
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+GRPC_SERVER = """
+import sys, tempfile
+sys.path.insert(0, sys.argv[2])
+import cli_peer
+with tempfile.TemporaryDirectory() as folder:
+    cli_peer.generate(folder)
+server = cli_peer.Server(reflection=(), health=sys.argv[3] == "health",
+                         address="127.0.0.1:" + sys.argv[1])
+print("ready", flush=True)
+for line in sys.stdin:
+    server.health.states["test.cli.Echo"] = int(line)
+    print("set", flush=True)
+"""
+
+
+class Process:
+    """A server that can be killed and started again at its port."""
+
+    def __init__(self, *args, port=None, cwd=None, ready=None):
+        self.port = port or free_port()
+        self.args = [str(a).replace("PORT", str(self.port)) for a in args]
+        self.cwd, self.ready, self.process = cwd, ready, None
+        self.start()
+
+    @property
+    def address(self):
+        return "127.0.0.1:%d" % self.port
+
+    def start(self):
+        self.process = subprocess.Popen([sys.executable, *self.args], cwd=self.cwd, text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL)
+        if self.ready:
+            assert self.process.stdout.readline() == self.ready
+        until(self.takes_connections)
+
+    def takes_connections(self):
+        assert self.process.poll() is None
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            return True
+        except OSError:
+            return False
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+    stop = kill
+
+
+def until(condition):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+class CheckingAgent:
+    """`sinew agent` with a mesh file; what it says of instances, line by line."""
+
+    def __init__(self, sinew, endpoints):
+        self.path = sinew.tmp / "mesh.json"
+        self.write(endpoints)
+        self.process, self.port = sinew.agent("--mesh", "mesh.json")
+        self.said, self.other = [], []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def write(self, endpoints):
+        doc = {"services": {"shop": {"endpoints": {
+            name: {"protocol": protocol, "instances": [s.address for s in servers], "check": check}
+            for name, (protocol, servers, check) in endpoints.items()}}}}
+        new = self.path.with_suffix(".new")
+        new.write_text(json.dumps(doc))
+        new.rename(self.path)
+
+    def _read(self):
+        for line in self.process.stderr:
+            m = re.search(r"127\.0\.0\.1:(\d+) is (unwell: (.*)|well again)$", line.rstrip())
+            if m:
+                self.said.append((int(m[1]), m[3] or "well"))
+            else:
+                self.other.append(line)
+
+    def served(self, endpoint):
+        with urllib.request.urlopen("http://127.0.0.1:%d/t" % self.port, timeout=PATIENCE) as r:
+            peers = json.load(r)["peers"]["service"]["shop"][endpoint]
+        return {p["port"] for p in peers.values()}
+
+    def serves(self, endpoint, *servers):
+        until(lambda: self.served(endpoint) == {s.port for s in servers})
+
+
+# Who lives may be slow on a busy machine: a time-out would be no mistake of ours.
+TIMES = {"every": "100ms", "timeout": "10s", "healthy_after": 2, "unhealthy_after": 3}
+
+
+def test_http_servers_come_and_go(sinew, cleanup, tmp_path):
+    servers = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "healthz").write_text("well")
+        servers.append(Process("-m", "http.server", "--bind", "127.0.0.1", "PORT",
+                               cwd=tmp_path / name))
+        cleanup(servers[-1])
+    one, two = servers
+    agent = CheckingAgent(sinew, {"web": ("http", servers, {"http": "/healthz", **TIMES})})
+    assert agent.served("web") == {one.port, two.port}
+    one.kill()
+    agent.serves("web", two)
+    one.start()
+    agent.serves("web", one, two)
+    (tmp_path / "two" / "healthz").unlink()
+    agent.serves("web", one)
+    (tmp_path / "two" / "healthz").write_text("well")
+    agent.serves("web", one, two)
+    one.process.send_signal(signal.SIGTERM)
+    agent.serves("web", two)
+    two.kill()  # then nobody is left: all are served
+    agent.serves("web", one, two)
+    until(lambda: len(agent.said) == 6)
+    refused = "GET /healthz: connect to %s: Connection refused"
+    assert agent.said == [
+        (one.port, refused % one.address), (one.port, "well"),
+        (two.port, "GET /healthz: status 404"), (two.port, "well"),
+        (one.port, refused % one.address), (two.port, refused % two.address)]
+    # An agent that starts anew does not empty the mesh, though nobody is there.
+    agent.process.terminate()
+    agent.process.wait(PATIENCE)
+    agent = CheckingAgent(sinew, {"web": ("http", servers, {"http": "/healthz", **TIMES})})
+    assert agent.served("web") == {one.port, two.port}
+    two.start()
+    agent.serves("web", two)
+
+
+def test_one_that_accepts_and_says_nothing(sinew, cleanup):
+    silent = socket.create_server(("127.0.0.1", 0), backlog=100)
+    port = silent.getsockname()[1]
+
+    class Silent:
+        address = "127.0.0.1:%d" % port
+    Silent.port = port
+    lively = Process("-m", "http.server", "--bind", "127.0.0.1", "PORT")
+    cleanup(lively)
+    quick = dict(TIMES, timeout="150ms", unhealthy_after=2)
+    agent = CheckingAgent(sinew, {
+        "web": ("http", [Silent, lively], {"http": "/", "status": "200-404", **TIMES}),
+        "quick": ("http", [Silent], {"http": "/", **quick}),
+        "rpc": ("grpc", [Silent], {"grpc": "", **quick}),
+        "raw": ("raw", [Silent], {"tcp": True, **TIMES})})
+    until(lambda: len(agent.said) == 2)
+    assert sorted(agent.said) == [(port, "GET /: no answer within 150 ms"),
+                                  (port, "gRPC health of the server: no answer within 150 ms")]
+    assert agent.served("web") == {port, lively.port}  # ten seconds are not over
+    assert agent.served("raw") == {port}
+    silent.close()
+    agent.serves("web", lively)
+    assert all(why.endswith("refused") or "reset" in why or "closed" in why
+               for _, why in agent.said[2:]), agent.said
+
+
+def test_grpc_servers_come_and_go(sinew, cleanup):
+    if subprocess.run([sys.executable, "-c", "import grpc"], capture_output=True).returncode:
+        pytest.skip("grpcio is missing")
+    folder = os.path.join(HERE, "../grpc")
+
+    def server(kind):
+        p = Process("-c", GRPC_SERVER, "PORT", folder, kind, ready="ready\n")
+        cleanup(p)
+        return p
+
+    def state(p, number):
+        p.process.stdin.write("%d\n" % number)
+        p.process.stdin.flush()
+        assert p.process.stdout.readline() == "set\n"
+
+    one, two = server("health"), server("health")
+    bare = server("none")
+    agent = CheckingAgent(sinew, {
+        "rpc": ("grpc", [one, two], {"grpc": "test.cli.Echo", **TIMES}),
+        "bare": ("grpc", [bare, one], {"grpc": "", **TIMES}),
+        "unknown": ("grpc", [two], {"grpc": "test.cli.None", **TIMES})})
+    agent.serves("bare", one)
+    state(two, 2)
+    agent.serves("rpc", one)
+    state(two, 1)
+    agent.serves("rpc", one, two)
+    two.kill()
+    agent.serves("rpc", one)
+    two.start()
+    agent.serves("rpc", one, two)
+    echo = [s for s in agent.said if s[0] == two.port and "test.cli.None" not in s[1]]
+    assert len(echo) == 4, agent.said
+    assert echo[0] == (two.port, "gRPC health of test.cli.Echo: NOT_SERVING")
+    assert echo[1] == echo[3] == (two.port, "well")
+    assert "test.cli.Echo" in echo[2][1]
+    assert [s for s in agent.said if s[0] == one.port] == []
+    why = [s[1] for s in agent.said if s[0] == bare.port]
+    assert len(why) == 1 and "UNIMPLEMENTED" in why[0]
+    unknown = [s[1] for s in agent.said if "test.cli.None" in s[1]]
+    assert len(unknown) == 1 and "NOT_FOUND" in unknown[0]
+    assert agent.served("unknown") == {two.port}
