@@ -13,6 +13,7 @@
  * measured is the network's. Optional argument: instances (10000).
  */
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +38,7 @@ static struct nginx server;
 static pid_t accepter;
 static uint16_t accepter_port;
 
-static void die(const char *what)
+static _Noreturn void die(const char *what)
 {
 	(void)fprintf(stderr, "%s failed: %s\n", what, strerror(errno));
 	nginx_stop(&server);
@@ -194,10 +195,17 @@ static void set(void *arg)
 }
 
 struct cost {
-	double share;
+	double share, bytes;
 	unsigned done;
 	uint64_t allocations;
 };
+
+static double in_use(void)
+{
+	struct mallinfo2 m = mallinfo2();
+
+	return (double)(m.uordblks + m.hblkhd);
+}
 
 static struct cost measure(struct sn_loop *loop, struct sn_hub_checker *checker, uint16_t port)
 {
@@ -207,6 +215,7 @@ static struct cost measure(struct sn_loop *loop, struct sn_hub_checker *checker,
 			.timeout_ms = 1000,
 			.healthy_after = 2,
 			.unhealthy_after = 3};
+	double before_bytes = in_use();
 	struct instance *all = sn__calloc(n_instances, sizeof *all);
 	struct sn_hub_health_counts before, after;
 	struct sn_hub_health *health;
@@ -227,6 +236,7 @@ static struct cost measure(struct sn_loop *loop, struct sn_hub_checker *checker,
 	cost.share = (cpu_s() - cost.share) / MEASURE_S;
 	cost.allocations = sn__mem_count() - cost.allocations;
 	sn__hub_health_counts(health, &after);
+	cost.bytes = (in_use() - before_bytes) / n_instances;
 	cost.done = (unsigned)(after.checks - before.checks);
 	if (after.failed > 0 || after.unjudged > 0)
 		(void)fprintf(stderr, "%llu failed, %llu unjudged\n",
@@ -246,9 +256,9 @@ static void report(const char *name, struct cost cost, double bare_each)
 	double each = cost.share * MEASURE_S / cost.done * 1e6;
 
 	(void)printf("%-12s %7.0f checks/s  %5.2f %% of a core  %6.2f us each  %.2f x bare  "
-		     "%.3f allocations each\n",
+		     "%.3f allocations each  %.0f bytes an instance\n",
 			name, (double)cost.done / MEASURE_S, cost.share * 100, each,
-			each / bare_each, (double)cost.allocations / cost.done);
+			each / bare_each, (double)cost.allocations / cost.done, cost.bytes);
 }
 
 static void many_descriptors(void)
@@ -286,7 +296,7 @@ int main(int argc, char **argv)
 {
 	struct sn_hub_checker *checker;
 	struct sn_loop *loop;
-	struct cost base;
+	struct cost base = {0};
 	uint64_t n = n_instances;
 	double each;
 
@@ -296,7 +306,6 @@ int main(int argc, char **argv)
 	many_descriptors();
 	start_accepter();
 	base.share = bare(&base.done);
-	base.allocations = 0;
 	each = base.share * MEASURE_S / base.done * 1e6;
 	report("bare epoll", base, each);
 	if (sn__loop_uv_open(NULL, &loop, NULL) < 0 || sn__check_tcp_create(loop, &checker) < 0)
