@@ -2,6 +2,7 @@
 """The agent's checks against servers that are not ours, each a process of its own: Python's
 http.server, grpcio, and one that accepts and says nothing. They are killed and started again, and
 who went out and came back is counted."""
+import concurrent.futures
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import threading
 import time
 import urllib.request
 
+import dns_peer
 import pytest
 
 from conftest import PATIENCE, free_port
@@ -37,15 +39,15 @@ for line in sys.stdin:
 class Process:
     """A server that can be killed and started again at its port."""
 
-    def __init__(self, *args, port=None, cwd=None, ready=None):
-        self.port = port or free_port()
+    def __init__(self, *args, port=None, cwd=None, ready=None, ip="127.0.0.1"):
+        self.port, self.ip = port or free_port(), ip
         self.args = [str(a).replace("PORT", str(self.port)) for a in args]
         self.cwd, self.ready, self.process = cwd, ready, None
         self.start()
 
     @property
     def address(self):
-        return "127.0.0.1:%d" % self.port
+        return "%s:%d" % (self.ip, self.port)
 
     def start(self):
         self.process = subprocess.Popen([sys.executable, *self.args], cwd=self.cwd, text=True,
@@ -58,7 +60,7 @@ class Process:
     def takes_connections(self):
         assert self.process.poll() is None
         try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            socket.create_connection((self.ip, self.port), 1).close()
             return True
         except OSError:
             return False
@@ -82,33 +84,27 @@ def until(condition):
 class CheckingAgent:
     """`sinew agent` with a mesh file; what it says of instances, line by line."""
 
-    def __init__(self, sinew, endpoints):
-        self.path = sinew.tmp / "mesh.json"
-        self.write(endpoints)
+    def __init__(self, sinew, endpoints, doc=None):
+        doc = doc or {"services": {"shop": {"endpoints": {
+            name: {"protocol": protocol, "instances": [s.address for s in servers], "check": check}
+            for name, (protocol, servers, check) in endpoints.items()}}}}
+        (sinew.tmp / "mesh.json").write_text(json.dumps(doc))
         self.process, self.port = sinew.agent("--mesh", "mesh.json")
         self.said, self.other = [], []
         threading.Thread(target=self._read, daemon=True).start()
 
-    def write(self, endpoints):
-        doc = {"services": {"shop": {"endpoints": {
-            name: {"protocol": protocol, "instances": [s.address for s in servers], "check": check}
-            for name, (protocol, servers, check) in endpoints.items()}}}}
-        new = self.path.with_suffix(".new")
-        new.write_text(json.dumps(doc))
-        new.rename(self.path)
-
     def _read(self):
         for line in self.process.stderr:
-            m = re.search(r"127\.0\.0\.1:(\d+) is (unwell: (.*)|well again)$", line.rstrip())
+            m = re.search(r"127\.0\.0\.\d:(\d+) is (unwell: (.*)|well again)$", line.rstrip())
             if m:
                 self.said.append((int(m[1]), m[3] or "well"))
             else:
                 self.other.append(line)
 
-    def served(self, endpoint):
+    def served(self, endpoint, what="port"):
         with urllib.request.urlopen("http://127.0.0.1:%d/t" % self.port, timeout=PATIENCE) as r:
-            peers = json.load(r)["peers"]["service"]["shop"][endpoint]
-        return {p["port"] for p in peers.values()}
+            peers = json.load(r)["peers"]["service"]["shop"].get(endpoint, {})
+        return {p[what] for p in peers.values()}
 
     def serves(self, endpoint, *servers):
         until(lambda: self.served(endpoint) == {s.port for s in servers})
@@ -156,6 +152,34 @@ def test_http_servers_come_and_go(sinew, cleanup, tmp_path):
     agent.serves("web", two)
 
 
+def test_instances_that_dns_tells_are_checked(sinew, cleanup):
+    names = dns_peer.NameServer()
+    cleanup(names)
+    one = Process("-m", "http.server", "--bind", "127.0.0.1", "PORT")
+    cleanup(one)
+    two = Process("-m", "http.server", "--bind", "127.0.0.2", "PORT", port=one.port, ip="127.0.0.2")
+    cleanup(two)
+    names.set("web.test", "A", ["127.0.0.1", "127.0.0.2"])
+    doc = {"resolver": "127.0.0.1:%d" % names.port, "services": {"shop": {"endpoints": {"web": {
+        "from": "dns://web.test:%d" % one.port, "check": {"http": "/", **TIMES}}}}}}
+    agent = CheckingAgent(sinew, None, doc)
+
+    def serve(*ips):
+        until(lambda: agent.served("web", "address") == set(ips))
+    serve("127.0.0.1", "127.0.0.2")
+    two.kill()
+    serve("127.0.0.1")
+    names.set("web.test", "A", ["127.0.0.2", "127.0.0.1", "127.0.0.3"])
+    until(lambda: len(agent.said) == 2)  # the third; what is known of the second stays known
+    serve("127.0.0.1")
+    two.start()
+    serve("127.0.0.1", "127.0.0.2")
+    names.set("web.test", "A", ["127.0.0.2"])
+    serve("127.0.0.2")
+    said = [why for _, why in agent.said]
+    assert [w == "well" for w in said] == [False, False, True], agent.said
+
+
 def test_one_that_accepts_and_says_nothing(sinew, cleanup):
     silent = socket.create_server(("127.0.0.1", 0), backlog=100)
     port = silent.getsockname()[1]
@@ -197,8 +221,8 @@ def test_grpc_servers_come_and_go(sinew, cleanup):
         p.process.stdin.flush()
         assert p.process.stdout.readline() == "set\n"
 
-    one, two = server("health"), server("health")
-    bare = server("none")
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        one, two, bare = pool.map(server, ("health", "health", "none"))
     agent = CheckingAgent(sinew, {
         "rpc": ("grpc", [one, two], {"grpc": "test.cli.Echo", **TIMES}),
         "bare": ("grpc", [bare, one], {"grpc": "", **TIMES}),
