@@ -176,6 +176,7 @@ def test_instances_that_dns_tells_are_checked(sinew, cleanup):
     serve("127.0.0.1", "127.0.0.2")
     names.set("web.test", "A", ["127.0.0.2"])
     serve("127.0.0.2")
+    until(lambda: len(agent.said) >= 3)
     said = [why for _, why in agent.said]
     assert [w == "well" for w in said] == [False, False, True], agent.said
 
@@ -236,6 +237,7 @@ def test_grpc_servers_come_and_go(sinew, cleanup):
     agent.serves("rpc", one)
     two.start()
     agent.serves("rpc", one, two)
+    until(lambda: len(agent.said) >= 6)  # what it says may come later than what it does
     echo = [s for s in agent.said if s[0] == two.port and "test.cli.None" not in s[1]]
     assert len(echo) == 4, agent.said
     assert echo[0] == (two.port, "gRPC health of test.cli.Echo: NOT_SERVING")
