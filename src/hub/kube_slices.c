@@ -73,9 +73,12 @@ static const char *text_of(const json_t *object, const char *key)
 	return text != NULL ? text : "";
 }
 
-/* The number of the port that is asked for; 0: there is none. @names: of all that could have been. */
-static uint16_t port_of(const struct sn_kube_slices *s, const json_t *slice, struct sn_buf *names)
+/* The number of the port that is asked for; 0: there is none. @names: of all that could have been, as
+ * many as fit. */
+static uint16_t port_of(
+		const struct sn_kube_slices *s, const json_t *slice, char names[PORT_NAMES_MAX])
 {
+	size_t at = 0;
 	const json_t *port;
 	unsigned n = 0;
 	json_int_t found = 0;
@@ -89,7 +92,9 @@ static uint16_t port_of(const struct sn_kube_slices *s, const json_t *slice, str
 		if (number < 1 || number > 65535 ||
 				(protocol[0] != '\0' && strcmp(protocol, "TCP") != 0))
 			continue;
-		(void)!sn__buf_printf(names, "%s`%s`", n > 0 ? ", " : "", name);
+		at += (size_t)snprintf(names + at, PORT_NAMES_MAX - at, "%s`%.63s`",
+				n > 0 ? ", " : "", name);
+		at = SN_MIN(at, (size_t)PORT_NAMES_MAX - 1);
 		n++;
 		if (s->port_name[0] == '\0' || strcmp(s->port_name, name) == 0)
 			found = number;
@@ -147,17 +152,15 @@ static int fill(const struct sn_kube_slices *s, const json_t *object, const char
 		struct slice *slice)
 {
 	const json_t *endpoints = sn__json_get(object, "endpoints"), *endpoint;
-	struct sn_buf names;
+	char names[PORT_NAMES_MAX] = "";
 	uint16_t port;
 	size_t i;
 	int r = 0;
 
-	sn__buf_init(&names, PORT_NAMES_MAX);
-	port = port_of(s, object, &names);
+	port = port_of(s, object, names);
 	slice->matches = port != 0;
 	slice->name = sn__arena_strdup(&slice->arena, sn_str_from(name));
-	slice->ports = sn__arena_strdup(&slice->arena, sn__buf_str(&names));
-	sn__buf_finish(&names);
+	slice->ports = sn__arena_strdup(&slice->arena, sn_str_from(names));
 	slice->places = sn__arena_alloc(
 			&slice->arena, (json_array_size(endpoints) + 1) * sizeof slice->places[0]);
 	if (slice->name == NULL || slice->ports == NULL || slice->places == NULL)
