@@ -9,12 +9,13 @@
 
 #define PORT "\"ports\":[{\"name\":\"http\",\"protocol\":\"TCP\",\"port\":8080}]"
 #define SLICE(name, version, family, endpoints, ports) \
-	"{\"metadata\":{\"name\":\"" name "\",\"namespace\":\"shop\",\"resourceVersion\":\"" version \
+	"{\"metadata\":{\"name\":\"" name \
+	"\",\"namespace\":\"shop\",\"resourceVersion\":\"" version \
 	"\",\"labels\":{\"kubernetes.io/service-name\":\"web\"}},\"addressType\":\"" family \
 	"\",\"endpoints\":[" endpoints "]," ports "}"
 #define POD(name, address, more) \
-	"{\"addresses\":[\"" address "\"]" more ",\"targetRef\":{\"kind\":\"Pod\",\"name\":\"" name \
-	"\",\"namespace\":\"shop\"}}"
+	"{\"addresses\":[\"" address "\"]" more \
+	",\"targetRef\":{\"kind\":\"Pod\",\"name\":\"" name "\",\"namespace\":\"shop\"}}"
 #define READY(b) ",\"conditions\":{\"ready\":" b "}"
 #define LIST(version, next, items) \
 	"{\"kind\":\"EndpointSliceList\",\"apiVersion\":\"discovery.k8s.io/v1\",\"metadata\":{" \
@@ -80,7 +81,8 @@ static void lists(void **state)
 	page(s,
 			LIST("10", ",\"continue\":\"abc=\",\"remainingItemCount\":1",
 					SLICE("web-1", "7", "IPv4",
-							POD("b", "10.0.0.2", READY("true")) "," POD("a", "10.0.0.1", ""),
+							POD("b", "10.0.0.2", READY("true")) "," POD(
+									"a", "10.0.0.1", ""),
 							PORT)),
 			true);
 	assert_string_equal(s->next, "abc=");
@@ -89,9 +91,12 @@ static void lists(void **state)
 			false);
 	assert_string_equal(s->next, "");
 	assert_string_equal(s->version, "10");
-	assert_instances(s, "10.0.0.3:8080=10.0.0.3:8080 a.shop=10.0.0.1:8080 b.shop=10.0.0.2:8080 ");
+	assert_instances(s,
+			"10.0.0.3:8080=10.0.0.3:8080 a.shop=10.0.0.1:8080 b.shop=10.0.0.2:8080 ");
 	/* a list that was begun and begins again */
-	page(s, LIST("11", ",\"continue\":\"x\"", SLICE("web-1", "7", "IPv4", POD("z", "1.1.1.1", ""), PORT)),
+	page(s,
+			LIST("11", ",\"continue\":\"x\"",
+					SLICE("web-1", "7", "IPv4", POD("z", "1.1.1.1", ""), PORT)),
 			true);
 	page(s, LIST("12", "", SLICE("web-3", "12", "IPv4", POD("c", "10.0.0.4", ""), PORT)), true);
 	assert_instances(s, "c.shop=10.0.0.4:8080 ");
@@ -109,11 +114,15 @@ static void conditions(void **state)
 	page(s,
 			LIST("1", "",
 					SLICE("w", "1", "IPv4",
-							POD("nil", "10.0.0.1", ",\"conditions\":{}") ","
-							POD("null", "10.0.0.2", READY("null")) ","
-							POD("no", "10.0.0.3", READY("false")) ","
-							POD("ends", "10.0.0.4", ",\"conditions\":{\"ready\":false,"
-								"\"serving\":true,\"terminating\":true}"),
+							POD("nil", "10.0.0.1",
+									",\"conditions\":{}") "," POD("null",
+									"10.0.0.2",
+									READY("null")) "," POD("no",
+									"10.0.0.3",
+									READY("false")) "," POD("ends",
+									"10.0.0.4",
+									",\"conditions\":{\"ready\":false,"
+									"\"serving\":true,\"terminating\":true}"),
 							PORT)),
 			true);
 	assert_instances(s, "nil.shop=10.0.0.1:8080 null.shop=10.0.0.2:8080 ");
@@ -121,11 +130,13 @@ static void conditions(void **state)
 	(void)feed(s,
 			EVENT("MODIFIED",
 					SLICE("w", "2", "IPv4",
-							POD("no", "10.0.0.3", READY("false")) ","
-							POD("ends", "10.0.0.4", ",\"conditions\":{\"ready\":false,"
-								"\"serving\":true,\"terminating\":true}") ","
-							POD("gone", "10.0.0.5", ",\"conditions\":{\"ready\":false,"
-								"\"serving\":false,\"terminating\":true}"),
+							POD("no", "10.0.0.3", READY("false")) "," POD(
+									"ends", "10.0.0.4",
+									",\"conditions\":{\"ready\":false,"
+									"\"serving\":true,\"terminating\":true}") "," POD("gone",
+									"10.0.0.5",
+									",\"conditions\":{\"ready\":false,"
+									"\"serving\":false,\"terminating\":true}"),
 							PORT)));
 	assert_instances(s, "ends.shop=10.0.0.4:8080 ");
 	done(s);
@@ -138,14 +149,22 @@ static void families(void **state)
 
 	page(s,
 			LIST("1", "",
-					SLICE("six", "1", "IPv6", POD("a", "2001:db8::1", "") "," POD("c", "2001:db8::3", ""), PORT) ","
-					SLICE("four", "1", "IPv4", POD("a", "10.0.0.1", "") "," POD("b", "10.0.0.2", ""), PORT) ","
-					SLICE("four-2", "1", "IPv4", POD("b", "10.0.0.2", "") ",{\"addresses\":[]},"
-						"{\"addresses\":[\"10.0.0.9\"],\"targetRef\":{\"kind\":\"VM\",\"name\":\"x\"}}", PORT) ","
-					SLICE("names", "1", "FQDN", "{\"addresses\":[\"web.example\"]}", PORT)),
+					SLICE("six", "1", "IPv6",
+							POD("a", "2001:db8::1", "") "," POD(
+									"c", "2001:db8::3", ""),
+							PORT) "," SLICE("four", "1", "IPv4",
+							POD("a", "10.0.0.1", "") "," POD(
+									"b", "10.0.0.2", ""),
+							PORT) "," SLICE("four-2", "1", "IPv4",
+							POD("b", "10.0.0.2",
+									"") ",{\"addresses\":[]},"
+									    "{\"addresses\":[\"10.0.0.9\"],\"targetRef\":{\"kind\":\"VM\",\"name\":\"x\"}}",
+							PORT) "," SLICE("names", "1", "FQDN",
+							"{\"addresses\":[\"web.example\"]}", PORT)),
 			true);
-	assert_instances(s, "10.0.0.9:8080=10.0.0.9:8080 a.shop=10.0.0.1:8080 b.shop=10.0.0.2:8080 "
-			    "c.shop=2001:db8::3:8080 ");
+	assert_instances(s,
+			"10.0.0.9:8080=10.0.0.9:8080 a.shop=10.0.0.1:8080 b.shop=10.0.0.2:8080 "
+			"c.shop=2001:db8::3:8080 ");
 	done(s);
 }
 
@@ -183,12 +202,14 @@ static void ports(void **state)
 	done(s);
 }
 
-static const char watch[] = EVENT("ADDED", SLICE("w1", "11", "IPv4", POD("a", "10.0.0.1", ""), PORT))
-		EVENT("BOOKMARK", "{\"metadata\":{\"resourceVersion\":\"15\"},\"endpoints\":null}") "\n"
-		EVENT("ADDED", SLICE("w2", "16", "IPv4", POD("b", "10.0.0.2", ""), PORT))
-		EVENT("MODIFIED", SLICE("w1", "17", "IPv4", POD("a", "10.0.0.1", "") "," POD("c", "10.0.0.3", ""), PORT))
-		EVENT("SOMETHING", "{\"metadata\":{\"resourceVersion\":\"18\"}}")
-		EVENT("DELETED", SLICE("w2", "19", "IPv4", POD("b", "10.0.0.2", ""), PORT));
+static const char watch[] = EVENT("ADDED",
+		SLICE("w1", "11", "IPv4", POD("a", "10.0.0.1", ""), PORT)) EVENT("BOOKMARK",
+		"{\"metadata\":{\"resourceVersion\":\"15\"},\"endpoints\":null}") "\n" EVENT("ADDED",
+		SLICE("w2", "16", "IPv4", POD("b", "10.0.0.2", ""), PORT)) EVENT("MODIFIED",
+		SLICE("w1", "17", "IPv4", POD("a", "10.0.0.1", "") "," POD("c", "10.0.0.3", ""),
+				PORT))
+		EVENT("SOMETHING", "{\"metadata\":{\"resourceVersion\":\"18\"}}") EVENT("DELETED",
+				SLICE("w2", "19", "IPv4", POD("b", "10.0.0.2", ""), PORT));
 
 static void watches(void **state)
 {
@@ -202,10 +223,12 @@ static void watches(void **state)
 	assert_int_equal(feed(s, watch), SN_KUBE_CHANGED);
 	assert_string_equal(s->version, "19");
 	assert_instances(s, "a.shop=10.0.0.1:8080 c.shop=10.0.0.3:8080 ");
-	assert_int_equal(sn__kube_slices_feed(s,
-					 SN_STR(EVENT("ERROR", "{\"kind\":\"Status\",\"code\":410,"
+	assert_int_equal(
+			sn__kube_slices_feed(s,
+					SN_STR(EVENT("ERROR",
+							"{\"kind\":\"Status\",\"code\":410,"
 							"\"message\":\"too old resource version: 1 (2)\"}")),
-					 &change, &err),
+					&change, &err),
 			SN_E_CLOSED);
 	assert_int_equal(s->status, 410);
 	assert_string_equal(sn_error_text(&err), "too old resource version: 1 (2)");
@@ -301,14 +324,17 @@ static void limits(void **state)
 	sn__buf_init(&line, 8 << 20);
 	for (unsigned i = 0; i < SN_HUB_KUBE_SLICES_MAX + 1 && r == 0; i++) {
 		sn__buf_clear(&line);
-		assert_int_equal(sn__buf_printf(&line,
-						 "{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"s%u\","
-						 "\"resourceVersion\":\"%u\"}," PORT ",\"endpoints\":[",
-						 i, i + 1),
+		assert_int_equal(
+				sn__buf_printf(&line,
+						"{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"s%u\","
+						"\"resourceVersion\":\"%u\"}," PORT
+						",\"endpoints\":[",
+						i, i + 1),
 				0);
 		for (unsigned k = 0; k < 12; k++)
-			assert_int_equal(sn__buf_printf(&line, "%s{\"addresses\":[\"10.%u.%u.%u\"]}",
-							 k > 0 ? "," : "", i / 250, i % 250, k),
+			assert_int_equal(
+					sn__buf_printf(&line, "%s{\"addresses\":[\"10.%u.%u.%u\"]}",
+							k > 0 ? "," : "", i / 250, i % 250, k),
 					0);
 		assert_int_equal(sn__buf_puts(&line, "]}}\n"), 0);
 		r = sn__kube_slices_feed(s, sn__buf_str(&line), &change, &err);
@@ -336,11 +362,13 @@ static void out_of_memory(void **state)
 
 		sn__mem_fail_nth(nth);
 		r = sn__kube_slices_page(s,
-				SN_STR(LIST("1", "", SLICE("w", "1", "IPv4", POD("a", "10.0.0.1", ""), PORT))),
+				SN_STR(LIST("1", "",
+						SLICE("w", "1", "IPv4", POD("a", "10.0.0.1", ""),
+								PORT))),
 				true, NULL);
 		if (r == 0)
-			r = sn__kube_slices_feed(s, (struct sn_str){watch, sizeof watch - 1},
-					&change, NULL);
+			r = sn__kube_slices_feed(
+					s, (struct sn_str){watch, sizeof watch - 1}, &change, NULL);
 		if (r == 0)
 			r = sn__kube_slices_instances(s, &list, &n, &differs);
 		failed = sn__mem_failed();

@@ -6,6 +6,7 @@ import base64
 import http.server
 import json
 import queue
+import socket
 import ssl
 import threading
 import time
@@ -145,6 +146,11 @@ class ApiServer:
             def handle_error(self, request, client_address):
                 pass
 
+            def process_request(self, request, client_address):
+                outer.connections.append(request)
+                super().process_request(request, client_address)
+
+        self.connections = []
         self.server = Server(("127.0.0.1", self.port), Handler)
         if self.tls is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -158,6 +164,11 @@ class ApiServer:
         """As a process ends: no listener, and every connection breaks."""
         self.server.shutdown()
         self.server.server_close()
+        for c in self.connections:
+            try:
+                c.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # has ended before
         self.end_watches()
 
     @property
