@@ -148,11 +148,12 @@ void sn__resolve_cancel(struct sn_resolve *op)
 static void on_dns_answer(struct sn_task *task)
 {
 	struct sn_dns_query *q = SN_CONTAINER_OF(task, struct sn_dns_query, task);
-	SN_AUTO_FREE char *copy = SN_TAKE(q->copy); /* until the callback is over */
+	char *copy = SN_TAKE(q->copy); /* what `answer` points to; @q may be gone or in use again */
 
 	q->pending = false;
 	sn__timer_stop(q->loop, &q->timer);
 	q->fn(q, q->status);
+	sn__free(copy);
 }
 
 static void on_dns_timeout(struct sn_timer *t)

@@ -2,6 +2,7 @@
 /* Names to addresses: without a query, by c-ares against a small name server of our own, by the
  * system, by the simulation's table. */
 #include "io/resolve.h"
+#include "proto/dns.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -97,8 +98,8 @@ struct dns {
 	int fd;
 	struct sn_poll *poll;
 	unsigned n_asked;
-	bool silent;
-	char where[40]; /* "ares:127.0.0.1:PORT" */
+	bool silent, broken; /* SERVFAIL */
+	char where[40];      /* "ares:127.0.0.1:PORT" */
 };
 
 static size_t add_record(unsigned char *out, size_t at, unsigned type, unsigned char last)
@@ -155,8 +156,10 @@ static void on_question(struct sn_poll *poll, unsigned events, void *arg)
 	dns->n_asked++;
 	if (dns->silent)
 		return;
-	assert_true(sendto(dns->fd, msg, reply(msg, (size_t)n), 0, (struct sockaddr *)&from, len) >
-			0);
+	n = (ssize_t)reply(msg, (size_t)n);
+	if (dns->broken)
+		msg[3] = 0x82;
+	assert_true(sendto(dns->fd, msg, (size_t)n, 0, (struct sockaddr *)&from, len) > 0);
 }
 
 static bool dns_open(struct world *w, struct dns *dns, const char *where)
@@ -215,6 +218,82 @@ static void by_ares(void **state)
 	/* b is open when its channel is retired, and ends with the loop */
 	assert_int_equal(sn__resolver_select(w->a, "ares"), 0);
 	sn__resolve_cancel(&b.op);
+	dns_close(&dns);
+}
+
+struct question {
+	struct sn_dns_query q;
+	int status;
+	bool done;
+	unsigned rcode, n;
+	uint32_t ttl_s;
+};
+
+static void on_message(struct sn_dns_query *q, int status)
+{
+	struct question *ask = SN_CONTAINER_OF(q, struct question, q);
+	struct sn_dns_record rec;
+	struct sn_dns_reader reader;
+	int r;
+
+	ask->status = status;
+	ask->done = true;
+	if (status < 0)
+		return;
+	assert_int_equal(sn__dns_begin(&reader, q->answer), 0);
+	ask->rcode = reader.rcode;
+	for (ask->n = 0; (r = sn__dns_next(&reader, &rec)) > 0; ask->n++)
+		ask->ttl_s = rec.ttl_s;
+	assert_int_equal(r, 0);
+}
+
+static void questions(void **state)
+{
+	struct world *w = *state;
+	struct question q = {.n = 0}, gone = {.n = 0};
+	struct dns dns;
+
+	assert_true(dns_open(w, &dns, "127.0.0.1:0"));
+	assert_int_equal(sn__resolver_select(w->a, dns.where), 0);
+	assert_int_equal(sn__dns_query(w->a, &q.q, "both.example", SN_DNS_AAAA, on_message), 0);
+	assert_false(q.done);
+	world_run(w, &q.done);
+	assert_int_equal(q.status, 0);
+	assert_int_equal(q.n, 3);
+	assert_int_equal(q.ttl_s, 33);
+	q.done = false;
+	assert_int_equal(sn__dns_query(w->a, &q.q, "four.example", SN_DNS_AAAA, on_message), 0);
+	world_run(w, &q.done);
+	assert_int_equal(q.status, 0);
+	assert_int_equal(q.rcode, SN_DNS_NOERROR);
+	assert_int_equal(q.n, 0);
+	q.done = false;
+	assert_int_equal(sn__dns_query(w->a, &q.q, "missing.example", SN_DNS_SRV, on_message), 0);
+	world_run(w, &q.done);
+	assert_int_equal(q.status, 0);
+	assert_int_equal(q.rcode, SN_DNS_NXDOMAIN);
+	dns.broken = true;
+	q.done = false;
+	assert_int_equal(sn__dns_query(w->a, &q.q, "four.example", SN_DNS_A, on_message), 0);
+	world_run(w, &q.done);
+	assert_int_equal(q.status, SN_E_RESOLVE);
+	assert_non_null(q.q.detail);
+	/* cancelled under way, and when the answer is there */
+	dns.broken = false;
+	assert_int_equal(sn__dns_query(w->a, &gone.q, "four.example", SN_DNS_A, on_message), 0);
+	sn__dns_query_cancel(&gone.q);
+	assert_int_equal(sn__dns_query(w->a, &gone.q, "four.example", SN_DNS_A, on_message), 0);
+	while (!sn_task_queued(&gone.q.task))
+		(void)world_once(w);
+	sn__dns_query_cancel(&gone.q);
+	sn__dns_query_cancel(&gone.q);
+	assert_false(gone.done);
+	assert_int_equal(sn__dns_query(w->a, &gone.q, "", SN_DNS_A, on_message), SN_E_INVALID);
+	/* one that is never answered ends with the loop */
+	dns.silent = true;
+	assert_int_equal(sn__dns_query(w->a, &gone.q, "four.example", SN_DNS_A, on_message), 0);
+	(void)world_poll(w);
+	sn__dns_query_cancel(&gone.q);
 	dns_close(&dns);
 }
 
@@ -342,6 +421,7 @@ int main(void)
 			cmocka_unit_test_setup_teardown(cancelled, world_uv, world_close),
 			cmocka_unit_test_setup_teardown(cancelled, world_rough, world_close),
 			cmocka_unit_test_setup_teardown(by_ares, world_uv, world_close),
+			cmocka_unit_test_setup_teardown(questions, world_uv, world_close),
 			cmocka_unit_test_setup_teardown(resolv_conf_changes, world_uv, world_close),
 			cmocka_unit_test_setup_teardown(bad_selection, world_uv, world_close),
 			cmocka_unit_test_setup_teardown(by_the_system, world_uv, world_close),
