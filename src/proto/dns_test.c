@@ -124,7 +124,7 @@ static void long_names(void **state)
 	assert_int_equal(sn__dns_next(&r, &rec), SN_E_PARSE);
 	/* from the fourth label on it fits */
 	m[n - 2] = (char)0xc0;
-	m[n - 1] = 12 + 2 * 64;
+	m[n - 1] = (char)(12 + 2 * 64);
 	assert_int_equal(sn__dns_begin(&r, (struct sn_str){m, n}), 0);
 	assert_int_equal(sn__dns_next(&r, &rec), 1);
 	assert_int_equal(strlen(rec.target), 3 * 64 - 1);
