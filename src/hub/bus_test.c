@@ -143,6 +143,39 @@ static void windows(void **state)
 	got(a, 1, 20);
 }
 
+/* Wider and narrower while it has a backlog. */
+static void window_changes(void **state)
+{
+	struct bw *w = *state;
+	struct bw_sub *a = bw_sub(w, 0);
+	struct sn_bus_subscriber nobody = {0};
+
+	a->mood = BW_SILENT;
+	(void)bw_attach(w, 0, "x");
+	for (unsigned i = 0; i < 20; i++)
+		(void)bw_publish(w, "x");
+	bw_pass(w, 15);
+	assert_int_equal(a->n_tries, 1);
+	sn__bus_set_window(&a->s, 4);
+	sn__bus_set_window(&a->s, 4);
+	bw_pass(w, 15);
+	assert_int_equal(a->n_tries, 4);
+	sn__bus_set_window(&a->s, 0); /* one it always is */
+	bw_pass(w, 15);
+	a->mood = BW_TAKES;
+	bw_answer(&a->flight[0]);
+	bw_pass(w, 15);
+	assert_int_equal(a->n_tries, 4); /* three are under way yet */
+	for (unsigned i = 0; i < 4; i++)
+		if (a->flight[i].sub != NULL)
+			bw_answer(&a->flight[i]);
+	bw_pass(w, 1000);
+	assert_int_equal(a->max_flight, 4);
+	got(a, 1, 20);
+	sn__bus_set_window(&nobody, 3); /* for when it is attached */
+	assert_int_equal(nobody.window, 3);
+}
+
 static void drops_oldest(void **state)
 {
 	struct bw *w = *state;
@@ -614,6 +647,36 @@ static void links(void **state)
 	bw_check(there);
 }
 
+/* While what was before is not back, nothing of other hubs is taken; what is published here is. */
+static void held(void **state)
+{
+	struct bw *w = *state;
+	struct bw_sub *here = bw_sub(w, 0);
+	struct sn_bus_counts counts;
+	struct sn_bus_event *e;
+
+	bw_bus_close(w, &w->bus);
+	w->with_link = true;
+	assert_int_equal(bw_bus_open(w, &plain), 0);
+	sn__bus_hold_links(w->bus, true);
+	e = bw_event(&w->rng, "x", 7, false);
+	assert_int_equal(sn__bus_link_received(&w->links[0].link, e, bw_received, &w->links[0]),
+			SN_E_AGAIN);
+	(void)bw_attach(w, 0, "x");
+	(void)bw_publish(w, "x");
+	bw_pass(w, 50);
+	got(here, 1, 1);
+	sn__bus_hold_links(w->bus, false);
+	assert_int_equal(sn__bus_link_received(&w->links[0].link, e, bw_received, &w->links[0]), 0);
+	sn__bus_event_unref(e);
+	bw_pass(w, 50);
+	assert_int_equal(here->n_got, 2);
+	assert_int_equal(w->links[0].done, 1);
+	sn__bus_counts(w->bus, &counts);
+	assert_int_equal(counts.received, 1);
+	bw_bus_close(w, &w->bus);
+}
+
 static void closes_busy(void **state)
 {
 	struct bw *w = *state;
@@ -734,6 +797,7 @@ int main(void)
 			TEST(fans_out),
 			TEST(types),
 			TEST(windows),
+			TEST(window_changes),
 			TEST(drops_oldest),
 			TEST(all_under_way),
 			TEST(blocks),
@@ -744,6 +808,7 @@ int main(void)
 			TEST(encoded_once),
 			TEST(leaves_inside),
 			TEST(links),
+			TEST(held),
 			TEST(hot),
 			LOG_TEST(tried_again),
 			LOG_TEST(poison),

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Exchanges with our server and with a peer that knows nothing of kept connections. */
+#include "dialect/microhome/core.h"
 #include "dialect/microhome/raw_test.h"
 
 #include <stdio.h>
 
 #include "io/tls_cert.h"
+#include "proto/json_pull.h"
 
 struct asked {
 	struct sn_mh_exchange x;
@@ -443,6 +445,163 @@ static void destroyed(void **state)
 	finish(w, client, server);
 }
 
+/* ---- a kept connection that breaks ---- */
+
+#define BREAK_MANY 40
+#define BREAK_BIG 60000
+
+struct breaking {
+	unsigned handled[BREAK_MANY]; /* at either server */
+};
+
+static void on_numbered(const struct sn_mh_event *event, struct sn_mh_reply *reply, void *arg)
+{
+	struct breaking *b = arg;
+	uint64_t n = BREAK_MANY;
+
+	assert_int_equal(sn__json_uint(sn__mh_member(event->data, "n"), BREAK_MANY - 1, &n), 0);
+	b->handled[n]++;
+	if (sn_str_eq(event->type, SN_STR("answered")))
+		(void)sn__mh_reply_send(reply, event->data);
+}
+
+static int start_numbered(struct sn_mh_client *client, struct asked *a, unsigned n, bool in_order)
+{
+	static char data[BREAK_BIG + 64];
+	struct sn_mh_send send = {.to = world_addr("127.0.0.1:5102"),
+			.type = SN_STR("answered"),
+			.in_order = in_order};
+	int len = snprintf(data, sizeof(data), "{\"n\":%u,\"big\":\"", n);
+
+	memset(data + len, 'x', BREAK_BIG);
+	memcpy(data + len + BREAK_BIG, "\"}", 2);
+	send.data = (struct sn_str){data, (size_t)len + BREAK_BIG + 2};
+	*a = (struct asked){0};
+	return sn__mh_exchange_start(client, &a->x, &send, on_end);
+}
+
+/* What had not begun to leave goes on another connection; what may have arrived does not, nor what must
+ * not overtake: nothing is handled twice. */
+static void breaks(void **state)
+{
+	struct world *w = *state;
+
+	for (int in_order = 0; in_order < 2; in_order++) {
+		struct sn_mh_client_options o = {.id = "caller", .keep = true, .timeout_ms = 5000};
+		struct sn_mh_server *server = serve(w, NULL);
+		struct asked *a = sn__calloc(BREAK_MANY, sizeof(*a));
+		struct breaking b = {{0}};
+		struct sn_mh_client *client;
+		unsigned again = 0;
+		bool done = false;
+
+		assert_int_equal(sn__mh_client_create(w->a, &o, &client, NULL), 0);
+		assert_int_equal(sn__mh_server_on(server, SN_STR("answered"), on_numbered, &b), 0);
+		assert_int_equal(start_numbered(client, &a[0], 0, in_order), 0);
+		world_run(w, &a[0].done);
+		assert_true(a[0].x.kept);
+		for (unsigned i = 1; i < BREAK_MANY; i++)
+			assert_int_equal(start_numbered(client, &a[i], i, in_order), 0);
+		while (b.handled[1] == 0)
+			assert_true(world_once(w));
+		assert_int_equal(b.handled[BREAK_MANY - 1], 0); /* the line is full before it */
+		sn__mh_server_close(server, 0, closed, &done);
+		world_run(w, &done);
+		server = serve(w, NULL);
+		assert_int_equal(sn__mh_server_on(server, SN_STR("answered"), on_numbered, &b), 0);
+		for (unsigned i = 1; i < BREAK_MANY; i++) {
+			world_run(w, &a[i].done);
+			assert_true(b.handled[i] <= 1);
+			if (a[i].status == 0)
+				assert_int_equal(b.handled[i], 1);
+			again += a[i].x.again;
+			if (a[i].x.again)
+				assert_int_equal(a[i].status, 0);
+		}
+		assert_int_equal(again > 0, !in_order);
+		assert_int_equal(a[BREAK_MANY - 1].status == 0, !in_order);
+		sn__free(a);
+		finish(w, client, server);
+	}
+}
+
+/* Written once for many, and of the replies only the status is wanted. */
+static void made(void **state)
+{
+	struct world *w = *state;
+	struct sn_mh_server *server = serve(w, "t");
+	struct sn_mh_client *client = client_of(w, true, "t");
+	struct sn_mh_client_stats stats;
+	struct sn_buf package;
+	unsigned calls = 0;
+
+	assert_int_equal(sn__mh_server_on(server, SN_STR("echo"), on_echo, &calls), 0);
+	assert_int_equal(sn__mh_server_on(server, SN_STR("no"), on_fail, NULL), 0);
+	sn__buf_init(&package, 2 * SN_MICROHOME_PACKET_MAX);
+	for (unsigned i = 0; i < 6; i++) {
+		struct sn_mh_send send = {.to = world_addr("127.0.0.1:5102"),
+				.type = i < 3 ? SN_STR("echo") : SN_STR("no"),
+				.data = SN_STR("{\"n\":1}"),
+				.brief = true};
+		struct asked a = {.done = false};
+
+		sn__buf_clear(&package);
+		assert_int_equal(sn__mh_package_make(client, &send, &package), 0);
+		send.made = sn__buf_str(&package);
+		send.type = send.data = (struct sn_str){NULL, 0};
+		assert_int_equal(sn__mh_exchange_start(client, &a.x, &send, on_end), 0);
+		world_run(w, &a.done);
+		assert_int_equal(a.status, i < 3 ? 0 : SN_E_STATUS);
+		assert_true(a.x.kept);
+		assert_int_equal(a.x.reply.status, i < 3 ? 1 : 2);
+		assert_int_equal(a.x.reply.data.ptr == NULL, i > 0); /* the first is read whole */
+	}
+	assert_int_equal(calls, 3);
+	sn__mh_client_stats(client, &stats);
+	assert_int_equal(stats.reused, 5);
+	sn__buf_finish(&package);
+	finish(w, client, server);
+}
+
+/* One clock for all on a connection: each ends at its own time, and the connection lives. */
+static void late(void **state)
+{
+	struct world *w = *state;
+	struct sn_mh_server *server = serve(w, NULL);
+	struct sn_mh_client *client = client_of(w, true, NULL);
+	struct asked a[4];
+	uint64_t begin;
+
+	assert_int_equal(sn__mh_server_on(server, SN_STR("echo"), on_echo, NULL), 0);
+	assert_int_equal(sn__mh_server_on(server, SN_STR("mute"), on_silent, NULL), 0);
+	assert_int_equal(start(client, &a[0], "echo", "1"), 0);
+	world_run(w, &a[0].done);
+	begin = sn__loop_now_ns(w->a);
+	for (unsigned i = 0; i < 4; i++) {
+		struct sn_mh_send send = {.to = world_addr("127.0.0.1:5102"),
+				.type = SN_STR("mute"),
+				.timeout_ms = 2000 - 500 * i};
+
+		a[i] = (struct asked){0};
+		assert_int_equal(sn__mh_exchange_start(client, &a[i].x, &send, on_end), 0);
+	}
+	for (unsigned i = 4; i-- > 0;) {
+		uint64_t ms;
+
+		world_run(w, &a[i].done);
+		ms = (sn__loop_now_ns(w->a) - begin) / SN_NS_PER_MS;
+		assert_int_equal(a[i].status, SN_E_TIMEOUT);
+		assert_in_range(ms, 2000 - 500 * i, 2020 - 500 * i);
+		if (i > 0)
+			assert_false(a[i - 1].done);
+	}
+	assert_int_equal(start(client, &a[0], "echo", "2"), 0);
+	world_run(w, &a[0].done);
+	assert_true(a[0].x.kept);
+	assert_string_equal(a[0].data, "2");
+	finish(w, client, server);
+}
+
 static void no_memory(void **state)
 {
 	struct world *w = *state;
@@ -497,6 +656,9 @@ int main(void)
 			R(many),
 			U(many),
 			U(encrypted),
+			T(breaks),
+			T(made),
+			T(late),
 			T(destroyed),
 			T(no_memory),
 	};
