@@ -405,6 +405,7 @@ void sn__hub_registry_counts(const struct sn_hub_registry *r, struct sn_hub_coun
 	ret_counts->checks_failed = health.failed;
 	ret_counts->checking = health.running;
 	ret_counts->ready = r->ready;
+	ret_counts->refused = r->refused;
 }
 
 /* ---- opening and closing ---- */
@@ -516,6 +517,10 @@ int sn__hub_registry_open(struct sn_loop *loop, const struct sn_hub_registry_opt
 		(void)snprintf(r->hub, sizeof(r->hub), "hub-%016llx",
 				(unsigned long long)sn__rng_u64(sn__loop_rng(loop)));
 	(void)snprintf(r->hub_key, sizeof(r->hub_key), HUB_HUBS "%s", r->hub);
+	r->since_ms = sn_ns_to_ms(sn__loop_wall_ns(loop));
+	r->instance = sn__rng_u64(sn__loop_rng(loop)) >> 1;
+	(void)snprintf(r->hub_value, sizeof(r->hub_value), "{\"since\":%llu,\"instance\":%llu}",
+			(unsigned long long)r->since_ms, (unsigned long long)r->instance);
 	r->me = sn__hub_owner(r, sn_str_from(r->hub));
 	if (r->me == NULL || sn__hub_checks_open(r) < 0) {
 		destroy(r);

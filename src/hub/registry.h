@@ -49,7 +49,8 @@ struct sn_hub_registry_options {
 	size_t max_nodes;    /* 0: 1000000 -> SN_E_LIMIT */
 	struct sn_log *log;  /* may be NULL */
 };
-/** The list is read from the store; nothing is answered before (calls wait). */
+/** The list is read from the store; nothing is answered before (calls wait). Of two hubs with one id on
+ * one store the younger is refused: it says so in its log, and in sn__hub_registry_counts(). */
 SN_MUST_USE int sn__hub_registry_open(struct sn_loop *loop,
 		const struct sn_hub_registry_options *opts, struct sn_hub_registry **ret_registry,
 		struct sn_error *err);
@@ -120,6 +121,8 @@ struct sn_hub_counts {
 	uint64_t resyncs;                  /* times the list was read anew */
 	size_t nodes, own, hubs, checking; /* now */
 	bool ready;                        /* the list has been read */
+	bool refused; /* another hub on the store has this one's id, and was there before: nothing
+	               * is changed by this one until the other has gone */
 };
 void sn__hub_registry_counts(
 		const struct sn_hub_registry *registry, struct sn_hub_counts *ret_counts);

@@ -310,7 +310,9 @@ static void look_up(struct change_op *op)
 	struct hub_record *rec = sn__hub_record(r, sn_str_from(op->node->id));
 
 	sn__timer_stop(r->loop, &op->timer);
-	if (op->unregister) {
+	if (r->refused) {
+		end_with(op, SN_HUB_INSERT_FAILED, SN_E_REJECTED, HUB_REFUSED_TEXT);
+	} else if (op->unregister) {
 		if (rec == NULL) {
 			end_with(op, SN_HUB_UNKNOWN, SN_E_NOT_FOUND, "no such id");
 			return;

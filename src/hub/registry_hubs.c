@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hub/registry_impl.h"
 
+#include "proto/json_pull.h"
+
 /*
  * A hub is there as long as its key is, which hangs on a lease that the hub keeps alive. A node whose
  * owner is not there is adopted: written anew under another owner, on the condition that nobody else
  * has written it. Every hub works out the same one of those that are there as the one to do it (the
  * highest hash of hub and node), so that they rarely try in vain.
+ *
+ * Two hubs with one id: who comes writes the key, whatever it had (mostly it is its own, of a process
+ * that has crashed). A hub that is alive sees that somebody else has written its key. The elder writes
+ * it again, and by that the younger knows: it is refused, and rests until the key has gone.
  */
 
 #define REGRANT_MIN_MS 100u
@@ -13,6 +19,31 @@
 /* ---- this hub's own key ---- */
 
 static void presence_go(struct sn_hub_registry *r);
+
+static bool is_elder(const struct sn_hub_registry *r)
+{
+	return r->since_ms != r->other.since_ms ? r->since_ms < r->other.since_ms
+						: r->instance < r->other.instance;
+}
+
+/* Somebody has written our key after us. True: what is to be done about it begins now, or with the end
+ * of what is under way. */
+static bool contested(struct sn_hub_registry *r)
+{
+	if (r->other.revision <= r->put_revision || r->refused || r->claim ||
+			(r->presence != HUB_THERE && r->presence != HUB_KEEPING))
+		return false;
+	if (is_elder(r)) {
+		r->claim = true;
+		sn__log(r->opts.log, SN_LOG_WARNING, "hub",
+				"another hub with the id '%s' has come to this store: it is refused",
+				r->hub);
+	} else {
+		r->refused = true;
+		sn__log(r->opts.log, SN_LOG_ERROR, "hub", "hub '%s': %s", r->hub, HUB_REFUSED_TEXT);
+	}
+	return true;
+}
 
 static void presence_retry(struct sn_timer *t)
 {
@@ -40,6 +71,8 @@ static void presence_done(struct sn_hub_op *op, int code)
 	case HUB_PUTTING:
 	case HUB_KEEPING:
 		there = code == 0;
+		if (there && r->presence == HUB_PUTTING)
+			r->put_revision = op->revision;
 		if (there)
 			r->presence = HUB_THERE;
 		else if (code == SN_E_NOT_FOUND || r->presence == HUB_PUTTING)
@@ -50,7 +83,9 @@ static void presence_done(struct sn_hub_op *op, int code)
 		break;
 	}
 	if (!r->closing) {
-		if (there)
+		if (there && (contested(r) || r->claim || r->refused))
+			presence_go(r);
+		else if (there)
 			presence_after(r, r->opts.hub_ttl_ms / 3);
 		else if (code == 0 || (code == SN_E_NOT_FOUND && r->presence == HUB_AWAY))
 			presence_go(r);
@@ -65,6 +100,8 @@ static void presence_go(struct sn_hub_registry *r)
 	struct sn_hub_op *op = &r->presence_op;
 
 	sn__timer_stop(r->loop, &r->presence_timer);
+	if (r->presence == HUB_THERE || r->presence == HUB_KEEPING)
+		r->presence = r->refused ? HUB_REFUSED : r->claim ? HUB_PUTTING : HUB_KEEPING;
 	op->if_revision = SN_HUB_ANY;
 	op->lease = r->lease;
 	switch (r->presence) {
@@ -75,13 +112,12 @@ static void presence_go(struct sn_hub_registry *r)
 		op->ttl_ms = r->opts.hub_ttl_ms;
 		break;
 	case HUB_PUTTING:
+		r->claim = false;
 		op->kind = SN_HUB_PUT;
 		op->key = sn_str_from(r->hub_key);
-		op->value = SN_STR("{}");
+		op->value = sn_str_from(r->hub_value);
 		break;
-	case HUB_THERE:
-	case HUB_KEEPING: /* tried before */
-		r->presence = HUB_KEEPING;
+	case HUB_KEEPING:
 		op->kind = SN_HUB_KEEP;
 		break;
 	default:
@@ -109,6 +145,44 @@ void sn__hub_presence_stop(struct sn_hub_registry *r)
 	sn__hub_submit(r, &r->presence_op);
 }
 
+/* Our own key. */
+static void own_seen(struct sn_hub_registry *r, const struct sn_hub_entry *entry, bool removed)
+{
+	uint64_t since = 0, instance = 0;
+	struct sn_json_string key;
+	struct sn_json_pull pull;
+	struct sn_str value;
+	int more;
+
+	if (removed) {
+		/* It was away for longer than the lease lasts, or whoever had it has gone: again. */
+		if (r->presence == HUB_THERE || r->presence == HUB_REFUSED) {
+			r->refused = r->claim = false;
+			r->presence = HUB_AWAY;
+			presence_go(r);
+		}
+		return;
+	}
+	if (sn__json_check(entry->value, NULL) < 0)
+		return;
+	sn__json_begin_checked(&pull, entry->value);
+	more = sn__json_enter_object(&pull);
+	while (more >= 0 && (more = sn__json_member(&pull, &key)) > 0) {
+		more = sn__json_skip(&pull, &value);
+		if (more == 0 && sn__json_string_is(key, SN_STR("since")))
+			more = sn__json_uint(value, UINT64_MAX, &since);
+		else if (more == 0 && sn__json_string_is(key, SN_STR("instance")))
+			more = sn__json_uint(value, UINT64_MAX, &instance);
+	}
+	if (instance == 0 || instance == r->instance)
+		return;
+	r->other.revision = entry->revision;
+	r->other.since_ms = since;
+	r->other.instance = instance;
+	if (contested(r) && r->presence == HUB_THERE)
+		presence_go(r);
+}
+
 /* ---- the others ---- */
 
 void sn__hub_hub_seen(struct hub_sync *s, struct sn_str id, const struct sn_hub_entry *entry,
@@ -128,11 +202,7 @@ void sn__hub_hub_seen(struct hub_sync *s, struct sn_str id, const struct sn_hub_
 		return;
 	o->revision = entry->revision;
 	if (o == r->me) {
-		/* It was away for longer than the lease lasts: at once again. */
-		if (removed && r->presence == HUB_THERE) {
-			r->presence = HUB_AWAY;
-			presence_go(r);
-		}
+		own_seen(r, entry, removed);
 		return;
 	}
 	if (o->live == !removed)

@@ -12,7 +12,8 @@
  *	registry_change.c  registration and unregistration
  *	registry_node.c    a node, and how it is written in the store
  *
- * In the store: "nodes/ID" -> {"address":..,"owner":HUB,"attributes":{..}}, "hubs/HUB" -> {} on a lease.
+ * In the store: "nodes/ID" -> {"address":..,"owner":HUB,"attributes":{..}}, "hubs/HUB" ->
+ * {"since":MS,"instance":HEX} on a lease.
  *
  * The view may be ahead of the store's watch (what this hub has done itself it knows from the operation's
  * end) and behind it (that end may come late), and a range that is being read may be older than both. So
@@ -70,7 +71,15 @@ struct hub_sync {
 	bool reading, again, watching;
 };
 
-enum hub_presence { HUB_AWAY, HUB_GRANTING, HUB_PUTTING, HUB_THERE, HUB_KEEPING, HUB_LEAVING };
+enum hub_presence {
+	HUB_AWAY,
+	HUB_GRANTING,
+	HUB_PUTTING,
+	HUB_THERE,
+	HUB_KEEPING,
+	HUB_LEAVING,
+	HUB_REFUSED
+};
 
 struct sn_hub_registry {
 	struct sn_hub_registry_options opts;
@@ -95,6 +104,14 @@ struct sn_hub_registry {
 	enum hub_presence presence;
 	uint64_t lease;
 	char hub_key[sizeof(HUB_HUBS) + HUB_ID_MAX];
+	char hub_value[80];
+	uint64_t since_ms, instance; /* of this process as a hub: who has come first to an id */
+	uint64_t put_revision;       /* of our key as we wrote it last */
+	struct {
+		uint64_t revision, since_ms, instance;
+	} other;      /* who else has written it */
+	bool claim;   /* it must be written again */
+	bool refused; /* somebody elder has our id */
 	size_t sweep_at;
 	unsigned n_adopting;
 	bool sweep_more;
@@ -179,6 +196,9 @@ void sn__hub_sync_again(struct hub_sync *sync);
 /* registry_hubs.c */
 void sn__hub_presence_start(struct sn_hub_registry *r);
 void sn__hub_presence_stop(struct sn_hub_registry *r);
+/** What a hub that is refused tells whoever wants a change. */
+#define HUB_REFUSED_TEXT \
+	"another hub on this store has the same id: give this one an id of its own (hub.id)"
 void sn__hub_hub_seen(struct hub_sync *sync, struct sn_str id, const struct sn_hub_entry *entry,
 		bool removed, bool by_range);
 void sn__hub_hubs_read(struct hub_sync *sync, uint64_t revision);

@@ -339,6 +339,61 @@ static void partitioned(void **state)
 	assert_string_equal(world_address(w, 1, "z"), "a:3");
 }
 
+static bool is_refused(struct world *w, unsigned i)
+{
+	struct sn_hub_counts counts;
+
+	sn__hub_registry_counts(w->hubs[i].registry, &counts);
+	return counts.refused;
+}
+
+/* Two with one id: who was there first goes on, the other rests until it has gone. */
+static void twins(void **state)
+{
+	struct world *w = *state;
+
+	world_hub_open_as(w, 0, "same");
+	world_pass(w, 100);
+	assert_int_equal(world_enter(w, 0, "x", "a:1"), SN_HUB_OK);
+	world_hub_open_as(w, 1, "same");
+	world_pass(w, 200);
+	assert_false(is_refused(w, 0));
+	assert_true(is_refused(w, 1));
+	assert_int_equal(world_enter(w, 1, "y", "a:2"), SN_HUB_INSERT_FAILED);
+	assert_int_equal(world_enter(w, 0, "y", "a:2"), SN_HUB_OK);
+	assert_string_equal(world_address(w, 1, "y"), "a:2"); /* it reads along */
+	world_pass(w, 5000);
+	assert_false(is_refused(w, 0));
+	assert_true(is_refused(w, 1));
+	/* The first is cut off for longer than its lease lasts: the second takes the id, and the first,
+	 * when it is back, has it again. */
+	w->hubs[0].way.cut = true;
+	world_pass(w, 3000);
+	assert_false(is_refused(w, 1));
+	assert_int_equal(world_enter(w, 1, "z", "a:3"), SN_HUB_OK);
+	way_heal(&w->hubs[0].way);
+	world_pass(w, 6000);
+	assert_false(is_refused(w, 0));
+	assert_true(is_refused(w, 1));
+	/* It leaves in order, or not. */
+	world_hub_close(w, 0, false);
+	world_pass(w, 300);
+	assert_false(is_refused(w, 1));
+	world_hub_open_as(w, 0, "same");
+	world_pass(w, 300);
+	assert_true(is_refused(w, 0));
+	world_hub_close(w, 1, true);
+	world_pass(w, 3000);
+	assert_false(is_refused(w, 0));
+	assert_int_equal(sn__hub_count(w->hubs[0].registry), 3);
+	/* What a process leaves behind that has crashed is nobody. */
+	world_hub_close(w, 0, true);
+	world_hub_open_as(w, 0, "same");
+	world_pass(w, 300);
+	assert_false(is_refused(w, 0));
+	assert_int_equal(world_enter(w, 0, "v", "a:5"), SN_HUB_OK);
+}
+
 /* Inserted, but the answer was lost: the node was told no, so it is not there; and may come again. */
 static void taken_back(void **state)
 {
@@ -640,6 +695,7 @@ int main(void)
 			TEST(full),
 			TEST(adopted),
 			TEST(partitioned),
+			TEST(twins),
 			TEST(taken_back),
 			TEST(away_at_first),
 			TEST(restarted),

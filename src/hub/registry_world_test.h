@@ -353,14 +353,15 @@ static inline void world_settled(struct sn_hub_watcher *w)
 	SN_CONTAINER_OF(w, struct world_hub, watcher)->n_settled++;
 }
 
-static inline void world_hub_open(struct world *w, unsigned i)
+/* Hub @i, which says that it is @name. */
+static inline void world_hub_open_as(struct world *w, unsigned i, const char *name)
 {
 	struct world_hub *h = &w->hubs[i];
 
 	assert_false(h->open);
 	memset(h, 0, sizeof *h);
 	h->open = true;
-	(void)snprintf(h->name, sizeof h->name, "hub%u", i);
+	(void)snprintf(h->name, sizeof h->name, "%s", name);
 	way_init(&h->way, w->store, &w->rng);
 	h->way.cut = w->cut;
 	w->opts.store = &h->way.store;
@@ -370,6 +371,14 @@ static inline void world_hub_open(struct world *w, unsigned i)
 	h->watcher.changed = world_changed;
 	h->watcher.settled = world_settled;
 	sn__hub_watch_add(h->registry, &h->watcher);
+}
+
+static inline void world_hub_open(struct world *w, unsigned i)
+{
+	char name[8];
+
+	(void)snprintf(name, sizeof name, "hub%u", i);
+	world_hub_open_as(w, i, name);
 }
 
 static inline void world_pass(struct world *w, uint64_t ms)

@@ -139,9 +139,46 @@ static void part_destroy(struct sn_dialect_part *part)
 	sn__free(hub);
 }
 
+/* The store goes away or comes back: once each time. */
+static void on_store_state(void *arg, const struct sn_error *err)
+{
+	struct sn_mh_hub *hub = arg;
+
+	if (hub->closing || hub->store_away == (err != NULL))
+		return;
+	hub->store_away = err != NULL;
+	(void)snprintf(hub->store_why, sizeof(hub->store_why), "%s",
+			err != NULL ? sn_error_text(err) : "");
+	if (err != NULL)
+		sn__log(hub->log, SN_LOG_WARNING, "hub",
+				"the store (%s) is away: %s; the nodes known stay, none can be added",
+				hub->store->ops->name, hub->store_why);
+	else
+		sn__log(hub->log, SN_LOG_WARNING, "hub", "the store (%s) is back",
+				hub->store->ops->name);
+}
+
+static bool part_missing(struct sn_dialect_part *part, char out[SN_PART_MISSING_MAX])
+{
+	const struct sn_mh_hub *hub = hub_of(part);
+	struct sn_mh_registry_stats s = {.pushes = 0};
+
+	if (hub->registry != NULL && !hub->closing)
+		sn__mh_registry_stats(hub->registry, &s);
+	if (s.nodes.refused)
+		(void)snprintf(out, SN_PART_MISSING_MAX,
+				"hub: another hub on this store has the same id: give this one an "
+				"id of its own (hub.id)");
+	else if (hub->store_away)
+		(void)snprintf(out, SN_PART_MISSING_MAX, "hub: the store (%s) is away: %s",
+				hub->store->ops->name, hub->store_why);
+	return s.nodes.refused || hub->store_away;
+}
+
 static const struct sn_part_ops part_ops = {
 		.name = "microhome.hub",
 		.close = part_close,
+		.missing = part_missing,
 		.destroy = part_destroy,
 		.turns = true,
 };
@@ -337,6 +374,10 @@ static int open_all(struct sn_mh_hub *hub, const struct sn_config *config,
 		r = elsewhere(&section->broker, SN_HUB_BROKER_DEFAULT, &hub->broker_at, err);
 	if (r == 0)
 		r = open_store(hub, section, &host, err);
+	if (r == 0) {
+		hub->store->state = on_store_state;
+		hub->store->state_arg = hub;
+	}
 	if (r == 0 && section->registry.listen != NULL)
 		r = open_registry(hub, section, err);
 	if (r == 0 && section->broker.listen != NULL)

@@ -31,9 +31,11 @@ struct sn_mh_hub {
 	struct sn_dialect_part part;
 	struct sn_log *log;
 	struct sn_hub_store *store; /* NULL: no registry here, and nothing to keep */
-	struct sn_http_pool *pool;  /* of a store that is asked over HTTP; else NULL */
-	struct sn_bus *bus;         /* NULL: no broker here */
-	struct sn_bus_log *kept;    /* until the bus has them */
+	bool store_away;
+	char store_why[200];       /* why it is */
+	struct sn_http_pool *pool; /* of a store that is asked over HTTP; else NULL */
+	struct sn_bus *bus;        /* NULL: no broker here */
+	struct sn_bus_log *kept;   /* until the bus has them */
 	struct sn_bus_link *link;
 	struct sn_mh_registry *registry;       /* NULL: not here */
 	struct sn_mh_broker *broker;           /* NULL: not here */
