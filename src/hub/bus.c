@@ -466,4 +466,6 @@ void sn__bus_counts(const struct sn_bus *bus, struct sn_bus_counts *ret_counts)
 {
 	*ret_counts = bus->counts;
 	ret_counts->types = sn_map_count(&bus->topics);
+	if (bus->opts.log != NULL)
+		ret_counts->log_dropped = bus->opts.log->dropped;
 }

@@ -153,6 +153,9 @@ void sn__bus_hold_links(struct sn_bus *bus, bool hold);
 struct sn_bus_log;
 struct sn_bus_log {
 	uint64_t last; /* the highest `seq` ever kept; after opening */
+	/* Of one subscriber, about: beyond, its oldest are lost. 100000; may be changed after opening. */
+	uint64_t kept_max;
+	uint64_t dropped; /* so many were */
 	/** Keep @event for the subscribers @ids (NULL-ended, read during the call); done once it would
 	 * survive a crash, never inside. @seq: one more than the one before. SN_E_NOMEM: no done(). */
 	int (*keep)(struct sn_bus_log *log, uint64_t seq, struct sn_bus_event *event,
@@ -193,6 +196,7 @@ struct sn_bus_counts {
 	uint64_t published, received; /* here, and by the link */
 	uint64_t sent, send_failed;   /* to the link */
 	uint64_t log_failed;          /* events the log did not take */
+	uint64_t log_dropped;         /* that it had, of subscribers too far behind */
 	/* of all subscribers, those that have left too */
 	uint64_t offered, delivered, failed, dropped, redelivered, disconnected;
 	size_t subscribers, types, queued, queued_bytes, publishing;

@@ -26,7 +26,9 @@
 #define READ_BYTES_MAX ((uint64_t)256 << 20)
 #define RETRY_NS SN_NS_PER_S
 #define KEEP_PARAMS 8
-#define STATEMENTS_MAX (2 * KEEPS_MAX + 4)
+#define STATEMENTS_MAX (2 * KEEPS_MAX + 6)
+#define KEPT_MAX 100000u
+#define TRIM_PARTS 16u /* looked at every 1/16 of the limit: so much may be above it */
 
 static const char schema[] =
 		"CREATE TABLE IF NOT EXISTS event (seq INTEGER PRIMARY KEY, id BLOB NOT NULL,"
@@ -56,6 +58,12 @@ static const char drop_wanted[] =
 		" AND w.seq <= json_extract(d.value, '$[1]') - $2)";
 static const char drop_events[] = "DELETE FROM event WHERE NOT EXISTS"
 				  " (SELECT 1 FROM wanted WHERE wanted.seq = event.seq)";
+/* Of every subscriber the latest $1 stay. */
+static const char trim_wanted[] =
+		"DELETE FROM wanted WHERE (subscriber, seq) IN (SELECT subscriber, seq FROM"
+		" (SELECT subscriber, seq, row_number() OVER"
+		" (PARTITION BY subscriber ORDER BY seq DESC) AS place FROM wanted)"
+		" WHERE place > $1)";
 static const char read_wanted[] =
 		"SELECT e.seq, e.id, e.all_nodes, e.type, e.source, e.data FROM wanted w"
 		" JOIN event e ON e.seq = w.seq WHERE w.subscriber = $1 AND w.seq > $2"
@@ -91,6 +99,8 @@ struct sql_log {
 	uint64_t shift, last_kept;
 	uint64_t asked, written; /* tickets */
 	uint64_t flying_ticket;
+	uint64_t since_trim; /* events kept */
+	unsigned trim_at;    /* its statement of those under way; 0: none, it is never the first */
 	struct sn_list keeps, flying, readings;
 	struct sn_buf forgets, flying_forgets; /* ["a",7],["b",8] */
 	struct sn_buf drops, flying_drops;     /* the same */
@@ -188,11 +198,24 @@ static void write_ended(struct sql_log *l, int code)
 	keeps_end(&l->flying, code);
 }
 
+static void trimmed(struct sql_log *l, int64_t n)
+{
+	if (n <= 0)
+		return;
+	l->log.dropped += (uint64_t)n;
+	sn__log(l->lines, SN_LOG_WARNING, "hub",
+			"the events' log: %lld events of subscribers that are too far behind are "
+			"lost (the oldest: hub.queue.kept is %llu)",
+			(long long)n, (unsigned long long)l->log.kept_max);
+}
+
 static void written(struct sn_sql_unit *unit)
 {
 	struct sql_log *l = SN_CONTAINER_OF(unit, struct sql_log, unit);
 
 	l->busy = false;
+	if (code_of(unit) == 0 && l->trim_at > 0 && l->trim_at < unit->n_rows)
+		trimmed(l, unit->rows[l->trim_at].affected);
 	write_ended(l, code_of(unit));
 	kick(l);
 }
@@ -249,6 +272,21 @@ static void put_list(struct sql_log *l, const char *sql, const struct sn_buf *li
 	p[1] = sn_sql_int((int64_t)l->shift);
 }
 
+/* Behind what was kept just now. Whoever reads misses what has gone, and counts it (bus_queue.c). */
+static void put_trim(struct sql_log *l, unsigned n_kept)
+{
+	uint64_t max = l->log.kept_max;
+
+	l->trim_at = 0;
+	l->since_trim += n_kept;
+	if (n_kept == 0 || l->since_trim < SN_MAX(max / TRIM_PARTS, 1))
+		return;
+	l->since_trim = 0;
+	l->trim_at = l->unit.n_statements;
+	statement(l, trim_wanted, 1)[0] = sn_sql_int((int64_t)max);
+	(void)statement(l, drop_events, 0);
+}
+
 static void write_now(struct sql_log *l)
 {
 	struct sn_list *at;
@@ -275,6 +313,7 @@ static void write_now(struct sql_log *l)
 			(void)statement(l, drop_events, 0);
 		}
 	}
+	put_trim(l, n);
 	if (l->unit.n_statements == 0) {
 		l->written = l->flying_ticket;
 		kick(l);
@@ -592,6 +631,7 @@ int sn__bus_log_open(struct sn_connect_host *host, const char *path, struct sn_b
 			.read = log_read,
 			.drop = log_drop,
 			.close = log_close};
+	l->log.kept_max = KEPT_MAX;
 	l->last_kept = SEQ_BASE; /* a drop before it: all that was there */
 	l->loop = host->loop;
 	l->lines = host->log;

@@ -113,6 +113,42 @@ static void spills(void **state)
 	bw_check(a);
 }
 
+/* Too far behind: the oldest are lost and counted, over a restart too; who keeps up loses nothing. */
+static void trims(void **state)
+{
+	struct bw *w = *state;
+	struct bw_sub *a = keeper(w, 0), *b = keeper(w, 1);
+	struct sn_bus_counts counts;
+
+	bw_bus_close(w, &w->bus);
+	w->kept_max = 32;
+	assert_int_equal(bw_bus_open(w, &plain), 0);
+	a->s.queue_max = 2;
+	a->mood = BW_SILENT;
+	(void)bw_attach(w, 0, "x");
+	(void)bw_attach(w, 1, "x");
+	bw_pass(w, 200);
+	for (unsigned i = 0; i < 100; i++) {
+		(void)bw_publish(w, "x");
+		bw_pass(w, 20);
+	}
+	sn__bus_counts(w->bus, &counts);
+	assert_in_range(counts.log_dropped, 100 - 34, 100 - 32);
+	assert_int_equal(a->s.queued, 100);
+	got(b, 1, 100);
+	a->mood = BW_TAKES;
+	bw_answer(&a->flight[0]); /* two are here, the rest is read from the log */
+	bw_pass(w, 5000);
+	assert_in_range(a->n_got, 34, 36);
+	assert_int_equal(a->got[a->n_got - 1], 100);
+	assert_int_equal(a->s.offered, 100);
+	assert_int_equal(a->s.delivered, a->n_got);
+	assert_int_equal(a->s.dropped, 100 - a->n_got);
+	assert_int_equal(a->s.queued, 0);
+	bw_check(a);
+	bw_check(b);
+}
+
 static void forgets(void **state)
 {
 	struct bw *w = *state;
@@ -281,6 +317,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 			TEST(keeps),
 			TEST(spills),
+			TEST(trims),
 			TEST(forgets),
 			TEST(no_file),
 			TEST(refused),

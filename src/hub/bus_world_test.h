@@ -365,7 +365,8 @@ struct bw {
 	struct sn_rng rng;
 	int64_t live;
 	bool with_log, with_link;
-	const char *path; /* of a log in a file, instead */
+	const char *path;  /* of a log in a file, instead */
+	uint64_t kept_max; /* of that; 0: its own */
 };
 
 static inline void bw_answer(struct bw_flight *f)
@@ -566,6 +567,8 @@ static inline int bw_bus_open(struct bw *w, const struct sn_bus_options *more)
 
 		if (code < 0)
 			return code;
+		if (w->kept_max > 0)
+			opts.log->kept_max = w->kept_max;
 	}
 	if (w->with_log) {
 		bw_log_reopen(&w->log);

@@ -301,14 +301,34 @@ static int default_paths(struct sn_str kind, struct sn_str name, struct sn_str e
 	return 0;
 }
 
+/* A dialect may take names apart at a dot. What others have written under the whole name counts before
+ * its shortest spelling. */
+static void add_whole(struct sn_str kind, struct sn_str name, struct sn_paths *p)
+{
+	struct sn_path *last = p->n > 0 ? &p->path[p->n - 1] : NULL;
+
+	if (last == NULL || last->n != 3 || p->n == SN_TARGET_RANKS ||
+			!sn_str_eq(last->part[0], kind) || sn_str_eq(last->part[1], name) ||
+			name.len == 0 || memchr(name.ptr, '.', name.len) == NULL)
+		return;
+	p->path[p->n] = *last;
+	last->part[1] = name;
+	p->n++;
+}
+
 int sn__catalog_paths(struct sn_catalog *cat, struct sn_str kind, struct sn_str name,
 		struct sn_str endpoint, struct sn_paths *ret_paths)
 {
+	int rc;
+
 	if (!name_ok(kind) || !name_ok(name) || !name_ok(endpoint))
 		return SN_E_INVALID;
 	if (cat->paths == NULL)
 		return default_paths(kind, name, endpoint, ret_paths);
-	return cat->paths(cat->paths_arg, kind, name, endpoint, ret_paths);
+	rc = cat->paths(cat->paths_arg, kind, name, endpoint, ret_paths);
+	if (rc == 0)
+		add_whole(kind, name, ret_paths);
+	return rc;
 }
 
 int sn__catalog_target(struct sn_catalog *cat, struct sn_str kind, struct sn_str name,

@@ -8,7 +8,7 @@
  *
  * A *source* is one place of the registry (section and path); its value is absent or an immutable
  * struct sn_peers. A *target* is interned by (kind, name, endpoint) and lives as long as the
- * catalog; it has up to three ranked sources (a dialect's spellings of one thing), and the present
+ * catalog; it has up to four ranked sources (a dialect's spellings of one thing), and the present
  * one of lowest rank counts. The dialect says which paths belong to a target (sn_paths_fn); the
  * mesh knows ranks, not spellings.
  *
@@ -28,7 +28,7 @@ struct sn_catalog;
 struct sn_target;
 struct sn_peer_state; /* mesh/peer_state.h: cost, in flight, breaker */
 
-#define SN_TARGET_RANKS 3
+#define SN_TARGET_RANKS 4
 #define SN_PATH_PARTS 3
 #define SN_NAME_MAX 512 /* bytes of a kind, name or endpoint together */
 

@@ -199,6 +199,24 @@ def test_nodes_are_peers(hub, nodes):
 
 # ---- those who mean no good ----
 
+def test_ids_with_dots_are_peers(hub, nodes):
+    """Elsewhere NAME may be SECTOR.NAME; a node's id is taken as it is."""
+    h = hub(BOTH)
+    started = [nodes(i) for i in ("hall", "lamp.hall", "kitchen.hall", "service.x")]
+    for n in started:
+        assert n.register(h)[0] == 1
+
+    def port(name):
+        said = h.admin("/peers/service/%s/default" % name)
+        peers = said if "1" in said else said.get("peers") or {}
+        return peers["1"]["port"] if "1" in peers else None
+    for n in started:
+        until(lambda: port(n.id) == n.port, lambda: (n.id, n.port, h.admin("/peers")))
+    assert ask(h.registry, "lamp.hall", "µHome.core.unregister")[0] == 1
+    until(lambda: port("lamp.hall") != started[1].port, "it is gone")
+    assert port("kitchen.hall") == started[2].port and port("hall") == started[0].port
+
+
 def test_hostile_peers(hub, nodes):
     h = hub(dict(BOTH, **{"max-connections": 200}))
     n = nodes("n")

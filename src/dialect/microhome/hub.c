@@ -266,6 +266,8 @@ static int open_bus(struct sn_mh_hub *hub, const struct sn_hub_section *section,
 
 	if (section->log != NULL)
 		r = sn__bus_log_open(host, section->log, &hub->kept, err);
+	if (hub->kept != NULL)
+		hub->kept->kept_max = (uint64_t)section->queue.kept;
 	if (r == 0 && section->bus_node != NULL)
 		r = open_link(hub, section, host, err);
 	if (r < 0)

@@ -48,6 +48,7 @@ struct sn_hub_section {
 		uint64_t bytes;
 		int full; /* enum sn_bus_full */
 		uint64_t retain_ms;
+		int64_t kept;
 	} queue;
 	struct sn_hub_section_tls {
 		const char *cert, *key, *ca, *server_name;

@@ -204,6 +204,9 @@ static void collect(struct sn_collector *c, struct sn_metrics *m)
 						SN_COUNTER, (double)s.bus.failed},
 				{"sinew_hub_dropped_total", "Events lost to full queues.",
 						SN_COUNTER, (double)s.bus.dropped},
+				{"sinew_hub_log_dropped_total",
+						"Events lost by subscribers too far behind the log.",
+						SN_COUNTER, (double)s.bus.log_dropped},
 				{"sinew_hub_queued", "Events that wait for subscribers.", SN_GAUGE,
 						(double)s.bus.queued}};
 

@@ -144,6 +144,13 @@ static const struct sn_option queue_options[] = {
 				.max = 31536000000.0,
 				.def = "24h",
 				.help = "How long events are kept for a subscriber at least once that is not registered any more."},
+		{.name = "kept",
+				.kind = SN_OPTION_INT,
+				.offset = QUEUE(kept),
+				.min = 16,
+				.max = 1000000000,
+				.def = "100000",
+				.help = "Events that hub.log keeps for one such subscriber, about: beyond, its oldest are lost and counted."},
 		{0}};
 
 #define TLS(field) offsetof(struct sn_hub_section_tls, field)

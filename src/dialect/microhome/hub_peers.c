@@ -13,7 +13,6 @@
 
 /* A node that has come, moved or gone. */
 struct entry {
-	struct sn_paths paths;
 	char *json; /* NULL: gone */
 	char id[];
 };
@@ -43,10 +42,12 @@ static int work(struct sn_update *u, struct sn_batch *batch)
 
 	for (size_t i = 0; r == 0 && (e = sn__map_next(&p->writing, &i)) != NULL;) {
 		const struct entry *n = e->value;
-		const struct sn_path *path = &n->paths.path[n->paths.n - 1];
+		/* The id as it is: a dot in it is no sector's. */
+		const struct sn_path path = {.n = 3,
+				.part = {SN_STR("service"), sn_str_from(n->id), SN_STR("default")}};
 
-		r = n->json != NULL ? sn__batch_set_peers(batch, path, sn_str_from(n->json))
-				    : sn__batch_set_absent(batch, SN_SECTION_PEERS, path);
+		r = n->json != NULL ? sn__batch_set_peers(batch, &path, sn_str_from(n->json))
+				    : sn__batch_set_absent(batch, SN_SECTION_PEERS, &path);
 	}
 	return r;
 }
@@ -99,12 +100,13 @@ static struct entry *entry_create(
 {
 	struct sn_str id = sn_str_from(node->id);
 	struct entry *e = sn__calloc(1, sizeof(*e) + id.len + 1);
+	struct sn_paths asked; /* whether anybody can ask for it */
 
 	if (e == NULL)
 		return NULL;
 	memcpy(e->id, id.ptr, id.len);
 	if (sn__catalog_paths(p->catalog, SN_STR("service"), sn_str_from(e->id), SN_STR("default"),
-			    &e->paths) < 0 ||
+			    &asked) < 0 ||
 			(!removed && (e->json = peer_json(node)) == NULL)) {
 		entry_free(e);
 		return NULL;
