@@ -323,7 +323,7 @@ const struct sn_cmd sn__commands[] = {
 				"Runs both, as the file's section `hub` says, and whatever else the file asks "
 				"for, until SIGTERM or SIGINT. With nothing set the broker listens on "
 				"127.0.0.1:5100 and the registry on 127.0.0.1:5101, and nodes are kept in "
-				"memory. docs/microhome.md has the events, docs/config.md the keys.\n",
+				"memory. docs/nodes.md has more, docs/microhome.md the events, docs/config.md the keys.\n",
 				"sinew hub\nsinew hub --only registry --broker 192.168.1.10:5100",
 				hub_opts, sn__cmd_hub},
 		{"registry", "serve|send [JSON|@FILE|-]", 1, 2,
@@ -331,7 +331,7 @@ const struct sn_cmd sn__commands[] = {
 				"serve: the domain registry, as the file's section `registry` says, until "
 				"SIGTERM or SIGINT. With nothing set it listens on 127.0.0.1:4567 and keeps "
 				"its entries in SQLite; where the file is silent the environment of the "
-				"original server is read (STORAGE_TYPE, EXPIRES, ...). docs/rethink.md has "
+				"original server is read (STORAGE_TYPE, EXPIRES, ...). docs/registry.md has "
 				"all of it.\n\n"
 				"send: the message, JSON as message nodes send it (default: from stdin), goes "
 				"through the registry connector; the response message is printed. Exits 1 when "
@@ -348,7 +348,7 @@ const struct sn_cmd sn__commands[] = {
 				"listens on 127.0.0.1:4568 and asks http://127.0.0.1:4567.\n\n"
 				"With --stdin nothing else is served: each line is a message, each line of "
 				"stdout an answer (in the order in which they come) or a change of status; it "
-				"ends when the input has ended and all is answered. docs/rethink.md has the "
+				"ends when the input has ended and all is answered. docs/bridge.md has the "
 				"messages.\n",
 				"sinew bridge --url http://127.0.0.1:4567\n"
 				"sinew bridge --stdin < messages > answers",

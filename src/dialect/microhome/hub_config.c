@@ -278,7 +278,7 @@ static const struct sn_option hub_options[] = {
 
 static const char doc[] =
 		"`hub:` with nothing is a registry and a broker on the ports of the original, on loopback\n"
-		"(docs/microhome.md). Off loopback a listener needs `tls` and either `token` or `tls.ca`, or\n"
+		"(docs/nodes.md). Off loopback a listener needs `tls` and either `token` or `tls.ca`, or\n"
 		"`insecure: true`.";
 
 /* ---- reading ---- */

@@ -531,7 +531,7 @@ const struct sn_config_section sn__rethink_bridge = {
 		.size = sizeof(struct sn_rethink_config),
 		.doc = "Where the section is silent, the environment variables of the vert.x node are read:\n"
 		       "`NODE_REGISTRY_URL`, `NODE_DOMAIN`, `NODE_REGISTRY_RETRIES`, `NODE_REGISTRY_SSL`,\n"
-		       "`NODE_REGISTRY_KEY_PASS_PHRASE` (docs/rethink.md).",
+		       "`NODE_REGISTRY_KEY_PASS_PHRASE` (docs/bridge.md).",
 		.check = section_check,
 		.open = sn__bridge_open,
 		.tell = sn__bridge_tell,

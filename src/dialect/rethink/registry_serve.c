@@ -665,5 +665,5 @@ const struct sn_config_section sn__registry_section = {
 		.open = section_open,
 		.doc = "What the file does not say is read from the environment of the original server: "
 		       "STORAGE_TYPE, EXPIRES, EXPIRES_MAX, DOMAIN_ENV, LOAD_BALANCER_IP, LEGACY_PUT "
-		       "(docs/rethink.md).",
+		       "(docs/registry.md).",
 };
