@@ -5,16 +5,15 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "app/agent_fan.h"
 #include "app/agent_hub.h"
 #include "app/agent_store.h"
 #include "app/agent_targets.h"
 #include "app/meshfile.h"
 #include "base/json.h"
-#include "base/list.h"
 #include "base/mem.h"
 #include "io/http_server.h"
 #include "io/tls.h"
-#include "io/ws.h"
 #include "mesh/api.h"
 
 #define CLOSE_GRACE_MS 1000
@@ -24,7 +23,7 @@ struct sn_agent {
 	struct sn_http_server *server;
 	char *token; /* NULL: none is asked for */
 	struct sn_store store;
-	struct sn_ws_frame *common_frame; /* complete metadata, encoded once; NULL: out of date */
+	struct sn_fan fan;
 	bool wire;
 	char *mesh;
 	struct stat seen;          /* of the mesh file when it was last read */
@@ -39,21 +38,7 @@ struct sn_agent {
 	void *say_arg;
 	void (*done)(void *arg);
 	void *done_arg;
-	unsigned n_clients;
 	bool closing, server_closed;
-};
-
-/* The sockets of one task. */
-struct audience {
-	struct sn_list clients;    /* struct client.link */
-	struct sn_ws_frame *frame; /* the task's complete metadata; NULL: out of date */
-};
-
-struct client {
-	struct sn_list link;
-	struct sn_agent *agent;
-	struct sn_store_task *task;
-	struct sn_ws *ws;
 };
 
 static void say(struct sn_agent *agent, const char *level, const char *fmt, ...) SN_PRINTF(3, 4);
@@ -76,138 +61,19 @@ static void say_line(const char *level, const char *line, void *arg)
 	say(arg, level, "%s", line);
 }
 
-/* ---- frames ---- */
-
-static int frame_of(const json_t *json, struct sn_ws_frame **ret_frame)
-{
-	SN_AUTO_FREE char *text = sn__json_text(json);
-
-	return text == NULL ? SN_E_NOMEM : sn__ws_frame_create(true, sn_str_from(text), ret_frame);
-}
-
-/* The complete metadata of a task as a frame, made at most once a change. */
-static int full_frame(
-		struct sn_agent *agent, struct sn_store_task *t, struct sn_ws_frame **ret_frame)
-{
-	struct audience *a = t->user;
-	struct sn_ws_frame **cached = t->sections != NULL ? &a->frame : &agent->common_frame;
-	int r = 0;
-
-	if (*cached == NULL)
-		r = frame_of(sn__store_view(&agent->store, t), cached);
-	if (r == 0)
-		*ret_frame = *cached;
-	return r;
-}
-
-static void send_to(struct client *c, struct sn_ws_frame *frame)
-{
-	int r = sn__ws_send_frame(c->ws, frame);
-
-	/* A connector that does not read must not cost more memory: it will come back and get the
-	 * complete metadata. */
-	if (r == SN_E_LIMIT || r == SN_E_NOMEM)
-		sn__ws_close(c->ws, 1013, "connector too slow");
-}
-
-static void send_to_all(struct sn_list *clients, struct sn_ws_frame *frame)
-{
-	SN_LIST_FOREACH_SAFE (pos, clients)
-		send_to(SN_CONTAINER_OF(pos, struct client, link), frame);
-}
-
-/* A section changed: push it to the sockets that see it. */
-static void on_changed(
-		struct sn_store_task *task, const char *section, const json_t *value, void *arg)
-{
-	struct sn_agent *agent = arg;
-	struct audience *own = task != NULL ? task->user : NULL;
-	struct sn_ws_frame **cached = own != NULL ? &own->frame : &agent->common_frame;
-	struct sn_ws_frame *frame = NULL;
-	json_t *message;
-
-	if (task == NULL || own != NULL) {
-		sn__ws_frame_unref(*cached);
-		*cached = NULL;
-	}
-	if (task != NULL && own == NULL)
-		return; /* nobody listens */
-	message = json_object();
-	if (message != NULL && json_object_set(message, section, (json_t *)value) == 0 &&
-			frame_of(message, &frame) == 0) {
-		if (own != NULL) {
-			send_to_all(&own->clients, frame);
-		} else {
-			const struct sn_map_entry *e;
-
-			for (size_t i = 0; (e = sn__map_next(&agent->store.tasks, &i)) != NULL;) {
-				struct sn_store_task *t = e->value;
-				struct audience *a = t->user;
-
-				if (t->sections == NULL && a != NULL)
-					send_to_all(&a->clients, frame);
-			}
-		}
-	} else {
-		say(agent, "error", "out of memory: section %s was not pushed", section);
-	}
-	sn__ws_frame_unref(frame);
-	json_decref(message);
-}
-
-/* ---- sockets ---- */
-
-static void audience_leave(struct sn_agent *agent, struct sn_store_task *t)
-{
-	struct audience *a = t->user;
-
-	if (a == NULL || !sn_list_empty(&a->clients))
-		return;
-	sn__ws_frame_unref(a->frame);
-	sn__free(a);
-	t->user = NULL;
-	sn__store_drop(&agent->store, t);
-}
-
 static void finish_close(struct sn_agent *agent);
 
-static void on_ws_close(struct sn_ws *ws, const struct sn_error *err, void *arg)
+static void fan_say(const char *line, void *arg)
 {
-	struct client *c = arg;
-	struct sn_agent *agent = c->agent;
-
-	sn_list_remove(&c->link);
-	audience_leave(agent, c->task);
-	sn__free(c);
-	agent->n_clients--;
-	finish_close(agent);
+	say(arg, "error", "%s", line);
 }
 
-/* The original answers any text with the complete metadata. */
-static void on_ws_message(struct sn_ws *ws, bool text, struct sn_str data, void *arg)
+static void fan_left(void *arg)
 {
-	struct client *c = arg;
-	struct sn_ws_frame *frame;
-
-	if (text && full_frame(c->agent, c->task, &frame) == 0)
-		send_to(c, frame);
+	finish_close(arg);
 }
 
-static const struct sn_ws_ops ws_ops = {.on_message = on_ws_message, .on_close = on_ws_close};
-
-static int audience_of(struct sn_store_task *t)
-{
-	struct audience *a = t->user;
-
-	if (a != NULL)
-		return 0;
-	a = sn__calloc(1, sizeof *a);
-	if (a == NULL)
-		return SN_E_NOMEM;
-	sn_list_init(&a->clients);
-	t->user = a;
-	return 0;
-}
+/* ---- answering ---- */
 
 static void respond_text(struct sn_exchange *x, unsigned status, const char *type, const char *text)
 {
@@ -225,35 +91,6 @@ static void respond_error(struct sn_exchange *x, unsigned status, const char *te
 	respond_text(x, status, "text/plain; charset=utf-8", line);
 }
 
-static int attach(struct sn_agent *agent, struct sn_exchange *x, struct sn_store_task *t,
-		struct sn_error *err)
-{
-	const struct sn_ws_options opts = {.max_message = 64 << 10};
-	struct sn_ws_frame *frame;
-	struct client *c;
-	int r = audience_of(t);
-
-	if (r < 0)
-		return sn__error_set(err, r, "%s", sn_strerror(r));
-	r = full_frame(agent, t, &frame);
-	c = r == 0 ? sn__calloc(1, sizeof *c) : NULL;
-	if (c == NULL)
-		return sn__error_set(err, SN_E_NOMEM, "%s", sn_strerror(SN_E_NOMEM));
-	c->agent = agent;
-	c->task = t;
-	r = sn__ws_accept(x, &opts, &ws_ops, c, &c->ws, err);
-	if (r < 0) {
-		sn__free(c);
-		return r;
-	}
-	struct audience *a = t->user;
-
-	sn_list_push_back(&a->clients, &c->link);
-	agent->n_clients++;
-	send_to(c, frame);
-	return 0;
-}
-
 static void serve_socket(struct sn_agent *agent, struct sn_exchange *x, struct sn_str id)
 {
 	struct sn_store_task *t;
@@ -264,14 +101,11 @@ static void serve_socket(struct sn_agent *agent, struct sn_exchange *x, struct s
 		respond_error(x, 503, sn_strerror(r));
 		return;
 	}
-	r = attach(agent, x, t, &err);
-	if (r < 0) {
-		audience_leave(agent, t);
-		if (r == SN_E_PROTOCOL)
-			sn__ws_refuse(x); /* with the version we speak, where that is the matter */
-		else
-			respond_error(x, 503, err.text);
-	}
+	r = sn__fan_attach(&agent->fan, x, t, &err);
+	if (r == SN_E_PROTOCOL)
+		sn__ws_refuse(x); /* with the version we speak, where that is the matter */
+	else if (r < 0 && r != SN_E_RESET)
+		respond_error(x, 503, err.text);
 }
 
 static void serve_plain(struct sn_agent *agent, struct sn_exchange *x, struct sn_str id)
@@ -296,7 +130,7 @@ static void on_report(struct sn_exchange *x, int status, const void *body, size_
 		return; /* answered by the server, or the client is gone */
 	r = sn__json_parse((struct sn_str){body, size}, SN_AGENT_REPORT_MAX, &report, &err);
 	if (r == 0)
-		r = sn__store_report(&agent->store, report, on_changed, agent, &err);
+		r = sn__store_report(&agent->store, report, sn__fan_changed, &agent->fan, &err);
 	if (r < 0)
 		respond_error(x, r == SN_E_NOMEM ? 503 : r == SN_E_LIMIT ? 413 : 400, err.text);
 	else if (sn_exchange_respond(x, 200, NULL, 0, NULL, 0) < 0)
@@ -360,20 +194,18 @@ static bool unreadable(int code)
 	return code == SN_E_IO || code == SN_E_NOMEM;
 }
 
-/* @sections with the nodes of the hub among its services, as a new object. They only fit the form that
- * is a tree of kinds. */
-static json_t *with_nodes(const struct sn_agent *agent, const json_t *sections)
+/* @peers with the nodes of the hub among its services, as a new object. They only fit the form that is
+ * a tree of kinds. */
+static json_t *peers_with_nodes(const struct sn_agent *agent, const json_t *were)
 {
-	json_t *out = sections != NULL ? sn__json_copy(sections) : json_object();
-	json_t *old = json_object_get(out, "peers");
-	json_t *peers = old != NULL ? sn__json_copy(old) : json_object();
+	json_t *peers = were != NULL ? sn__json_copy(were) : json_object();
+	json_t *old = json_object_get(peers, "service");
 	json_t *services = NULL;
 	const char *id;
 	json_t *value;
 
-	if (out == NULL || peers == NULL || json_object_set_new(out, "peers", peers) < 0)
-		goto fail;
-	old = json_object_get(peers, "service");
+	if (peers == NULL)
+		return NULL;
 	services = old != NULL ? sn__json_copy(old) : json_object();
 	if (services == NULL || json_object_set_new(peers, "service", services) < 0)
 		goto fail;
@@ -386,8 +218,32 @@ static json_t *with_nodes(const struct sn_agent *agent, const json_t *sections)
 				json_object_set_new(services, id, endpoints) < 0)
 			goto fail;
 	}
-	return out;
+	return peers;
 fail:
+	json_decref(peers);
+	return NULL;
+}
+
+/* Tasks mostly have the same peers: they go on having one object of them. */
+struct nodes_memo {
+	const json_t *were;
+	json_t *peers; /* NULL: none yet */
+};
+
+/* @sections with the nodes of the hub among its peers, as a new object. */
+static json_t *with_nodes(
+		const struct sn_agent *agent, const json_t *sections, struct nodes_memo *memo)
+{
+	json_t *out = sections != NULL ? sn__json_copy(sections) : json_object();
+	const json_t *were = json_object_get(out, "peers");
+
+	if (out != NULL && (memo->peers == NULL || memo->were != were)) {
+		json_decref(memo->peers);
+		memo->were = were;
+		memo->peers = peers_with_nodes(agent, were);
+	}
+	if (out != NULL && memo->peers != NULL && json_object_set(out, "peers", memo->peers) == 0)
+		return out;
 	json_decref(out);
 	return NULL;
 }
@@ -407,6 +263,7 @@ static int serve_all(struct sn_agent *agent)
 {
 	SN_AUTO_JSON json_t *loaded = NULL, *loaded_tasks = NULL, *common = NULL;
 	SN_AUTO_JSON json_t *tasks = json_object();
+	struct nodes_memo memo = {NULL, NULL};
 	const char *id;
 	json_t *sections;
 	int r = sn__targets_merge(agent->plan, &agent->loaded, &loaded, &loaded_tasks);
@@ -414,18 +271,20 @@ static int serve_all(struct sn_agent *agent)
 	if (r < 0)
 		return r;
 	if (agent->nodes == NULL || !is_kind_tree(loaded))
-		return sn__store_load(&agent->store, loaded, loaded_tasks, on_changed, agent);
-	common = with_nodes(agent, loaded);
+		return sn__store_load(
+				&agent->store, loaded, loaded_tasks, sn__fan_changed, &agent->fan);
+	common = with_nodes(agent, loaded, &memo);
 	json_object_foreach(loaded_tasks, id, sections)
 	{
-		json_t *one = with_nodes(agent, sections);
+		json_t *one = with_nodes(agent, sections, &memo);
 
 		if (one == NULL || tasks == NULL || json_object_set_new(tasks, id, one) < 0)
-			return SN_E_NOMEM;
+			r = SN_E_NOMEM;
 	}
-	if (common == NULL || tasks == NULL)
+	json_decref(memo.peers);
+	if (r < 0 || common == NULL || tasks == NULL)
 		return SN_E_NOMEM;
-	return sn__store_load(&agent->store, common, tasks, on_changed, agent);
+	return sn__store_load(&agent->store, common, tasks, sn__fan_changed, &agent->fan);
 }
 
 static void on_targets(void *arg)
@@ -556,7 +415,8 @@ static void agent_free(struct sn_agent *agent)
 	sn__meshfile_finish(&agent->loaded);
 	json_decref(agent->nodes);
 	sn__store_finish(&agent->store);
-	sn__ws_frame_unref(agent->common_frame);
+	if (agent->fan.loop != NULL)
+		sn__fan_finish(&agent->fan);
 	if (agent->token != NULL)
 		explicit_bzero(agent->token, strlen(agent->token));
 	sn__free(agent->token);
@@ -652,6 +512,11 @@ int sn__agent_open(struct sn_loop *loop, const struct sn_agent_options *opts,
 	agent->loop = loop;
 	agent->say = opts->say;
 	agent->say_arg = opts->say_arg;
+	agent->fan = (struct sn_fan){.loop = loop,
+			.store = &agent->store,
+			.say = fan_say,
+			.left = fan_left,
+			.arg = agent};
 	r = sn__store_init(&agent->store);
 	if (r == 0 && opts->token != NULL) {
 		agent->token = sn__strdup(opts->token);
@@ -686,7 +551,7 @@ static void finish_close(struct sn_agent *agent)
 	void (*done)(void *arg) = agent->done;
 	void *arg = agent->done_arg;
 
-	if (!agent->closing || !agent->server_closed || agent->n_clients > 0)
+	if (!agent->closing || !agent->server_closed || agent->fan.n_clients > 0)
 		return;
 	agent_free(agent);
 	if (done != NULL)
@@ -703,8 +568,6 @@ static void on_server_closed(void *arg)
 
 void sn__agent_close(struct sn_agent *agent, void (*done)(void *arg), void *arg)
 {
-	const struct sn_map_entry *e;
-
 	agent->closing = true;
 	agent->done = done;
 	agent->done_arg = arg;
@@ -715,14 +578,6 @@ void sn__agent_close(struct sn_agent *agent, void (*done)(void *arg), void *arg)
 	agent->plan = NULL;
 	sn__targets_close(agent->targets);
 	agent->targets = NULL;
-	for (size_t i = 0; (e = sn__map_next(&agent->store.tasks, &i)) != NULL;) {
-		struct audience *a = ((struct sn_store_task *)e->value)->user;
-
-		if (a == NULL)
-			continue;
-		SN_LIST_FOREACH_SAFE (pos, &a->clients)
-			sn__ws_close(SN_CONTAINER_OF(pos, struct client, link)->ws, 1001,
-					"agent stops");
-	}
+	sn__fan_close(&agent->fan, 1001, "agent stops");
 	sn__http_server_close(agent->server, CLOSE_GRACE_MS, on_server_closed, agent);
 }

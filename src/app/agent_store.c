@@ -117,18 +117,39 @@ static int check_item(const json_t *item, size_t index, struct sn_error *err)
 }
 
 /* The own sections of the item's task with the item's laid over them. */
-static json_t *merged(const struct sn_store *s, const struct sn_store_task *t, const json_t *item)
+static json_t *merged(const struct sn_store *s, const struct sn_store_task *t, json_t *metadata)
 {
 	json_t *sections = sn__json_copy(sn__store_view(s, t));
 
-	if (sections != NULL && json_object_update(sections, sn__json_get(item, "metadata")) < 0) {
+	if (sections != NULL && json_object_update(sections, metadata) < 0) {
 		json_decref(sections);
 		sections = NULL;
 	}
 	return sections;
 }
 
-static int apply_item(struct sn_store *s, const json_t *item, sn_store_changed_fn *fn, void *arg)
+/* The item's metadata; what equals the item before it is the same object then. NULL: no memory. */
+static json_t *interned(const json_t *item, const json_t *last /* may be NULL */)
+{
+	json_t *out = sn__json_copy(sn__json_get(item, "metadata"));
+	const char *name;
+	json_t *value;
+
+	json_object_foreach((json_t *)last, name, value)
+	{
+		const json_t *own = json_object_get(out, name);
+
+		if (own != NULL && sn__json_equal(own, value) &&
+				json_object_set(out, name, value) < 0) {
+			json_decref(out);
+			return NULL;
+		}
+	}
+	return out;
+}
+
+static int apply_item(struct sn_store *s, const json_t *item, json_t *metadata,
+		sn_store_changed_fn *fn, void *arg)
 {
 	SN_AUTO_JSON json_t *empty = json_object();
 	SN_AUTO_JSON json_t *before = NULL;
@@ -139,7 +160,7 @@ static int apply_item(struct sn_store *s, const json_t *item, sn_store_changed_f
 
 	if (r < 0)
 		return r;
-	sections = merged(s, t, item);
+	sections = merged(s, t, metadata);
 	if (sections == NULL || empty == NULL) {
 		json_decref(sections);
 		sn__store_drop(s, t);
@@ -148,7 +169,7 @@ static int apply_item(struct sn_store *s, const json_t *item, sn_store_changed_f
 	before = json_incref(sn__store_view(s, t));
 	json_decref(t->sections);
 	t->sections = sections;
-	json_object_foreach(sn__json_get(item, "metadata"), name, value)
+	json_object_foreach(metadata, name, value)
 	{
 		if (!same_section(json_object_get(before, name), value))
 			fn(t, name, is_falsy(value) ? empty : value, arg);
@@ -159,6 +180,7 @@ static int apply_item(struct sn_store *s, const json_t *item, sn_store_changed_f
 int sn__store_report(struct sn_store *s, const json_t *report, sn_store_changed_fn *fn, void *arg,
 		struct sn_error *err)
 {
+	SN_AUTO_JSON json_t *last = NULL;
 	const json_t *item;
 	size_t i;
 	int r;
@@ -177,7 +199,11 @@ int sn__store_report(struct sn_store *s, const json_t *report, sn_store_changed_
 		return sn__error_set(err, SN_E_LIMIT, "more than %u tasks", SN_AGENT_TASKS_MAX);
 	json_array_foreach(report, i, item)
 	{
-		r = apply_item(s, item, fn, arg);
+		json_t *metadata = interned(item, last);
+
+		json_decref(last);
+		last = metadata;
+		r = metadata != NULL ? apply_item(s, item, metadata, fn, arg) : SN_E_NOMEM;
 		if (r < 0)
 			return sn__error_set(err, r, "item %zu: %s", i, sn_strerror(r));
 	}
@@ -287,37 +313,56 @@ static json_t *peers_with_graves(const json_t *before, const json_t *after)
 	return out;
 }
 
-static int tell_section(struct sn_store_task *t, const char *name, const json_t *before,
-		const json_t *after, sn_store_changed_fn *fn, void *arg)
+json_t *sn__store_sent(const char *name, const json_t *before, const json_t *after)
 {
-	SN_AUTO_JSON json_t *sent = NULL;
+	if (strcmp(name, "peers") == 0 && (after == NULL || json_is_object(after)))
+		return peers_with_graves(before, after);
+	return is_falsy(after) ? json_object() : json_incref((json_t *)after);
+}
 
-	if (same_section(before, after))
-		return 0;
-	if (strcmp(name, "peers") == 0)
-		sent = peers_with_graves(before, after);
-	else
-		sent = is_falsy(after) ? json_object() : json_incref((json_t *)after);
-	if (sent == NULL)
-		return SN_E_NOMEM;
-	fn(t, name, sent, arg);
-	return 0;
+/* What was told last of peers: many tasks have the same ones, and are then told the same object. */
+struct told {
+	const json_t *before, *after;
+	json_t *sent; /* NULL: nothing was to be told */
+};
+
+static void tell_section(struct sn_store_task *t, const char *name, const json_t *before,
+		const json_t *after, struct told *told, sn_store_changed_fn *fn, void *arg)
+{
+	bool peers = strcmp(name, "peers") == 0;
+	json_t *sent;
+
+	if (peers && told->before == before && told->after == after) {
+		if (told->sent != NULL)
+			fn(t, name, told->sent, arg);
+		return;
+	}
+	sent = before == after || same_section(before, after) ? NULL
+							      : sn__store_sent(name, before, after);
+	if (sent != NULL)
+		fn(t, name, sent, arg);
+	if (peers) {
+		json_decref(told->sent);
+		*told = (struct told){before, after, sent};
+	} else {
+		json_decref(sent);
+	}
 }
 
 /* Tell @t (NULL: all on the common sections) of every section that differs. A notice that finds no
  * memory is lost for sockets now open; it is the one thing that cannot be undone here. */
-static void tell_all(struct sn_store_task *t, json_t *before, json_t *after,
+static void tell_all(struct sn_store_task *t, json_t *before, json_t *after, struct told *told,
 		sn_store_changed_fn *fn, void *arg)
 {
 	const char *name;
 	json_t *value;
 
-	json_object_foreach(after, name, value)(void)
-			tell_section(t, name, json_object_get(before, name), value, fn, arg);
+	json_object_foreach(after, name, value)
+			tell_section(t, name, json_object_get(before, name), value, told, fn, arg);
 	json_object_foreach(before, name, value)
 	{
 		if (json_object_get(after, name) == NULL)
-			(void)tell_section(t, name, value, NULL, fn, arg);
+			tell_section(t, name, value, NULL, told, fn, arg);
 	}
 }
 
@@ -391,6 +436,7 @@ static void undo(struct sn_store *s)
 int sn__store_load(struct sn_store *s, json_t *common, json_t *tasks, sn_store_changed_fn *fn,
 		void *arg)
 {
+	struct told told = {NULL, NULL, NULL};
 	const struct sn_map_entry *e;
 	json_t *old_common;
 	int r = prepare(s, common, tasks);
@@ -409,13 +455,14 @@ int sn__store_load(struct sn_store *s, json_t *common, json_t *tasks, sn_store_c
 
 		if (t->next != NULL) {
 			t->sections = SN_TAKE(t->next);
-			tell_all(t, before, t->sections, fn, arg);
+			tell_all(t, before, t->sections, &told, fn, arg);
 			json_decref(before);
 		} else if (t->sections == NULL) {
 			json_decref(before);
 		}
 	}
-	tell_all(NULL, old_common, common, fn, arg);
+	tell_all(NULL, old_common, common, &told, fn, arg);
+	json_decref(told.sent);
 	json_decref(old_common);
 	return 0;
 }

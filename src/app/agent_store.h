@@ -25,7 +25,8 @@ struct sn_store {
 	json_t *file_tasks; /* of the mesh file now in force */
 };
 
-/** @section of @task (NULL: of the common sections) is now @value, to be sent as it is. */
+/** @section of @task (NULL: of the common sections) is now @value, to be sent as it is. Tasks that are
+ * told the same are told the same object, where that is known. */
 typedef void sn_store_changed_fn(struct sn_store_task *task /* may be NULL */, const char *section,
 		const json_t *value, void *arg);
 
@@ -34,6 +35,9 @@ void sn__store_finish(struct sn_store *s);
 /** The complete metadata of a task, borrowed; {} for unknown ones. */
 json_t *sn__store_view(
 		const struct sn_store *s, const struct sn_store_task *task /* may be NULL */);
+/** What connectors must be sent that know @before of section @name when it becomes @after: that, and of
+ * peers also the targets that vanish, as empty maps. A new reference; NULL: no memory. */
+json_t *sn__store_sent(const char *name, const json_t *before, const json_t *after);
 struct sn_store_task *sn__store_find(const struct sn_store *s, struct sn_str id);
 /** Found or made. SN_E_LIMIT (SN_AGENT_TASKS_MAX), SN_E_NOMEM. */
 SN_MUST_USE int sn__store_task(

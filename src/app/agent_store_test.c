@@ -90,6 +90,68 @@ static void reports(void **state)
 	sn__store_finish(&s);
 }
 
+static const json_t *first_value;
+static unsigned n_same;
+
+static void same_object(
+		struct sn_store_task *task, const char *section, const json_t *value, void *arg)
+{
+	if (first_value == NULL)
+		first_value = value;
+	n_same += value == first_value;
+}
+
+/* What many tasks have in common is one object, and is told as one. */
+static void shared(void **state)
+{
+	json_t *j = json(
+			"[{\"id\":\"a\",\"metadata\":{\"peers\":{\"x\":[1]},\"policies\":{\"v\":1}}},"
+			"{\"id\":\"b\",\"metadata\":{\"peers\":{\"x\":[1]},\"policies\":{\"v\":1}}},"
+			"{\"id\":\"c\",\"metadata\":{\"peers\":{\"x\":[1]}}}]");
+	json_t *common = json("{\"peers\":{\"service\":{\"s\":{\"e\":{\"1\":{}}}}}}");
+	json_t *after = json("{\"peers\":{\"service\":{}}}");
+	json_t *tasks = json_object();
+	struct sn_store s;
+
+	assert_int_equal(sn__store_init(&s), 0);
+	assert_int_equal(sn__store_report(&s, j, same_object, NULL, NULL), 0);
+	assert_int_equal(n_same, 3);
+	assert_ptr_equal(json_object_get(sn__store_view(&s, sn__store_find(&s, SN_STR("a"))),
+					 "policies"),
+			json_object_get(sn__store_view(&s, sn__store_find(&s, SN_STR("b"))),
+					"policies"));
+	sn__store_finish(&s);
+	json_decref(j);
+
+	assert_int_equal(sn__store_init(&s), 0);
+	assert_non_null(tasks);
+	for (unsigned i = 0; i < 3; i++) {
+		char id[2] = {(char)('a' + i), '\0'};
+		json_t *own = json_copy(common);
+
+		assert_int_equal(json_object_set_new(own, "policies", json_integer(i)), 0);
+		assert_int_equal(json_object_set_new(tasks, id, own), 0);
+	}
+	assert_int_equal(sn__store_load(&s, common, tasks, same_object, NULL), 0);
+	json_decref(tasks);
+	tasks = json_object();
+	for (unsigned i = 0; i < 3; i++) {
+		char id[2] = {(char)('a' + i), '\0'};
+		json_t *own = json_copy(after);
+
+		assert_int_equal(json_object_set_new(own, "policies", json_integer(i)), 0);
+		assert_int_equal(json_object_set_new(tasks, id, own), 0);
+	}
+	first_value = NULL;
+	n_same = 0;
+	assert_int_equal(sn__store_load(&s, after, tasks, same_object, NULL), 0);
+	assert_int_equal(n_same, 4); /* three tasks, and all others */
+	json_decref(common);
+	json_decref(after);
+	json_decref(tasks);
+	sn__store_finish(&s);
+}
+
 static void files(void **state)
 {
 	struct sn_store s;
@@ -185,6 +247,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 			cmocka_unit_test(reports),
 			cmocka_unit_test(files),
+			cmocka_unit_test(shared),
 			cmocka_unit_test(faults),
 	};
 

@@ -111,7 +111,7 @@ static int enqueue(struct sn_ws *ws, struct sn_ws_frame *frame)
 	}
 	ws->queue[(ws->q_first + ws->q_n++) & (ws->q_cap - 1)] = frame;
 	ws->q_bytes += frame->size;
-	if (ws->q_bytes >= ws->opts.max_queue / 2)
+	if (ws->q_bytes >= ws->opts.low_water)
 		ws->full = true;
 	return 0;
 }
@@ -353,6 +353,8 @@ int sn__ws_new(struct sn_loop *loop, bool is_client, const struct sn_ws_options 
 	ws->opts.max_message = SN_MIN(ws->opts.max_message, (size_t)SN_WS_MESSAGE_MAX);
 	if (ws->opts.max_queue == 0)
 		ws->opts.max_queue = SN_WS_MESSAGE_MAX;
+	if (ws->opts.low_water == 0)
+		ws->opts.low_water = ws->opts.max_queue / 2;
 	if (ws->opts.open_timeout_ms == 0)
 		ws->opts.open_timeout_ms = 5000;
 	if (ws->opts.close_timeout_ms == 0)
@@ -564,7 +566,7 @@ static void step_open(struct sn_ws *ws)
 		sn__ws_fail(ws, r, 0, "the connection broke");
 		step_ended(ws);
 	}
-	if (ws->full && ws->q_bytes < ws->opts.max_queue / 2) {
+	if (ws->full && ws->q_bytes < ws->opts.low_water) {
 		ws->full = false;
 		if (ws->ops->on_drain != NULL && ws->state == WS_OPEN && !ws->closing)
 			ws->ops->on_drain(ws, ws->arg);

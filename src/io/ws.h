@@ -26,12 +26,13 @@ struct sn_ws_ops {
 	 * message was too large), SN_E_TIMEOUT, SN_E_RESET, SN_E_EOF, SN_E_NOMEM; clients before
 	 * on_open also SN_E_RESOLVE, SN_E_CONNECT, SN_E_TLS, SN_E_STATUS (foreign = HTTP status). */
 	void (*on_close)(struct sn_ws *ws, const struct sn_error *err, void *arg);
-	/** The send queue fell below half of its limit. May be NULL. */
+	/** The send queue, which had reached low_water, fell below it. May be NULL. */
 	void (*on_drain)(struct sn_ws *ws, void *arg);
 };
 struct sn_ws_options {
 	size_t max_message; /* bytes; 0: 16 MiB -> close 1009 */
 	size_t max_queue;   /* bytes waiting to be sent; 0: 64 MiB */
+	size_t low_water;   /* of the queue, for on_drain; 0: half of max_queue */
 	const char *token;  /* clients: sent as `Authorization: Bearer`; borrowed until on_open or
 	                            * on_close; NULL: none */
 	uint32_t open_timeout_ms;  /* clients: connect and handshake; 0: 5000 */

@@ -146,6 +146,54 @@ def test_wrong_mesh_file_at_start(sinew):
     assert r.returncode == 2 and r.stderr.count("none.yaml") == 1
 
 
+def test_a_slow_reader_gets_what_it_missed_as_one(sinew):
+    """While its socket is full, changes become one message; targets that came and went meanwhile are
+    empty maps in it. The others are told each one."""
+    p, port = sinew.agent()
+    pad = "x" * 1000000
+
+    def state(i):
+        peers = {"service": {"s%d" % i: {"e": {"1": {"n": i}}}, "big": {"e": {"1": {"pad": pad}}}}}
+        assert report(port, "t", peers=peers)[0] == 200
+        assert report(port, "t", policies={"values": {"timeout": i}})[0] == 200
+
+    def resident():
+        with open("/proc/%d/statm" % p.pid) as f:
+            return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+
+    async def talk():
+        slow = socket.create_connection(("127.0.0.1", port))
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        slow.setblocking(False)
+        loop = asyncio.get_running_loop()
+        async with websockets.connect("ws://127.0.0.1/t", sock=slow, max_size=None, max_queue=1,
+                                      read_limit=4096, ping_interval=None) as ws, \
+                websockets.connect("ws://127.0.0.1:%d/t" % port, max_size=None) as quick:
+            assert json.loads(await ws.recv()) == {} == json.loads(await quick.recv())
+            for i in range(16):
+                await loop.run_in_executor(None, state, i)
+                for _ in range(2 if i < 1 else 1):
+                    seen = json.loads(await quick.recv())
+                while "policies" not in seen or seen["policies"]["values"]["timeout"] != i:
+                    seen = json.loads(await quick.recv())
+            assert resident() < 60
+            known, n = {}, 0
+            while known.get("policies") != {"values": {"timeout": 15}} or "s15" not in known["peers"]:
+                m = json.loads(await asyncio.wait_for(ws.recv(), PATIENCE))
+                n += 1
+                known.setdefault("peers", {}).update(m.get("peers", {}).get("service", {}))
+                known["policies"] = m.get("policies", known.get("policies"))
+            assert n < 28
+            last = {name for name, e in known["peers"].items() if e and e.get("e")}
+            # A report names no graves: only what was never sent as such may be left of it.
+            assert {"s15", "big"} <= last and len(last) < 17
+            await loop.run_in_executor(None, state, 16)
+            got = [json.loads(await asyncio.wait_for(ws.recv(), PATIENCE)) for _ in range(2)]
+            assert got[0]["peers"]["service"]["s16"] and got[1]["policies"]["values"]["timeout"] == 16
+
+    asyncio.run(talk())
+
+
 def test_sigterm_ends_it(sinew):
     p, port = sinew.agent()
     p.terminate()
