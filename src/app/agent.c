@@ -7,6 +7,7 @@
 
 #include "app/agent_fan.h"
 #include "app/agent_hub.h"
+#include "app/agent_share.h"
 #include "app/agent_store.h"
 #include "app/agent_targets.h"
 #include "app/meshfile.h"
@@ -17,6 +18,8 @@
 #include "mesh/api.h"
 
 #define CLOSE_GRACE_MS 1000
+
+enum nodes_from { NODES_HUB, NODES_STORE, NODES_FROM };
 
 struct sn_agent {
 	struct sn_loop *loop;
@@ -30,8 +33,10 @@ struct sn_agent {
 	struct sn_agent_hub *hub;  /* NULL: none */
 	struct sn_meshfile loaded; /* what that file says; NULLs: there is none */
 	struct sn_targets *targets;
-	struct sn_target_plan *plan; /* what `loaded` asks of others; NULL: nothing */
-	json_t *nodes;               /* of the hub: id -> peers; NULL: none */
+	struct sn_target_plan *plan;       /* what `loaded` asks of others; NULL: nothing */
+	json_t *nodes[NODES_FROM];         /* id -> peers; NULL: none */
+	struct sn_hub_store *store_shared; /* NULL: none */
+	struct sn_agent_share *share;      /* of it */
 	struct sn_timer reload;
 	bool again; /* the file could not be read at all, which was said: try again */
 	void (*say)(const char *level, const char *line, void *arg);
@@ -119,6 +124,101 @@ static void serve_plain(struct sn_agent *agent, struct sn_exchange *x, struct sn
 		respond_text(x, 200, "application/json", text);
 }
 
+/* A report on its way into the shared store. */
+struct stored {
+	struct sn_agent *agent;
+	struct sn_exchange *x; /* NULL: who reported is gone */
+};
+
+static void reporter_gone(struct sn_exchange *x, int status, void *arg)
+{
+	((struct stored *)arg)->x = NULL;
+}
+
+static void on_stored(int code, const struct sn_error *err, void *arg)
+{
+	struct stored *st = arg;
+	char line[SN_ERROR_TEXT_MAX + 80];
+
+	if (st->x != NULL)
+		sn_exchange_on_close(st->x, NULL, NULL);
+	if (st->x != NULL && code < 0) {
+		(void)snprintf(line, sizeof line,
+				"the shared store did not take it, or not all of it: %s",
+				err->text);
+		respond_error(st->x, 503, line);
+	} else if (st->x != NULL && sn_exchange_respond(st->x, 200, NULL, 0, NULL, 0) < 0) {
+		sn_exchange_abort(st->x);
+	}
+	sn__free(st);
+}
+
+/* Whatever differs from what all agents know. */
+static int put_sections(struct sn_agent *agent, const json_t *report, struct sn_agent_puts *puts,
+		struct sn_error *err)
+{
+	const char *id, *name;
+	json_t *item, *value;
+	size_t i;
+	int r = 0;
+
+	json_array_foreach(report, i, item)
+	{
+		id = sn__json_str(sn__json_get(item, "id"));
+		json_object_foreach(sn__json_get(item, "metadata"), name, value)
+		{
+			if (r == 0 &&
+					!(sn__agent_share_has(agent->share, id, name) &&
+							sn__store_has(&agent->store,
+									sn_str_from(id), name,
+									value)))
+				r = sn__agent_puts_add(puts, id, name, value, err);
+		}
+	}
+	return r;
+}
+
+static int share_report(struct sn_agent *agent, struct sn_exchange *x, const json_t *report,
+		struct sn_error *err)
+{
+	const char *away = sn__agent_share_away(agent->share);
+	struct sn_agent_puts *puts = NULL;
+	struct stored *st;
+	int r = sn__store_check(&agent->store, report, err);
+
+	if (r < 0)
+		return r;
+	if (away != NULL || !sn__agent_share_ready(agent->share))
+		return sn__error_set(err, SN_E_CONNECT, "the shared store is away: %s",
+				away != NULL ? away : "it has not been read yet");
+	st = sn__calloc(1, sizeof *st);
+	r = st != NULL ? sn__agent_puts_create(agent->share, on_stored, st, &puts) : SN_E_NOMEM;
+	r = r < 0 ? sn__error_set(err, r, "%s", sn_strerror(r))
+		  : put_sections(agent, report, puts, err);
+	if (r < 0) {
+		sn__agent_puts_destroy(puts);
+		sn__free(st);
+		return r;
+	}
+	*st = (struct stored){agent, x};
+	sn_exchange_on_close(x, reporter_gone, st);
+	sn__agent_puts_start(puts);
+	return 0;
+}
+
+static unsigned status_of(int code)
+{
+	switch (code) {
+	case SN_E_NOMEM:
+	case SN_E_CONNECT:
+		return 503;
+	case SN_E_LIMIT:
+		return 413;
+	default:
+		return 400;
+	}
+}
+
 static void on_report(struct sn_exchange *x, int status, const void *body, size_t size, void *arg)
 {
 	struct sn_agent *agent = arg;
@@ -129,11 +229,13 @@ static void on_report(struct sn_exchange *x, int status, const void *body, size_
 	if (r < 0)
 		return; /* answered by the server, or the client is gone */
 	r = sn__json_parse((struct sn_str){body, size}, SN_AGENT_REPORT_MAX, &report, &err);
-	if (r == 0)
+	if (r == 0 && agent->share != NULL)
+		r = share_report(agent, x, report, &err);
+	else if (r == 0)
 		r = sn__store_report(&agent->store, report, sn__fan_changed, &agent->fan, &err);
 	if (r < 0)
-		respond_error(x, r == SN_E_NOMEM ? 503 : r == SN_E_LIMIT ? 413 : 400, err.text);
-	else if (sn_exchange_respond(x, 200, NULL, 0, NULL, 0) < 0)
+		respond_error(x, status_of(r), err.text);
+	else if (agent->share == NULL && sn_exchange_respond(x, 200, NULL, 0, NULL, 0) < 0)
 		sn_exchange_abort(x);
 }
 
@@ -170,6 +272,8 @@ static void handle(struct sn_exchange *x, void *arg)
 		respond_error(x, 405, "GET /TASK or POST /report");
 	} else if (strchr(id.ptr, '/') != NULL || (id.len == 0 && !agent->wire)) {
 		respond_error(x, 404, "the agent path must end in the task id: /TASK");
+	} else if (agent->share != NULL && !sn__agent_share_ready(agent->share)) {
+		respond_error(x, 503, "the shared store has not been read yet");
 	} else if (wants_socket(x)) {
 		serve_socket(agent, x, id);
 	} else {
@@ -194,7 +298,7 @@ static bool unreadable(int code)
 	return code == SN_E_IO || code == SN_E_NOMEM;
 }
 
-/* @peers with the nodes of the hub among its services, as a new object. They only fit the form that is
+/* @were with the nodes of hubs among its services, as a new object. They only fit the form that is
  * a tree of kinds. */
 static json_t *peers_with_nodes(const struct sn_agent *agent, const json_t *were)
 {
@@ -209,14 +313,16 @@ static json_t *peers_with_nodes(const struct sn_agent *agent, const json_t *were
 	services = old != NULL ? sn__json_copy(old) : json_object();
 	if (services == NULL || json_object_set_new(peers, "service", services) < 0)
 		goto fail;
-	json_object_foreach(agent->nodes, id, value)
-	{
-		json_t *endpoints = json_object_get(services, id);
+	for (unsigned i = 0; i < NODES_FROM; i++) {
+		json_object_foreach(agent->nodes[i], id, value)
+		{
+			json_t *endpoints = json_object_get(services, id);
 
-		endpoints = endpoints != NULL ? sn__json_copy(endpoints) : json_object();
-		if (endpoints == NULL || json_object_set(endpoints, "default", value) < 0 ||
-				json_object_set_new(services, id, endpoints) < 0)
-			goto fail;
+			endpoints = endpoints != NULL ? sn__json_copy(endpoints) : json_object();
+			if (endpoints == NULL || json_object_set(endpoints, "default", value) < 0 ||
+					json_object_set_new(services, id, endpoints) < 0)
+				goto fail;
+		}
 	}
 	return peers;
 fail:
@@ -270,7 +376,8 @@ static int serve_all(struct sn_agent *agent)
 
 	if (r < 0)
 		return r;
-	if (agent->nodes == NULL || !is_kind_tree(loaded))
+	if ((agent->nodes[NODES_HUB] == NULL && agent->nodes[NODES_STORE] == NULL) ||
+			!is_kind_tree(loaded))
 		return sn__store_load(
 				&agent->store, loaded, loaded_tasks, sn__fan_changed, &agent->fan);
 	common = with_nodes(agent, loaded, &memo);
@@ -380,19 +487,23 @@ static void on_reload(struct sn_timer *t)
 
 /* ---- the hub ---- */
 
-static void on_nodes(json_t *nodes, void *arg)
+static void use_nodes(struct sn_agent *agent, enum nodes_from from, json_t *nodes)
 {
-	struct sn_agent *agent = arg;
-	json_t *before = agent->nodes;
+	json_t *before = agent->nodes[from];
 
-	agent->nodes = json_incref(nodes);
+	agent->nodes[from] = json_incref(nodes);
 	if (serve_all(agent) == 0) {
 		json_decref(before);
 		return;
 	}
 	say(agent, "error", "out of memory: nodes of the hub are not served");
-	json_decref(agent->nodes);
-	agent->nodes = before;
+	json_decref(agent->nodes[from]);
+	agent->nodes[from] = before;
+}
+
+static void on_nodes(json_t *nodes, void *arg)
+{
+	use_nodes(arg, NODES_HUB, nodes);
 }
 
 static void on_hub(const char *state, void *arg)
@@ -405,6 +516,79 @@ static void on_hub(const char *state, void *arg)
 		say(agent, "info", "hub: it answers again");
 }
 
+/* ---- what agents have in common ---- */
+
+static int on_section(const char *task, const char *section, json_t *value, void *arg)
+{
+	struct sn_agent *agent = arg;
+	SN_AUTO_JSON json_t *report = NULL;
+	struct sn_error err;
+	int r;
+
+	if (value == NULL)
+		return sn__store_forget(&agent->store, sn_str_from(task), section, sn__fan_changed,
+				&agent->fan);
+	report = json_pack("[{s:s, s:{s:O}}]", "id", task, "metadata", section, value);
+	r = report == NULL ? SN_E_NOMEM
+			   : sn__store_report(&agent->store, report, sn__fan_changed, &agent->fan,
+					     &err);
+	if (r == SN_E_NOMEM)
+		return r;
+	if (r < 0)
+		say(agent, "warning", "what the shared store has of task %.100s is not served: %s",
+				task, err.text);
+	return 0;
+}
+
+static void on_shared_nodes(json_t *nodes, void *arg)
+{
+	struct sn_agent *agent = arg;
+
+	if (agent->nodes[NODES_STORE] != NULL || json_object_size(nodes) > 0)
+		use_nodes(agent, NODES_STORE, nodes);
+}
+
+static void on_share_ready(void *arg)
+{
+	say(arg, "info", "the shared store has been read");
+}
+
+static void on_share_state(const char *why, void *arg)
+{
+	if (why != NULL)
+		say(arg, "warning", "the shared store is away: %s; the last known state stays",
+				why);
+	else
+		say(arg, "info", "the shared store answers again");
+}
+
+static void on_share_line(const char *line, void *arg)
+{
+	say(arg, "warning", "%s", line);
+}
+
+static const struct sn_agent_share_ops share_ops = {.section = on_section,
+		.nodes = on_shared_nodes,
+		.ready = on_share_ready,
+		.state = on_share_state,
+		.log = on_share_line};
+
+static void on_share_closed(void *arg)
+{
+	struct sn_agent *agent = arg;
+
+	agent->share = NULL;
+	finish_close(agent);
+}
+
+static void on_store_closed(void *arg)
+{
+	struct sn_agent *agent = arg;
+
+	agent->store_shared = NULL;
+	finish_close(agent);
+}
+
 /* ---- opening and closing ---- */
 
 static void agent_free(struct sn_agent *agent)
@@ -413,7 +597,8 @@ static void agent_free(struct sn_agent *agent)
 	sn__target_plan_destroy(agent->plan);
 	sn__targets_close(agent->targets);
 	sn__meshfile_finish(&agent->loaded);
-	json_decref(agent->nodes);
+	for (unsigned i = 0; i < NODES_FROM; i++)
+		json_decref(agent->nodes[i]);
 	sn__store_finish(&agent->store);
 	if (agent->fan.loop != NULL)
 		sn__fan_finish(&agent->fan);
@@ -531,10 +716,16 @@ int sn__agent_open(struct sn_loop *loop, const struct sn_agent_options *opts,
 				on_hub, agent, &agent->hub, err);
 	if (r == 0)
 		r = listen_on(agent, opts, err);
+	if (r == 0 && opts->shared != NULL &&
+			sn__agent_share_open(opts->shared, &share_ops, agent, &agent->share) < 0) {
+		sn__http_server_discard(agent->server);
+		r = sn__error_set(err, SN_E_NOMEM, "%s", sn_strerror(SN_E_NOMEM));
+	}
 	if (r < 0) {
 		agent_free(agent);
 		return r;
 	}
+	agent->store_shared = opts->shared;
 	if (agent->mesh != NULL)
 		sn__timer_start(loop, &agent->reload, SN_AGENT_RELOAD_MS * SN_NS_PER_MS, on_reload);
 	*ret_agent = agent;
@@ -551,7 +742,8 @@ static void finish_close(struct sn_agent *agent)
 	void (*done)(void *arg) = agent->done;
 	void *arg = agent->done_arg;
 
-	if (!agent->closing || !agent->server_closed || agent->fan.n_clients > 0)
+	if (!agent->closing || !agent->server_closed || agent->fan.n_clients > 0 ||
+			agent->share != NULL || agent->store_shared != NULL)
 		return;
 	agent_free(agent);
 	if (done != NULL)
@@ -578,6 +770,10 @@ void sn__agent_close(struct sn_agent *agent, void (*done)(void *arg), void *arg)
 	agent->plan = NULL;
 	sn__targets_close(agent->targets);
 	agent->targets = NULL;
+	if (agent->share != NULL) {
+		sn__agent_share_close(agent->share, on_share_closed, agent);
+		agent->store_shared->ops->close(agent->store_shared, on_store_closed, agent);
+	}
 	sn__fan_close(&agent->fan, 1001, "agent stops");
 	sn__http_server_close(agent->server, CLOSE_GRACE_MS, on_server_closed, agent);
 }

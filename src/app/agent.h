@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "dialect/microhome/node.h"
+#include "hub/store.h"
 #include "io/addr.h"
 #include "io/loop.h"
 
@@ -25,6 +26,9 @@ struct sn_agent;
 
 struct sn_agent_options {
 	struct sn_addr addr;
+	/* What several agents have in common (src/app/agent_share.h); NULL: nothing. The agent's on
+	 * success. */
+	struct sn_hub_store *shared;
 	const char *mesh; /* path of the mesh file, re-read when it changes; NULL: none; copied */
 	const struct sn_addr
 			*registry; /* of a µHome mesh, whose nodes are served, too; NULL: none */

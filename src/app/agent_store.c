@@ -177,10 +177,8 @@ static int apply_item(struct sn_store *s, const json_t *item, json_t *metadata,
 	return 0;
 }
 
-int sn__store_report(struct sn_store *s, const json_t *report, sn_store_changed_fn *fn, void *arg,
-		struct sn_error *err)
+int sn__store_check(const struct sn_store *s, const json_t *report, struct sn_error *err)
 {
-	SN_AUTO_JSON json_t *last = NULL;
 	const json_t *item;
 	size_t i;
 	int r;
@@ -197,6 +195,19 @@ int sn__store_report(struct sn_store *s, const json_t *report, sn_store_changed_
 	}
 	if (json_array_size(report) > SN_AGENT_TASKS_MAX - sn_map_count(&s->tasks))
 		return sn__error_set(err, SN_E_LIMIT, "more than %u tasks", SN_AGENT_TASKS_MAX);
+	return 0;
+}
+
+int sn__store_report(struct sn_store *s, const json_t *report, sn_store_changed_fn *fn, void *arg,
+		struct sn_error *err)
+{
+	SN_AUTO_JSON json_t *last = NULL;
+	const json_t *item;
+	size_t i;
+	int r = sn__store_check(s, report, err);
+
+	if (r < 0)
+		return r;
 	json_array_foreach(report, i, item)
 	{
 		json_t *metadata = interned(item, last);
@@ -208,6 +219,14 @@ int sn__store_report(struct sn_store *s, const json_t *report, sn_store_changed_
 			return sn__error_set(err, r, "item %zu: %s", i, sn_strerror(r));
 	}
 	return 0;
+}
+
+bool sn__store_has(const struct sn_store *s, struct sn_str task, const char *section,
+		const json_t *value)
+{
+	const json_t *view = sn__store_view(s, sn__store_find(s, task));
+
+	return same_section(json_object_get(view, section), value);
 }
 
 /* ---- a new mesh file ---- */
@@ -464,5 +483,31 @@ int sn__store_load(struct sn_store *s, json_t *common, json_t *tasks, sn_store_c
 	tell_all(NULL, old_common, common, &told, fn, arg);
 	json_decref(told.sent);
 	json_decref(old_common);
+	return 0;
+}
+
+int sn__store_forget(struct sn_store *s, struct sn_str task, const char *section,
+		sn_store_changed_fn *fn, void *arg)
+{
+	struct told told = {NULL, NULL, NULL};
+	struct sn_store_task *t = sn__store_find(s, task);
+	json_t *sections, *before, *file;
+
+	if (t == NULL || t->sections == NULL)
+		return 0;
+	file = json_object_get(s->file_tasks, t->id);
+	file = json_object_get(file != NULL ? file : s->common, section);
+	sections = sn__json_copy(t->sections);
+	if (sections == NULL || (file != NULL && json_object_set(sections, section, file) < 0)) {
+		json_decref(sections);
+		return SN_E_NOMEM;
+	}
+	if (file == NULL)
+		(void)json_object_del(sections, section);
+	before = t->sections;
+	t->sections = sections;
+	tell_section(t, section, json_object_get(before, section), file, &told, fn, arg);
+	json_decref(told.sent);
+	json_decref(before);
 	return 0;
 }

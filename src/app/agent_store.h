@@ -53,6 +53,15 @@ void sn__store_drop(struct sn_store *s, struct sn_store_task *task);
  */
 SN_MUST_USE int sn__store_report(struct sn_store *s, const json_t *report, sn_store_changed_fn *fn,
 		void *arg, struct sn_error *err);
+/** What sn__store_report() says of it before it changes anything. SN_E_INVALID, SN_E_LIMIT. */
+SN_MUST_USE int sn__store_check(
+		const struct sn_store *s, const json_t *report, struct sn_error *err);
+/** Whether a report of @value would be no change for @task. */
+bool sn__store_has(const struct sn_store *s, struct sn_str task, const char *section,
+		const json_t *value);
+/** A section is reported no more: what the mesh file has takes its place. SN_E_NOMEM. */
+SN_MUST_USE int sn__store_forget(struct sn_store *s, struct sn_str task, const char *section,
+		sn_store_changed_fn *fn, void *arg);
 /**
  * A new mesh file (both objects are borrowed). Sections that it changes are told; a target that
  * vanished from `peers` is sent once as an empty map, for connectors keep what is not named. Tasks

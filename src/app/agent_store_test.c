@@ -90,6 +90,33 @@ static void reports(void **state)
 	sn__store_finish(&s);
 }
 
+static void forgotten(void **state)
+{
+	struct sn_store s;
+
+	assert_int_equal(sn__store_init(&s), 0);
+	load(&s, "{\"policies\":{\"v\":1},\"peers\":{\"a\":{}}}",
+			"{\"own\":{\"policies\":{\"v\":2}}}");
+	sn__buf_clear(&told);
+	assert_int_equal(
+			report(&s, "[{\"id\":\"t\",\"metadata\":{\"policies\":{\"v\":7},\"more\":1}}]"),
+			0);
+	assert_int_equal(report(&s, "[{\"id\":\"own\",\"metadata\":{\"policies\":{\"v\":7}}}]"), 0);
+	sn__buf_clear(&told);
+	assert_int_equal(sn__store_forget(&s, SN_STR("t"), "policies", on_changed, NULL), 0);
+	expect("t|policies={\"v\":1};");
+	assert_int_equal(sn__store_forget(&s, SN_STR("t"), "more", on_changed, NULL), 0);
+	expect("t|more={};");
+	assert_int_equal(sn__store_forget(&s, SN_STR("own"), "policies", on_changed, NULL), 0);
+	expect("own|policies={\"v\":2};");
+	assert_int_equal(sn__store_forget(&s, SN_STR("nobody"), "policies", on_changed, NULL), 0);
+	expect("");
+	view_is(&s, "t", "{\"policies\":{\"v\":1},\"peers\":{\"a\":{}}}");
+	assert_true(sn__store_has(&s, SN_STR("t"), "more", NULL));
+	assert_false(sn__store_has(&s, SN_STR("t"), "policies", NULL));
+	sn__store_finish(&s);
+}
+
 static const json_t *first_value;
 static unsigned n_same;
 
@@ -248,6 +275,7 @@ int main(void)
 			cmocka_unit_test(reports),
 			cmocka_unit_test(files),
 			cmocka_unit_test(shared),
+			cmocka_unit_test(forgotten),
 			cmocka_unit_test(faults),
 	};
 

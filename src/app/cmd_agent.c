@@ -8,16 +8,23 @@
 #include "app/agent.h"
 #include "app/cli.h"
 #include "app/mesh_words.h"
+#include "base/mem.h"
+#include "connect/driver.h"
+#include "hub/store.h"
+#include "io/http.h"
 
 #define LISTEN_DEFAULT "127.0.0.1:55555" /* where deployers of the original put it */
 
 #define HUB_DEFAULT "127.0.0.1:5101"
+#define PREFIX_DEFAULT "/sinew/" /* hubs have it, too */
+#define MEMBERS_MAX 16u
 #define TOKEN_MAX 65536 /* bytes of a file */
 
 struct run {
 	const struct sn_cli *cli;
 	struct sn_loop *loop;
 	struct sn_agent *agent;
+	struct sn_http_pool *pool; /* of --etcd; NULL: none */
 	bool closing;
 	bool told; /* an error */
 };
@@ -30,12 +37,41 @@ static void say(const char *level, const char *line, void *arg)
 	sn__cli_log(run->cli, level, line);
 }
 
+static void on_pool_closed(void *arg)
+{
+	struct run *run = arg;
+
+	run->pool = NULL;
+	sn__loop_stop(run->loop);
+}
+
+static void on_etcd_closed(void *arg)
+{
+	struct run *run = arg;
+
+	sn__http_pool_close(run->pool, on_pool_closed, run);
+}
+
+/* What was opened for --etcd, and is of no use. */
+static void drop_etcd(struct run *run, struct sn_hub_store *store)
+{
+	if (store != NULL)
+		store->ops->close(store, on_etcd_closed, run);
+	else
+		on_etcd_closed(run);
+	while (run->pool != NULL)
+		(void)sn__loop_run(run->loop, SN_RUN_DEFAULT);
+}
+
 static void on_closed(void *arg)
 {
 	struct run *run = arg;
 
 	run->agent = NULL;
-	sn__loop_stop(run->loop);
+	if (run->pool != NULL)
+		sn__http_pool_close(run->pool, on_pool_closed, run);
+	else
+		sn__loop_stop(run->loop);
 }
 
 /* The first SIGTERM or SIGINT lets open requests end, a second one does not wait. */
@@ -79,7 +115,7 @@ static int read_listen(const struct sn_cli *cli, struct sn_addr *ret_addr)
 
 /* Files of tokens, as texts. */
 struct tokens {
-	struct sn_buf own, hub;
+	struct sn_buf own, hub, etcd;
 };
 
 static int read_token(const struct sn_cli *cli, enum sn_opt_id id, struct sn_buf *buf,
@@ -117,6 +153,60 @@ static int read_security(
 	return SN_EXIT_USAGE;
 }
 
+/* "http://a:2379,http://b:2379" taken apart in place. */
+static int read_members(const struct sn_cli *cli, char *text, const char **ret_members)
+{
+	unsigned n = 0;
+
+	for (char *at = text; at != NULL;) {
+		char *comma = strchr(at, ',');
+
+		if (comma != NULL)
+			*comma++ = '\0';
+		if (n == MEMBERS_MAX) {
+			sn__cli_say(cli, "--etcd: more than %u members", MEMBERS_MAX);
+			return SN_EXIT_USAGE;
+		}
+		ret_members[n++] = at;
+		at = comma;
+	}
+	ret_members[n] = NULL;
+	return 0;
+}
+
+static int open_etcd(struct run *run, struct tokens *tokens, struct sn_hub_store **ret_store)
+{
+	const struct sn_cli *cli = run->cli;
+	SN_AUTO_FREE char *text = sn__strdup(cli->opt[SN_OPT_ETCD]);
+	const char *members[MEMBERS_MAX + 1];
+	struct sn_hub_etcd_options opts = {.endpoints = members,
+			.prefix = cli->opt[SN_OPT_ETCD_PREFIX],
+			.user = cli->opt[SN_OPT_ETCD_USER],
+			.ca = cli->opt[SN_OPT_ETCD_CA],
+			.cert = cli->opt[SN_OPT_ETCD_CERT],
+			.key = cli->opt[SN_OPT_ETCD_KEY]};
+	struct sn_connect_host host = {.loop = run->loop};
+	struct sn_error err;
+	int r = read_token(cli, SN_OPT_ETCD_PASSWORD, &tokens->etcd, &opts.password);
+
+	if (r == 0 && text != NULL)
+		r = read_members(cli, text, members);
+	if (r != 0)
+		return r;
+	if (opts.prefix == NULL)
+		opts.prefix = PREFIX_DEFAULT;
+	if (text == NULL || sn__http_pool_create(run->loop, NULL, &run->pool) < 0) {
+		sn__cli_say(cli, "%s", sn_strerror(SN_E_NOMEM));
+		return SN_EXIT_FAILED;
+	}
+	host.pool = run->pool;
+	if (sn__hub_etcd_open(&host, &opts, ret_store, &err) == 0)
+		return 0;
+	drop_etcd(run, NULL);
+	sn__cli_say(cli, "--etcd: %s", sn_error_text(&err));
+	return SN_EXIT_USAGE;
+}
+
 static int serve(struct run *run, struct tokens *tokens, int signals)
 {
 	struct sn_agent_options opts = {
@@ -139,8 +229,15 @@ static int serve(struct run *run, struct tokens *tokens, int signals)
 		}
 		opts.registry = &registry;
 	}
+	if (run->cli->opt[SN_OPT_ETCD] != NULL) {
+		r = open_etcd(run, tokens, &opts.shared);
+		if (r != 0)
+			return r;
+	}
 	r = sn__agent_open(run->loop, &opts, &run->agent, &err);
 	if (r != 0) {
+		if (opts.shared != NULL)
+			drop_etcd(run, opts.shared);
 		if (run->told)
 			return SN_EXIT_USAGE; /* the mesh file: all its problems */
 		sn__cli_say(run->cli, "%s", sn_error_text(&err));
@@ -154,7 +251,7 @@ static int serve(struct run *run, struct tokens *tokens, int signals)
 		sn__poll_want(poll, SN_READABLE);
 		say_address(run);
 	}
-	while (run->agent != NULL)
+	while (run->agent != NULL || run->pool != NULL)
 		(void)sn__loop_run(run->loop, SN_RUN_DEFAULT);
 	if (r == 0)
 		sn__poll_close(poll);
@@ -180,9 +277,11 @@ int sn__cmd_agent(struct sn_cli *cli)
 	}
 	sn__buf_init(&tokens.own, TOKEN_MAX);
 	sn__buf_init(&tokens.hub, TOKEN_MAX);
+	sn__buf_init(&tokens.etcd, TOKEN_MAX);
 	r = serve(&run, &tokens, signals);
 	sn__buf_finish(&tokens.own);
 	sn__buf_finish(&tokens.hub);
+	sn__buf_finish(&tokens.etcd);
 	sn__loop_close(run.loop, NULL, NULL);
 	(void)close(signals);
 	return r;

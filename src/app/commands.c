@@ -85,6 +85,17 @@ static const struct sn_opt agent_opts[] = {
 		{SN_OPT_HUB_TOKEN, 0, "hub-token", "FILE", "holds the token of the hub's mesh"},
 		{SN_OPT_HUB_CA, 0, "hub-ca", "FILE",
 				"TLS to the hub: who is believed; --cert and --key are shown"},
+		{SN_OPT_ETCD, 0, "etcd", "URL",
+				"share reports with other agents there, and take the nodes of its hubs; "
+				"several members: URL,URL"},
+		{SN_OPT_ETCD_PREFIX, 0, "etcd-prefix", "TEXT",
+				"before every key (default: /sinew/, as hubs have it)"},
+		{SN_OPT_ETCD_USER, 0, "etcd-user", "NAME", "etcd: who we are"},
+		{SN_OPT_ETCD_PASSWORD, 0, "etcd-password", "FILE",
+				"etcd: holds the user's password"},
+		{SN_OPT_ETCD_CA, 0, "etcd-ca", "FILE", "etcd by https: who is believed"},
+		{SN_OPT_ETCD_CERT, 0, "etcd-cert", "FILE", "etcd by https: our certificates"},
+		{SN_OPT_ETCD_KEY, 0, "etcd-key", "FILE", "etcd by https: our key"},
 		{0, 0, NULL, NULL, NULL},
 };
 
@@ -314,7 +325,9 @@ const struct sn_cmd sn__commands[] = {
 				"Off loopback it listens with TLS (--cert, --key) and either a token (--token) "
 				"or connectors' certificates (--ca), or with --insecure. Connectors of ours "
 				"take the token from `agent.token` of their file or from SINEW_AGENT_TOKEN; "
-				"others send `Authorization: Bearer TOKEN`. docs/agent.md has all of it.\n",
+				"others send `Authorization: Bearer TOKEN`.\n\n"
+				"Agents with the same --etcd and --etcd-prefix are one: what is reported at one "
+				"reaches the connectors of all. docs/agent.md has all of it.\n",
 				"sinew agent --listen 127.0.0.1:55555 --mesh mesh.yaml\n"
 				"sinew agent --listen 0.0.0.0:55555 --mesh mesh.yaml --cert agent.pem --key "
 				"agent.key --token token.txt",
