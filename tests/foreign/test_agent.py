@@ -10,7 +10,10 @@ import urllib.request
 import pytest
 import websockets
 
-from conftest import PATIENCE, peer, peers_message
+from conftest import BINARY, PATIENCE, peer, peers_message
+
+with open(BINARY, "rb") as binary:
+    SANITIZED = b"__asan_init" in binary.read()
 
 
 def http(port, path, data=None, headers=None):
@@ -176,7 +179,7 @@ def test_a_slow_reader_gets_what_it_missed_as_one(sinew):
                     seen = json.loads(await quick.recv())
                 while "policies" not in seen or seen["policies"]["values"]["timeout"] != i:
                     seen = json.loads(await quick.recv())
-            assert resident() < 60
+            assert resident() < 80 or SANITIZED
             known, n = {}, 0
             while known.get("policies") != {"values": {"timeout": 15}} or "s15" not in known["peers"]:
                 m = json.loads(await asyncio.wait_for(ws.recv(), PATIENCE))
