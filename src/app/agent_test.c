@@ -547,6 +547,37 @@ static void token_is_asked_for(void **state)
 	finish(&s);
 }
 
+/* Out of memory anywhere while a connector comes: it is refused or closed, and the next is served. */
+static void no_memory(void **state)
+{
+	static const struct sn_ws_ops ops = {
+			.on_open = on_open, .on_message = on_message, .on_close = on_close};
+	struct fixture *f = *state;
+	unsigned served = 0;
+	struct request r;
+
+	for (unsigned n = 1; n < 400 && served < 20; n++) {
+		struct socket s = {0};
+		int code;
+
+		sn__mem_fail_nth(n);
+		code = sn__ws_connect(
+				f->w->b, "ws://" ADDRESS "/own", NULL, NULL, &ops, &s, &s.ws, NULL);
+		if (code == 0)
+			settle(f);
+		sn__mem_fail_nth(0);
+		if (code == 0) {
+			settle(f);
+			served = s.n == 1 && !s.closed ? served + 1 : 0;
+			finish(&s);
+			settle(f);
+		}
+	}
+	assert_int_equal(served, 20);
+	assert_int_equal(http(f, &r, "GET", "/own", NULL, NULL), 200);
+	assert_non_null(strstr(r.body, "policies"));
+}
+
 static void off_loopback(void **state)
 {
 	struct sn_agent_options opts = {.addr = world_addr("0.0.0.0:1")};
@@ -585,6 +616,7 @@ int main(void)
 			cmocka_unit_test_setup_teardown(seed_message_as_mesh_file, setup, teardown),
 			cmocka_unit_test_setup_teardown(close_tells_sockets, setup, teardown),
 			cmocka_unit_test_setup_teardown(token_is_asked_for, setup, teardown),
+			cmocka_unit_test_setup_teardown(no_memory, setup, teardown),
 			cmocka_unit_test(off_loopback),
 	};
 

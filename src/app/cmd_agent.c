@@ -207,6 +207,31 @@ static int open_etcd(struct run *run, struct tokens *tokens, struct sn_hub_store
 	return SN_EXIT_USAGE;
 }
 
+/* Options that say how, without the one that says to what. */
+static int check_pairs(const struct sn_cli *cli)
+{
+	static const struct {
+		enum sn_opt_id how, to;
+		const char *text;
+	} pairs[] = {{SN_OPT_HUB_TOKEN, SN_OPT_HUB, "--hub-token is for --hub"},
+			{SN_OPT_HUB_CA, SN_OPT_HUB, "--hub-ca is for --hub"},
+			{SN_OPT_ETCD_PREFIX, SN_OPT_ETCD, "--etcd-prefix is for --etcd"},
+			{SN_OPT_ETCD_USER, SN_OPT_ETCD, "--etcd-user is for --etcd"},
+			{SN_OPT_ETCD_PASSWORD, SN_OPT_ETCD_USER,
+					"--etcd-password is for --etcd-user"},
+			{SN_OPT_ETCD_CA, SN_OPT_ETCD, "--etcd-ca is for --etcd"},
+			{SN_OPT_ETCD_CERT, SN_OPT_ETCD, "--etcd-cert is for --etcd"},
+			{SN_OPT_ETCD_KEY, SN_OPT_ETCD, "--etcd-key is for --etcd"}};
+
+	for (size_t i = 0; i < SN_COUNT(pairs); i++) {
+		if (cli->opt[pairs[i].how] == NULL || cli->opt[pairs[i].to] != NULL)
+			continue;
+		sn__cli_say(cli, "%s", pairs[i].text);
+		return SN_EXIT_USAGE;
+	}
+	return 0;
+}
+
 static int serve(struct run *run, struct tokens *tokens, int signals)
 {
 	struct sn_agent_options opts = {
@@ -217,6 +242,8 @@ static int serve(struct run *run, struct tokens *tokens, int signals)
 	struct sn_error err;
 	int r = read_listen(run->cli, &opts.addr);
 
+	if (r == 0)
+		r = check_pairs(run->cli);
 	if (r == 0)
 		r = read_security(run->cli, tokens, &opts);
 	if (r != 0)
