@@ -138,9 +138,9 @@ def events(ledger, world, s):
         ledger.add("events: delivered, but never published", set().union(*got) - known)
     promised = Counter(r for _, _, _, r in s.lines if r.startswith("ok:"))
     ledger.stream(s, repeated=sum(n - 1 for g in got for n in g.values()),
-                  note="subscribers told: %s; delivered %s" % (
+                  note="subscribers at the time: %s; delivered %s, %d of them although the publisher was told it failed" % (
                       ", ".join("%s: %d" % (k[3:], n) for k, n in sorted(promised.items())),
-                      " and ".join(str(len(g)) for g in got)))
+                      " and ".join(str(len(g)) for g in got), len(set().union(*got) - s.acknowledged)))
 
 
 def entries(ledger, s, load, port):

@@ -196,7 +196,8 @@ def write(soak, out):
             ["machine", machine()], ["began", soak.began], ["lasted", span(soak.lasted)],
             ["load of the machine at the end", "%.1f %.1f %.1f (1, 5, 15 min)" % os.getloadavg()],
             ["version", commit()],
-            ["command", "`SINEW_SOAK=%ds SINEW_SOAK_SEED=%d make soak PART=load`" % (soak.seconds, soak.seed)],
+            ["command", "`SINEW_SOAK=%s SINEW_SOAK_SEED=%d make soak PART=load`" % (
+                os.environ.get("SINEW_SOAK", "1h"), soak.seed)],
             ["bad line", soak.world.bad_line], ["state directory", "tmpfs of %d MB" % STATE_MB],
             ["left out", "; ".join(soak.world.missing) or "nothing"]]),
         *([os.environ["SINEW_SOAK_NOTE"], ""] if os.environ.get("SINEW_SOAK_NOTE") else []),
