@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Three registries on one PostgreSQL: what holds while they write at once, and without the database."""
+import http.client
 import json
 import os
 import random
@@ -98,12 +99,14 @@ def test_what_was_given_up_is_not_done_later(postgres, three):
             return r.request("PUT", "/hyperty/user/late/late%d" % k, BODY, {"sinew-timeout-ms": "300"}, conn=c)[0]
         except TimeoutError:
             return "no answer"
+        except (OSError, http.client.HTTPException):  # whose time is up needs no status
+            return "given up"
 
     assert at_once(three, lambda r, c, k: put(r, "late", "warm%d" % k, c), 1) == [200] * 3
     with postgres.locked("r%d" % postgres.n, "domain_hyperties"):
         got = at_once(three, late, 2)
     assert put(three[0], "late", "after") == 200
-    assert [s for s in got if s not in (503, 504)] == []
+    assert got == ["given up"] * 6
     assert [get(three[0], "/hyperty/url/late%d" % k)[0] for k in range(6)] == [404] * 6
 
 

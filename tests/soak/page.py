@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page of a soak: README.md, load.svg and memory.svg."""
+import bisect
 import os
 import platform
 import re
@@ -9,6 +10,8 @@ from collections import Counter
 from faults import CALM, FIRST, GRACE
 from plot import Plot
 from world import ROOT, STATE_MB
+
+LONGEST = 30  # seconds that anything takes
 
 WHAT = {
     "calls": "`sn_request()` of a C program to five instances behind an agent, plain and TLS",
@@ -143,7 +146,7 @@ def silence(soak, f):
     worst = (0.0, "")
     for s in soak.streams.values():
         last = f["at"]
-        for t, ms, _, r in s.lines:
+        for t, ms, _, r in s.lines[bisect.bisect(s.lines, (f["at"] - LONGEST,)):]:
             done = t + ms / 1000
             if r.startswith("ok") and f["at"] <= done:
                 worst = max(worst, (done - last, s.name))

@@ -322,6 +322,13 @@ static void page_entries(struct request *q)
 	submit(q);
 }
 
+/* Its time is up: for the client, too, which must not take our clock's being first for an answer, or it
+ * would not go on to another registry. */
+static bool is_late(const struct request *q)
+{
+	return q->op.until_ns != 0 && sn__loop_now_ns(q->http->loop) >= q->op.until_ns;
+}
+
 static void finished(struct request *q)
 {
 	if (q->x == NULL) {
@@ -330,7 +337,10 @@ static void finished(struct request *q)
 	} else if (q->op.result < 0) {
 		if (q->op.act == SN_REG_PAGE)
 			sn__reg_page_end(&q->page);
-		respond_code(q->x, q->op.result);
+		if (q->op.result == SN_E_CONNECT && is_late(q))
+			sn_exchange_abort(q->x);
+		else
+			respond_code(q->x, q->op.result);
 	} else if (q->page_due) {
 		page_entries(q);
 		return;
