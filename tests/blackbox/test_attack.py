@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mutated streams of valid traffic at a hub, a domain registry and a connector; servers that answer nonsense.
 Whatever comes, they go on serving others, and end in order. $SINEW_SEED chooses the streams, $SINEW_FAULT_LONG
-makes it last a minute each instead of two seconds."""
+makes it last a minute each instead of a moment."""
 import json
 import os
 import random
@@ -18,7 +18,7 @@ from test_connector import Bridge, WebSocket
 from test_domain_registry import FULL, OBJECT, Client, path
 from things import Hub, MU, Sinew, event, healthy, local, package
 
-SECONDS = float(os.environ.get("SINEW_ATTACK_SECONDS", "60" if things.LONG else "2"))
+SECONDS = float(os.environ.get("SINEW_ATTACK_SECONDS", "60" if things.LONG else "0.7"))
 SEED = int(os.environ.get("SINEW_SEED", "1"))
 ODD = [b"\x00", b"\xff\xff", b"\x7f\xff\xff\xff", b"-1", b"99999999999999999999", b"\r\n", b"\r\n\r\n", b"\xc0\x80", b"\xf4\x90\x80\x80", b'"', b"\\", b"{",
        b"[" * 200, b"%00", b"%", b"\xe2\x80\xa8", b"null", b"1e999", b"\xef\xbb\xbf", b":", b",", b"\x00\x00\x00\x02\x01", MU.encode()]
@@ -173,7 +173,7 @@ def attack(targets, alive, seed, n=6):
     for t in threads:
         t.join()
     alive()
-    assert count[0] > SECONDS  # more than nothing
+    assert count[0] > 0
 
 
 def ends_well(process):
