@@ -370,14 +370,14 @@ void sn__check_group_destroy(struct sn_check_group *g)
 
 /* ---- all of them ---- */
 
-/* Half of the descriptors for connections that rest between two checks, at most. */
+/* A quarter of the descriptors for connections that rest between two checks, at most. */
 static unsigned kept_max(void)
 {
 	struct rlimit limit;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > 2 * 1000000)
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > 4 * 1000000)
 		return 1000000;
-	return (unsigned)limit.rlim_cur / 2;
+	return (unsigned)limit.rlim_cur / 4;
 }
 
 int sn__checks_open(const struct sn_checks_env *env, struct sn_checks **ret_checks)
