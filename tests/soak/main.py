@@ -83,6 +83,7 @@ class Soak:
         w.start()
         self.say("everything serves; %s" % w.bad_line)
         self.start = now()
+        self.version = page.commit()
         self.began = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
         self.begin_load()
         can = {name for name, there in (("disk", w.mounted), ("clock", w.faketime)) if there}

@@ -83,7 +83,7 @@ def memory_plot(soak, path):
         for name in names:
             pid, line = None, []
             for x in soak.samples:
-                if x[1] != name:
+                if x[1] != name or (pid == x[2] and x[0] - line[-1][0] < soak.lasted / 300):
                     continue
                 if pid not in (None, x[2]):
                     line.append((x[0], None))  # another process
@@ -198,7 +198,7 @@ def write(soak, out):
         *table(["", ""], [
             ["machine", machine()], ["began", soak.began], ["lasted", span(soak.lasted)],
             ["load of the machine at the end", "%.1f %.1f %.1f (1, 5, 15 min)" % os.getloadavg()],
-            ["version", commit()],
+            ["version", soak.version],
             ["command", "`SINEW_SOAK=%s SINEW_SOAK_SEED=%d make soak PART=load`" % (
                 os.environ.get("SINEW_SOAK", "1h"), soak.seed)],
             ["bad line", soak.world.bad_line], ["state directory", "tmpfs of %d MB" % STATE_MB],
