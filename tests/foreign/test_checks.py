@@ -36,6 +36,16 @@ for line in sys.stdin:
 """
 
 
+HTTPS_SERVER = """
+import http.server, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("cert.pem", "key.pem")
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), http.server.SimpleHTTPRequestHandler)
+server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+server.serve_forever()
+"""
+
+
 class Process:
     """A server that can be killed and started again at its port."""
 
@@ -249,3 +259,27 @@ def test_grpc_servers_come_and_go(sinew, cleanup):
     unknown = [s[1] for s in agent.said if "test.cli.None" in s[1]]
     assert len(unknown) == 1 and "NOT_FOUND" in unknown[0]
     assert agent.served("unknown") == {two.port}
+
+
+def test_by_tls(sinew, cleanup, tmp_path):
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=shop",
+                    "-addext", "subjectAltName=DNS:shop.test", "-keyout", "key.pem", "-out",
+                    "cert.pem"], cwd=tmp_path, check=True, capture_output=True)
+    server = Process("-c", HTTPS_SERVER, "PORT", cwd=tmp_path)
+    cleanup(server)
+    check = {"http": "/cert.pem", **TIMES}
+    ca = str(tmp_path / "cert.pem")
+    agent = CheckingAgent(sinew, {
+        "well": ("https", [server], dict(check, ca=ca, host="shop.test")),
+        "plain": ("https", [server], dict(check, tls=False)),
+        "stranger": ("https", [server], dict(check, host="shop.test")),
+        "other": ("https", [server], dict(check, ca=ca, host="other.test")),
+        "any": ("http", [server], dict(check, tls=True, insecure=True))})
+    until(lambda: len(agent.said) == 3)
+    said = " / ".join(why for _, why in agent.said)
+    assert "certificate" in said and "other.test" in said, said
+    server.kill()  # the other two were well until now
+    until(lambda: len(agent.said) == 5)
+    assert all("refused" in why or "closed" in why or "reset" in why
+               for _, why in agent.said[3:]), agent.said
