@@ -56,7 +56,7 @@ struct source {
 	struct sn_error err; /* why it was given up here */
 	enum mode mode;
 	enum told told;
-	unsigned fails; /* in a row */
+	unsigned fails; /* in a row, not counting lists whose watch then fails */
 	unsigned entered;
 	unsigned status;
 	bool active; /* http */
@@ -403,10 +403,8 @@ static void on_head(struct sn_http_req *http, const struct sn_http_head *head)
 	src->entered++;
 	src->status = head->status;
 	sn__timer_stop(src->kube->loop, &src->timer);
-	if (src->mode == WATCH && head->status == 200) {
-		src->fails = 0;
+	if (src->mode == WATCH && head->status == 200)
 		tell_fine(src);
-	}
 	leave(src);
 }
 
@@ -417,6 +415,8 @@ static void take_piece(struct source *src, struct sn_str data)
 
 	if (src->status == 200 && src->mode == WATCH) {
 		r = sn__kube_slices_feed(&src->slices, data, &change, &src->err);
+		if (r == 0)
+			src->fails = 0;
 		if (change == SN_KUBE_CHANGED && publish(src) < 0)
 			r = src->err.code;
 	} else {
@@ -485,7 +485,6 @@ static void end_of_page(struct source *src)
 		fail(src, &err);
 		return;
 	}
-	src->fails = 0;
 	src->paging = src->slices.next[0] != '\0';
 	src->mode = src->paging ? LIST : WATCH;
 	ask_in(src, 0);
@@ -497,6 +496,8 @@ static void end_of_watch(struct source *src)
 	uint64_t lasted_ns = sn__loop_now_ns(src->kube->loop) - src->begun_ns;
 
 	if (src->err.code == 0) {
+		if (lasted_ns >= sn_ms_to_ns(SHORT_MS))
+			src->fails = 0;
 		ask_in(src, lasted_ns < sn_ms_to_ns(SHORT_MS) ? SN_HUB_KUBE_RETRY_MS : 0);
 		return;
 	}

@@ -127,6 +127,38 @@ static void refused(void **state)
 	script_finish(&s.script);
 }
 
+static const struct step *list_or_nonsense(struct script *script, struct sn_str request)
+{
+	static const struct step bad = {.answer = BODY("{]\n"), .then = THEN_STALL};
+
+	return has(request, "watch=true") ? &bad : &list;
+}
+
+/* Lists are fine, watches never: that is not a reason to ask all the time. */
+static void bad_watches(void **state)
+{
+	static const struct sn_hub_kube_options plain;
+	struct site s = {.w = *state};
+	unsigned n;
+
+	script_open_at(&s.script, s.w->b, "127.0.0.1", 6443, &list, 1);
+	s.script.choose = list_or_nonsense;
+	assert_int_equal(site_open(&s, &plain), 0);
+	run_ms(&s, 120000);
+	assert_int_equal(s.h.n_lists, 1);
+	assert_non_null(strstr(s.h.state, "a watch of slices: "));
+	n = s.script.n_requests;
+	run_ms(&s, 120000);
+	assert_in_range(s.script.n_requests - n, 2 * 4, 2 * 8);
+	s.script.choose = choose;
+	run_ms(&s, 60000);
+	assert_string_equal(s.h.list, "10.0.0.2:80=10.0.0.2:80 ");
+	assert_string_equal(s.h.state, "");
+	sn_hub_source_close(s.src);
+	run_ms(&s, 1000);
+	script_finish(&s.script);
+}
+
 static void closed(void **state)
 {
 	static const struct sn_hub_kube_options plain;
@@ -290,6 +322,7 @@ int main(void)
 			cmocka_unit_test_setup_teardown(
 					listed_and_watched, world_rough, world_close),
 			cmocka_unit_test_setup_teardown(refused, world_sim, world_close),
+			cmocka_unit_test_setup_teardown(bad_watches, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(closed, world_rough, world_close),
 			cmocka_unit_test_setup_teardown(tokens, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(out_of_memory, world_slow, world_close),
