@@ -99,6 +99,7 @@ static void must(bool right, const char *what)
 	_exit(1);
 }
 
+SN_PRINTF(4, 5)
 static void print(const char *unit, double value, const char *want, const char *fmt, ...)
 {
 	char name[96];
