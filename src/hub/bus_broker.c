@@ -47,7 +47,7 @@ struct link {
 	struct sn_task no_memory_task;
 	void *no_memory[NO_MEMORY_MAX];
 	unsigned n_no_memory;
-	unsigned receiving; /* not answered yet */
+	struct sn_list receiving; /* receiving.link: not answered yet */
 	void (*done)(void *arg);
 	void *arg;
 };
@@ -314,6 +314,7 @@ static void link_send(struct sn_bus_link *pub, struct sn_bus_event *event, void 
 /* ---- receiving ---- */
 
 struct receiving {
+	struct sn_list link;
 	struct link *l;
 	struct sn_driver_delivery *delivery;
 	uint64_t id[2];
@@ -338,8 +339,8 @@ static void on_taken(void *arg, int code)
 	if (code != 0) /* it may come again */
 		recent_remove(&l->recent, rc->id);
 	answer(l, rc->delivery, code);
+	sn_list_remove(&rc->link);
 	sn__free(rc);
-	l->receiving--;
 	close_check(l);
 }
 
@@ -351,7 +352,20 @@ static int read_id(const char *text, uint64_t ret_id[2])
 										    : SN_E_INVALID;
 }
 
-/* *ret_event stays NULL: it is this hub's own, or has been here. */
+/* It has come before and is not where it must be yet: to acknowledge it now would lose it, should that
+ * fail. */
+static bool under_way(struct link *l, const uint64_t id[2])
+{
+	SN_LIST_FOREACH (pos, &l->receiving) {
+		const struct receiving *rc = SN_CONTAINER_OF(pos, struct receiving, link);
+
+		if (rc->id[0] == id[0] && rc->id[1] == id[1])
+			return true;
+	}
+	return false;
+}
+
+/* *ret_event stays NULL: it is this hub's own, or has been here. SN_E_AGAIN: it is under way. */
 static int read_event(
 		struct link *l, const struct sn_driver_message *m, struct sn_bus_event **ret_event)
 {
@@ -375,8 +389,10 @@ static int read_event(
 	if (hub == NULL || type == NULL || source == NULL ||
 			read_id(sn__json_str(sn__json_get(head, "id")), id) < 0)
 		return SN_E_INVALID;
-	if (strcmp(hub, l->hub) == 0 || recent_has(&l->recent, id))
+	if (strcmp(hub, l->hub) == 0)
 		return 0;
+	if (recent_has(&l->recent, id))
+		return under_way(l, id) ? SN_E_AGAIN : 0;
 	r = sn__bus_event_create(sn_str_from(type), sn_str_from(source), data,
 			json_is_true(sn__json_get(head, "all")), sn__loop_rng(l->host.loop),
 			ret_event);
@@ -404,10 +420,10 @@ static void on_message(struct sn_driver_subscription *sub, struct sn_driver_deli
 		return;
 	}
 	rc->l = l;
+	sn_list_push_back(&l->receiving, &rc->link);
 	rc->delivery = d;
 	memcpy(rc->id, event->id, sizeof(rc->id));
 	recent_add(&l->recent, rc->id);
-	l->receiving++;
 	/* It takes a reference of its own. */
 	r = sn__bus_link_received(&l->pub, event, on_taken, rc);
 	sn__bus_event_unref(event);
@@ -463,8 +479,8 @@ static void broker_closed(void *arg)
 
 static void close_check(struct link *l)
 {
-	if (!l->closing || l->finishing || l->subscribed || l->receiving > 0 ||
-			l->n_no_memory > 0 || !sn_list_empty(&l->sending))
+	if (!l->closing || l->finishing || l->subscribed || l->n_no_memory > 0 ||
+			!sn_list_empty(&l->receiving) || !sn_list_empty(&l->sending))
 		return;
 	l->finishing = true;
 	sn__broker_close(l->broker, broker_closed, l);
@@ -561,6 +577,7 @@ int sn__bus_broker_open(const struct sn_connect_host *host, const struct sn_yaml
 	l->pub.send = link_send;
 	l->pub.close = link_close;
 	sn_list_init(&l->sending);
+	sn_list_init(&l->receiving);
 	sn__arena_init(&l->arena, 256, 1 << 16);
 	r = read_options(l, section, hub, problems);
 	if (r == 0)
