@@ -338,6 +338,11 @@ static void answer_later(struct sn_runtime *rt, void *arg)
 	sn_node_reply_release(reply);
 }
 
+static void release_later(struct sn_runtime *rt, void *arg)
+{
+	sn_node_reply_release(arg);
+}
+
 static void on_stay(struct sn_node *node, const struct sn_node_event *event,
 		struct sn_node_reply *reply, void *arg)
 {
@@ -392,7 +397,7 @@ static void sending(void **state)
 	assert_int_equal(sn_node_send(s.node, to, "", NULL, NULL, NULL, NULL), SN_E_INVALID);
 	assert_int_equal(sn_node_send(s.node, to, "x", "{", NULL, NULL, NULL), SN_E_PARSE);
 	service_close(&s);
-	sn_node_reply_release(kept);
+	assert_int_equal(sn_post(hub.rt, release_later, kept), 0);
 }
 
 static void refused(void **state)
