@@ -12,9 +12,7 @@
  *	- of every subscriber: offered = delivered + failed + dropped + queued, at any time
  *	- no memory is left
  */
-#include "connect/broker/sim.h"
-#include "hub/bus_broker.h"
-#include "hub/bus_world_test.h"
+#include "hub/bus_broker_world_test.h"
 #include "io/seeds_test.h"
 
 #define HUBS 3u
@@ -30,7 +28,6 @@ struct hub {
 
 struct seed {
 	struct bw *w;
-	struct sn_connect_host host;
 	struct sn_sim_broker *broker;
 	struct hub hubs[HUBS];
 	bool durable, calm, all_cut;
@@ -62,28 +59,12 @@ static void new_mood(struct seed *s, struct bw_sub *sub)
 			bw_answer(&sub->flight[i]);
 }
 
-static struct sn_bus_link *link_open(struct seed *s, unsigned i)
-{
-	struct sn_bus_link *link = NULL;
-	struct sn_problems problems;
-	struct sn_yaml yaml;
-	char text[128];
-
-	(void)snprintf(text, sizeof text, "{type: sim, client: %s, durable: %s}", hub_ids[i],
-			s->durable ? "true" : "false");
-	assert_int_equal(sn__yaml_parse(&yaml, NULL, sn_str_from(text), NULL), 0);
-	sn__problems_init(&problems, NULL);
-	assert_int_equal(sn__bus_broker_open(&s->host, yaml.root, hub_ids[i], &problems, &link), 0);
-	sn__problems_finish(&problems);
-	sn__yaml_finish(&yaml);
-	return link;
-}
-
 static void hub_open(struct seed *s, unsigned i)
 {
-	struct sn_bus_options opts = {.link = link_open(s, i)};
+	struct sn_bus_options opts = {0};
 	struct hub *h = &s->hubs[i];
 
+	assert_int_equal(bbw_link_open(s->w, hub_ids[i], s->durable, &opts.link), 0);
 	if (s->durable) {
 		bw_log_reopen(h->log);
 		opts.log = &h->log->log;
@@ -294,13 +275,11 @@ static void check(struct seed *s, bool calm, bool single)
 
 static void one(uint64_t seed, bool single)
 {
-	static const struct sn_driver *const drivers[] = {&sn__sim_broker_driver, NULL};
 	struct seed *s = test_calloc(1, sizeof *s);
 	bool calm;
 
-	sn__drivers_add_for_tests(drivers);
+	sn__drivers_add_for_tests(bbw_drivers);
 	s->w = bw_new(seed);
-	s->host.loop = s->w->loop;
 	s->broker = sn__sim_broker("a");
 	sn__rng_seed(&s->broker->rng, seed);
 	s->durable = below(s, 3) != 0;
