@@ -108,7 +108,7 @@ void sn__etcd_link_finish(struct sn_etcd_link *link);
 /** Whether a call may be started now; if not, ready() follows. */
 bool sn__etcd_link_ready(struct sn_etcd_link *link);
 
-/** @request NULL for a stream. SN_E_NOMEM and the like: nothing follows. */
+/** @request NULL for a stream. SN_E_NOMEM and the like: nothing follows but, after a rest, ready(). */
 SN_MUST_USE int sn__etcd_call(struct sn_etcd_link *link, struct sn_etcd_call *call,
 		const struct ProtobufCMessage *request /* may be NULL */, struct sn_error *err);
 /** done() follows in a later turn. @code: SN_E_TIMEOUT counts against the member. */

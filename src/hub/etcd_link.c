@@ -336,6 +336,8 @@ int sn__etcd_call(struct sn_etcd_link *link, struct sn_etcd_call *call,
 	if (r < 0) {
 		sn__free(SN_TAKE(call->token));
 		sn__buf_finish(&call->framed);
+		if (!link->closed)
+			rest(link); /* out of memory: who has not given up is asked again */
 		return r;
 	}
 	call->running = true;
@@ -396,10 +398,8 @@ static void authenticate(struct sn_etcd_link *link)
 	call->answer = &etcd__authenticate_response__descriptor;
 	call->message = on_token;
 	call->done = on_auth_done;
-	if (sn__etcd_call(link, call, &request.base, &link->why) < 0) {
-		rest(link);
+	if (sn__etcd_call(link, call, &request.base, &link->why) < 0)
 		return;
-	}
 	sn__timer_start(link->loop, &link->auth_timer, sn_ms_to_ns(link->timeout_ms),
 			on_auth_timeout);
 }
