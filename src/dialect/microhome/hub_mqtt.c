@@ -104,7 +104,8 @@ struct sn_hub_mqtt {
 	struct section own;
 	struct sn_arena arena;
 	char *filter;
-	struct sn_list incoming, outgoing;
+	struct sn_list incoming, spare; /* incoming.link, outgoing.link */
+	struct outgoing *outgoing;      /* WINDOW of them; NULL: nothing goes out */
 	bool attached, subscribed, closing, told;
 	void (*done)(void *arg);
 	void *arg;
@@ -250,12 +251,13 @@ static void outgoing_end(struct outgoing *o, int code)
 {
 	struct sn_hub_mqtt *m = o->m;
 
-	sn_list_remove(&o->link);
-	if (m->attached)
-		sn__bus_delivered(&m->out, o->event, code);
-	sn__bus_event_unref(o->event);
+	struct sn_bus_event *event = SN_TAKE(o->event);
+
 	sn__buf_finish(&o->topic);
-	sn__free(o);
+	sn_list_push_front(&m->spare, &o->link);
+	if (m->attached)
+		sn__bus_delivered(&m->out, event, code);
+	sn__bus_event_unref(event);
 }
 
 static void on_published(struct sn_driver_publish *p)
@@ -300,17 +302,12 @@ static int put_topic(struct outgoing *o)
 static void deliver(struct sn_bus_subscriber *s, struct sn_bus_event *event)
 {
 	struct sn_hub_mqtt *m = SN_CONTAINER_OF(s, struct sn_hub_mqtt, out);
-	struct outgoing *o = sn__calloc(1, sizeof(*o));
+	/* There is one: no more than WINDOW are under way. */
+	struct outgoing *o = SN_CONTAINER_OF(sn_list_pop_front(&m->spare), struct outgoing, link);
 	int r;
 
-	if (o == NULL) { /* of so many that may be under way this one stays so */
-		complain(m, m->own.out, "out of memory");
-		return;
-	}
-	o->m = m;
-	o->event = sn__bus_event_ref(event);
+	*o = (struct outgoing){.m = m, .event = sn__bus_event_ref(event)};
 	sn__buf_init(&o->topic, 4096);
-	sn_list_push_back(&m->outgoing, &o->link);
 	r = put_topic(o);
 	o->message = (struct sn_driver_message){.subject = sn__buf_data(&o->topic),
 			.payload = event->data.ptr,
@@ -336,6 +333,11 @@ static int attach(struct sn_hub_mqtt *m)
 
 	if (m->own.deliver.n == 0)
 		return 0;
+	m->outgoing = sn__calloc(WINDOW, sizeof(struct outgoing));
+	if (m->outgoing == NULL)
+		return SN_E_NOMEM;
+	for (unsigned i = 0; i < WINDOW; i++)
+		sn_list_push_back(&m->spare, &m->outgoing[i].link);
 	m->out = (struct sn_bus_subscriber){
 			.ops = &out_ops, .id = SN_HUB_MQTT_ID, .window = WINDOW};
 	r = sn__bus_attach(m->hub->bus, &m->out);
@@ -423,7 +425,7 @@ int sn__hub_mqtt_open(struct sn_mh_hub *hub, const struct sn_hub_section *sectio
 		return sn__error_set(err, SN_E_NOMEM, "out of memory");
 	m->hub = hub;
 	sn_list_init(&m->incoming);
-	sn_list_init(&m->outgoing);
+	sn_list_init(&m->spare);
 	sn__arena_init(&m->arena, 256, 1 << 16);
 	hub->mqtt = m; /* closed with the hub, half open too */
 	sn__problems_init(&problems, NULL);
@@ -442,6 +444,7 @@ static void on_broker_closed(void *arg)
 
 	m->hub->mqtt = NULL;
 	sn__arena_finish(&m->arena);
+	sn__free(m->outgoing);
 	sn__free(m->filter);
 	sn__free(m);
 	done(done_arg);
