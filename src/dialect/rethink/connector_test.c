@@ -498,6 +498,25 @@ static void test_overload(void **state)
 	assert_int_equal(n, 1);
 }
 
+/* A host without a body that gives a size all the same: an empty one. */
+static void test_no_body(void **state)
+{
+	struct sn_rethink_options o = SN_RETHINK_OPTIONS_INIT;
+	struct host h = {.mood = 3};
+	struct sn_rethink *c;
+	atomic_uint n = 0;
+
+	o.shim = &host_table;
+	o.shim_host = &h;
+	o.config = "{url: 'http://a:1'}";
+	c = connect_with(&o);
+	assert_int_equal(sn_rethink_get_user(c, USER, ignore, &n), 0);
+	wait_for(&h.n_kept, 1);
+	h.fn[0](NULL, NULL, 100000, 200, h.arg[0]);
+	wait_for(&n, 1);
+	assert_int_equal(sn_rethink_close(c, NULL, NULL), 0);
+}
+
 /* ---- no memory ---- */
 
 /* Opening fails cleanly at every allocation of this thread's and of the loop's. */
@@ -584,6 +603,7 @@ int main(void)
 			cmocka_unit_test(test_settings),
 			cmocka_unit_test(test_threads),
 			cmocka_unit_test(test_overload),
+			cmocka_unit_test(test_no_body),
 			cmocka_unit_test(test_sweep_open),
 			cmocka_unit_test(test_sweep_message),
 	};

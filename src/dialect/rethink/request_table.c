@@ -139,8 +139,8 @@ static void held_answer(
 		h->failed = true;
 	} else {
 		h->status = status;
-		h->size = size;
-		h->body = sn__strndup(body != NULL ? body : "", body != NULL ? size : 0);
+		h->size = body != NULL ? size : 0;
+		h->body = sn__strndup(body != NULL ? body : "", h->size);
 		h->failed = h->body == NULL;
 	}
 	sn__loop_post(h->table->rt->loop, &h->task, held_run);
