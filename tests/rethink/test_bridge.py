@@ -205,6 +205,35 @@ def test_what_is_no_message(bridge):
         assert ws.code() == 1009
 
 
+def rss_mib(pid):
+    with open("/proc/%d/status" % pid) as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmRSS")) / 1024
+
+
+def test_who_never_reads_costs_little(bridge):
+    """It may send until its answers fill what waits for it; nobody else notices."""
+    port = int(bridge.url.rsplit(":", 1)[1])
+    text = json.dumps(message("i" * 30000, "read", {})).encode()
+    frame = b"\x81\xfe" + struct.pack(">H", len(text)) + bytes(4) + text
+    with socket.create_connection(("127.0.0.1", port)) as s:
+        s.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                  b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+        s.settimeout(1)
+        assert b" 101 " in s.recv(4096)
+        before, sent = rss_mib(bridge.p.pid), 0
+        try:
+            while sent < 200 << 20:
+                s.sendall(frame * 10)
+                sent += 10 * len(frame)
+        except (socket.timeout, ConnectionError):
+            pass
+        assert 1 << 20 < sent < 200 << 20
+        assert rss_mib(bridge.p.pid) - before < 96
+        with connect(bridge.url) as ws:
+            ws.send(json.dumps(message(7, "read", {})))
+            assert json.loads(ws.recv())["id"] == 7
+
+
 def test_a_page_of_somebody_else_is_refused(bridge):
     for headers in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
         out = subprocess.run(
