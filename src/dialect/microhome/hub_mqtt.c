@@ -232,6 +232,7 @@ static void on_message(struct sn_driver_subscription *sub, struct sn_driver_deli
 	}
 	in = sn__calloc(1, sizeof(*in));
 	if (in == NULL) {
+		complain(m, topic, sn_strerror(SN_E_NOMEM));
 		answer(m, d);
 		return;
 	}
