@@ -25,7 +25,7 @@ struct etcd_server {
 	pid_t pid;
 	unsigned port, peer_port;
 	char dir[64], url[64];
-	const char *more[10]; /* further arguments, NULL-ended */
+	const char *more[16]; /* further arguments, NULL-ended */
 	bool tls;             /* clients come by TLS: @more says with what */
 };
 
@@ -115,7 +115,7 @@ static inline bool etcd_serves(const struct etcd_server *s)
 static inline void etcd_start(struct etcd_server *s)
 {
 	char client[64], peer[64], cluster[80];
-	const char *argv[32] = {"setpriv", "--pdeathsig", "KILL", "etcd", "--name", "t",
+	const char *argv[48] = {"setpriv", "--pdeathsig", "KILL", "etcd", "--name", "t",
 			"--data-dir", s->dir, "--listen-client-urls", client,
 			"--advertise-client-urls", client, "--listen-peer-urls", peer,
 			"--initial-advertise-peer-urls", peer, "--initial-cluster", cluster,
