@@ -17,7 +17,7 @@ struct sn_checks {
 	struct sn_http_pool *pool;
 	struct sn_map kinds;     /* struct kind, by key */
 	struct sn_map instances; /* struct instance, by key */
-	struct sn_task tell;
+	struct sn_timer tell;
 };
 
 /* A way to check. */
@@ -66,9 +66,9 @@ static void say(const struct sn_checks *c, const char *level, const char *fmt, .
 	c->env.say(level, line, c->env.arg);
 }
 
-static void on_tell(struct sn_task *task)
+static void on_tell(struct sn_timer *t)
 {
-	struct sn_checks *c = SN_CONTAINER_OF(task, struct sn_checks, tell);
+	struct sn_checks *c = SN_CONTAINER_OF(t, struct sn_checks, tell);
 
 	c->env.changed(c->env.arg);
 }
@@ -88,7 +88,9 @@ static void changed(struct sn_hub_checked *checked, const struct sn_error *err)
 		say(c, "warning", "%s is unwell: %s", i->address, err->text);
 	else
 		say(c, "info", "%s is well again", i->address);
-	sn__loop_defer(c->env.loop, &c->tell, on_tell);
+	/* When a thousand die within seconds, all connectors are told a few times, not a thousand. */
+	if (!sn_timer_armed(&c->tell))
+		sn__timer_start(c->env.loop, &c->tell, sn_ms_to_ns(SN_CHECKS_TELL_MS), on_tell);
 }
 
 /* ---- ways to check ---- */
@@ -421,7 +423,7 @@ void sn__checks_close(struct sn_checks *c)
 {
 	if (c == NULL)
 		return;
-	sn__loop_undefer(c->env.loop, &c->tell);
+	sn__timer_stop(c->env.loop, &c->tell);
 	if (c->health != NULL)
 		sn__hub_health_close(c->health, on_health_closed, c);
 	else

@@ -18,6 +18,8 @@
 #include "base/error.h"
 #include "io/loop.h"
 
+#define SN_CHECKS_TELL_MS 250 /* changes are told together that come within */
+
 struct sn_checks;
 struct sn_check_group; /* the instances of one endpoint */
 
