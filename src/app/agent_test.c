@@ -547,6 +547,52 @@ static void token_is_asked_for(void **state)
 	finish(&s);
 }
 
+static void on_mute(struct sn_stream *s, unsigned events, void *arg)
+{
+	static const char request[] =
+			"GET /slow HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: "
+			"Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+			"Sec-WebSocket-Version: 13\r\n\r\n";
+	const struct sn_str v = {request, sizeof request - 1};
+
+	if (events & SN_STREAM_CONNECTED)
+		assert_int_equal(sn__stream_write(s, &v, 1), v.len);
+	sn__stream_want(s, 0);
+}
+
+/* Who takes nothing while there is something for it is closed, and has held little meanwhile. */
+static void one_that_never_reads(void **state)
+{
+	static char body[400000];
+	const struct sn_addr addr = world_addr(ADDRESS);
+	struct fixture *f = *state;
+	struct sn_stream *s;
+	struct request r;
+	size_t total = 0;
+	ssize_t n;
+
+	assert_int_equal(sn__stream_connect(f->w->b, &addr, on_mute, NULL, &s, NULL), 0);
+	settle(f);
+	for (unsigned i = 0; i < 20; i++) {
+		int at = snprintf(body, sizeof body, "[{\"id\":\"slow\",\"metadata\":{\"s%u\":\"",
+				i % 3);
+
+		memset(body + at, 'a' + (int)i, 390000);
+		(void)snprintf(body + at + 390000, sizeof body - (size_t)at - 390000, "\"}}]");
+		assert_int_equal(http(f, &r, "POST", "/report", body, NULL), 200);
+	}
+	for (unsigned i = 0; i < 60; i++)
+		settle(f);
+	while ((n = sn__stream_read(s, body, sizeof body)) > 0) {
+		total += (size_t)n;
+		settle(f);
+	}
+	assert_true(n == 0 || n == SN_E_RESET); /* no more comes */
+	assert_true(total < 3 * sizeof body);
+	sn__stream_close(s, true);
+	settle(f);
+}
+
 /* Out of memory anywhere while a connector comes: it is refused or closed, and the next is served. */
 static void no_memory(void **state)
 {
@@ -616,6 +662,7 @@ int main(void)
 			cmocka_unit_test_setup_teardown(seed_message_as_mesh_file, setup, teardown),
 			cmocka_unit_test_setup_teardown(close_tells_sockets, setup, teardown),
 			cmocka_unit_test_setup_teardown(token_is_asked_for, setup, teardown),
+			cmocka_unit_test_setup_teardown(one_that_never_reads, setup, teardown),
 			cmocka_unit_test_setup_teardown(no_memory, setup, teardown),
 			cmocka_unit_test(off_loopback),
 	};
