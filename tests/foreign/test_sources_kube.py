@@ -2,6 +2,7 @@
 """Endpoints whose instances come from a Kubernetes API server: what connectors of the agent see, exactly,
 and that they never see less than there is."""
 import os
+import shutil
 import subprocess
 import time
 
@@ -10,6 +11,9 @@ import pytest
 from conftest import PATIENCE
 from kube_peer import ApiServer, endpoint, port as slice_port
 from sources_site import Site, eventually
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+node = shutil.which("node")
 
 
 @pytest.fixture
@@ -198,3 +202,28 @@ def test_refused(sinew, certificate, tmp_path):
         assert "certificate" in line and not api.lists
     finally:
         api.stop()
+
+
+@pytest.mark.skipif(node is None, reason="needs node")
+def test_http2(sinew, cleanup, certificate):
+    """Many watches share a connection."""
+    cert, key = certificate("api")
+    server = subprocess.Popen([node, os.path.join(HERE, "kube_h2.js"), cert, key], text=True,
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    sinew.children.append(server)
+    site = Site(sinew, cleanup, kubernetes={
+        "server": "https://127.0.0.1:" + server.stdout.readline().strip(), "ca": cert})
+    services = ["s%d" % i for i in range(60)]
+
+    def move(address):
+        server.stdin.write(address + "\n")
+        server.stdin.flush()
+        return [int(n) for n in server.stdout.readline().split()]
+
+    site.write(**{s: "k8s://shop/" + s for s in services})
+    c = site.start()
+    for s in services:
+        c.wait(s, "10.0.0.1:80")
+    eventually(lambda: move("10.0.0.2") == [1, len(services)])
+    for s in services:
+        c.wait(s, "10.0.0.2:80")
