@@ -332,7 +332,7 @@ static int decode(struct sn_str raw, struct sn_arena *arena, struct sn_str *ret_
 			form[i] = ' ';
 	}
 	if (sn__percent_decode((struct sn_str){form, raw.len}, out, raw.len + 1, &n) < 0 ||
-			!sn__utf8_valid((struct sn_str){out, n}))
+			memchr(out, '\0', n) != NULL || !sn__utf8_valid((struct sn_str){out, n}))
 		return SN_E_INVALID;
 	*ret_text = (struct sn_str){out, n};
 	return 0;
