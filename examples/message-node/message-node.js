@@ -77,6 +77,10 @@ function fromRuntime(runtime, connector, text) {
 }
 
 const [port, where = 'child', ...command] = process.argv.slice(2);
+if (!/^\d+$/.test(port)) {
+	console.error('usage: node message-node.js PORT [child [COMMAND ARGUMENT...] | ws://HOST:PORT]');
+	process.exit(2);
+}
 const gone = (why) => {
 	console.error('message-node: ' + why.message);
 	process.exit(1);
