@@ -332,7 +332,7 @@ static int decode(struct sn_str raw, struct sn_arena *arena, struct sn_str *ret_
 			form[i] = ' ';
 	}
 	if (sn__percent_decode((struct sn_str){form, raw.len}, out, raw.len + 1, &n) < 0 ||
-			memchr(out, '\0', n) != NULL || !sn__utf8_valid((struct sn_str){out, n}))
+			!sn__utf8_valid((struct sn_str){out, n}))
 		return SN_E_INVALID;
 	*ret_text = (struct sn_str){out, n};
 	return 0;
@@ -553,7 +553,7 @@ int sn__reg_segment(struct sn_str raw, struct sn_arena *arena, struct sn_str *re
 	if (out == NULL)
 		return SN_E_NOMEM;
 	if (sn__percent_decode(raw, out, raw.len + 1, &n) < 0 || n > SN_REG_ID_MAX ||
-			!sn__utf8_valid((struct sn_str){out, n}))
+			memchr(out, '\0', n) != NULL || !sn__utf8_valid((struct sn_str){out, n}))
 		return SN_E_INVALID;
 	*ret_text = (struct sn_str){out, n};
 	return 0;
