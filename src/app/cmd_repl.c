@@ -10,6 +10,7 @@
 
 #include "app/edit.h"
 #include "app/mesh_words.h"
+#include "app/repl_line.h"
 #include "app/session.h"
 #include "base/json.h"
 #include "base/mem.h"
@@ -461,19 +462,6 @@ static const struct word words[] = {
 
 /* ---- lines ---- */
 
-static char *next_word(char **rest)
-{
-	char *word = *rest + strspn(*rest, " \t\r");
-	size_t n = strcspn(word, " \t\r");
-
-	*rest = word + n;
-	if (word[n] != '\0') {
-		word[n] = '\0';
-		*rest += 1 + strspn(word + n + 1, " \t\r");
-	}
-	return n > 0 ? word : NULL;
-}
-
 static void remember_type(struct repl *repl, const struct word *w, const char **args, unsigned n)
 {
 	const char *at = strstr(w->args, "TYPE");
@@ -492,33 +480,22 @@ static void remember_type(struct repl *repl, const struct word *w, const char **
 
 static bool run_word(struct repl *repl, const struct word *w, char *rest)
 {
-	const char *args[3];
-	unsigned n = 0;
-	size_t end = strlen(rest);
+	const char *args[SN_REPL_ARGS_MAX];
+	int n = sn__repl_args(rest, w->max_args, args);
 
-	while (end > 0 && strchr(" \t\r", rest[end - 1]) != NULL)
-		rest[--end] = '\0';
-	while (n < w->max_args && *rest != '\0') {
-		if (n + 1 == w->max_args && w->max_args > 1) { /* JSON */
-			args[n++] = rest;
-			rest += strlen(rest);
-		} else {
-			args[n++] = next_word(&rest);
-		}
-	}
-	if (n < w->min_args || *rest != '\0') {
+	if (n < (int)w->min_args) {
 		sn__cli_say(repl->cli, "usage: %s %s", w->name, w->args);
 		return false;
 	}
-	remember_type(repl, w, args, n);
-	return w->run(repl, args, n);
+	remember_type(repl, w, args, (unsigned)n);
+	return w->run(repl, args, (unsigned)n);
 }
 
 static bool run_line(struct repl *repl, const char *line)
 {
 	SN_AUTO_FREE char *copy = sn__strdup(line);
 	char *rest = copy;
-	const char *name = copy != NULL ? next_word(&rest) : NULL;
+	const char *name = copy != NULL ? sn__repl_word(&rest) : NULL;
 
 	if (name == NULL || name[0] == '#')
 		return copy != NULL;
@@ -574,7 +551,7 @@ static void offer_words(void *arg, const char *before, sn_edit_offer_fn *offer, 
 	struct repl *repl = arg;
 	SN_AUTO_FREE char *copy = sn__strdup(before);
 	char *rest = copy;
-	const char *name = copy != NULL ? next_word(&rest) : NULL, *args = NULL;
+	const char *name = copy != NULL ? sn__repl_word(&rest) : NULL, *args = NULL;
 	struct offering o = {offer, offered};
 	unsigned place = 0;
 
@@ -583,7 +560,7 @@ static void offer_words(void *arg, const char *before, sn_edit_offer_fn *offer, 
 			offer(offered, w->name);
 		return;
 	}
-	while (next_word(&rest) != NULL)
+	while (sn__repl_word(&rest) != NULL)
 		place++;
 	for (const struct word *w = words; w->name != NULL; w++)
 		if (strcmp(w->name, name) == 0)

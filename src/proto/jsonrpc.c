@@ -174,8 +174,10 @@ static enum sn_jsonrpc_kind kind_of(const struct parts *p, const struct sn_jsonr
 {
 	if (!sn__json_string_is(p->version, SN_STR("2.0")))
 		return SN_JSONRPC_INVALID;
+	if (p->has_id && m->id.ptr == NULL)
+		return SN_JSONRPC_INVALID;
 	if (p->has_method) {
-		if (p->method.raw.ptr == NULL || (p->has_id && m->id.ptr == NULL))
+		if (p->method.raw.ptr == NULL)
 			return SN_JSONRPC_INVALID;
 		return p->has_id ? SN_JSONRPC_REQUEST : SN_JSONRPC_NOTIFICATION;
 	}

@@ -79,6 +79,8 @@ static void kinds(void **state)
 			{"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":7}", SN_JSONRPC_INVALID, "1"},
 			{"{\"jsonrpc\":\"2.0\",\"id\":1}", SN_JSONRPC_INVALID, "1"},
 			{"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":null}", SN_JSONRPC_RESULT, "1"},
+			{"{\"jsonrpc\":\"2.0\",\"id\":{},\"error\":{}}", SN_JSONRPC_INVALID, NULL},
+			{"{\"jsonrpc\":\"2.0\",\"id\":[1],\"result\":1}", SN_JSONRPC_INVALID, NULL},
 			{"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{}}", SN_JSONRPC_ERROR,
 					"null"},
 			{"[1]", SN_JSONRPC_INVALID, NULL},
