@@ -88,9 +88,9 @@ static void model_step(struct model *m)
 
 static void against_the_model(uint64_t seed)
 {
-	unsigned steps = 100 + (unsigned)below(200);
+	unsigned steps = 20 + (unsigned)below(100);
 
-	n_models = below(20) == 0 ? 3000 : 1 + (unsigned)below(40);
+	n_models = below(400) == 0 ? 3000 : 1 + (unsigned)below(40);
 	models = test_calloc(n_models, sizeof *models);
 	world_open(seed, 1 + (unsigned)below(below(2) == 0 ? 3 : 300));
 	w.judged = model_judge;
@@ -216,7 +216,7 @@ static void network(uint64_t seed)
 	assert_int_equal(sn__hub_health_open(w.loop, &ops, 1 + (unsigned)below(20), &health), 0);
 	for (unsigned i = 0; i < HOSTS; i++)
 		host_open(health, &hosts[i], i % 2 == 0 ? http : tcp);
-	for (unsigned round = 0; round < 3; round++) {
+	for (uint64_t rounds = 1 + below(2); rounds > 0; rounds--) {
 		sn__sim_set(w.sim, &rough);
 		for (unsigned s = 0; s < 30; s++) {
 			host_set(&hosts[below(HOSTS)], (enum trouble)below(TROUBLES));
