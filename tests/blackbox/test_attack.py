@@ -115,38 +115,22 @@ def throw(r, address, data, got=None):
         pass
 
 
-class Liar:
+class Liar(things.Listener):
     """A server whose answers are mutated."""
 
     def __init__(self, seed, replies):
         self.r, self.replies = random.Random(seed), replies
-        self.address = local()
-        self.s = socket.socket()
-        self.s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.s.bind(things.split(self.address))
-        self.s.listen(200)
-        threading.Thread(target=self.run, daemon=True).start()
+        super().__init__()
 
-    def run(self):
-        while True:
+    def serve(self, c):
+        with c:
             try:
-                c, _ = self.s.accept()
+                c.settimeout(0.02)
+                c.recv(65536)
+                c.sendall(mutate(self.r, self.replies))
+                c.recv(65536)
             except OSError:
-                return
-            with c:
-                try:
-                    c.settimeout(0.02)
-                    c.recv(65536)
-                    c.sendall(mutate(self.r, self.replies))
-                    c.recv(65536)
-                except OSError:
-                    pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.s.close()
+                pass
 
 
 def attack(targets, alive, seed, n=6):

@@ -19,27 +19,13 @@ ME = "hyperty://nimbus.example/me"
 NONE = (404, {"message": "Not Found"})
 
 
-class Server:
+class Server(things.Listener):
     """`answer(method, target, body)` gives (status, JSON or bytes), or None: close. `asked` has what came."""
 
     def __init__(self, answer=None, address=None):
         self.answer = answer or (lambda m, t, b: (200, {}))
-        self.asked, self.lock, self.connections = [], threading.Lock(), 0
-        self.address = address or local()
-        self.s = socket.socket()
-        self.s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.s.bind(things.split(self.address))
-        self.s.listen(100)
-        threading.Thread(target=self.run, daemon=True).start()
-
-    def run(self):
-        while True:
-            try:
-                c, _ = self.s.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self.serve, args=(c,), daemon=True).start()
+        self.asked, self.lock = [], threading.Lock()
+        super().__init__(address)
 
     def serve(self, c):
         c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -76,12 +62,6 @@ class Server:
         with self.lock:
             got, self.asked = self.asked, []
         return got
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.s.close()
 
 
 class Bridge(Sinew):

@@ -3,7 +3,6 @@
 import json
 import socket
 import struct
-import threading
 import time
 import uuid
 
@@ -374,25 +373,12 @@ def test_handlers_answers(hub, node):
 
 # Registration.
 
-class Fake:
+class Fake(things.Listener):
     """A server that answers each connection with the bytes it was given, after it has read a package."""
 
     def __init__(self, answer):
         self.answer, self.took, self.ended = answer, [], []
-        self.s = socket.socket()
-        self.s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.address = local()
-        self.s.bind(things.split(self.address))
-        self.s.listen(100)
-        threading.Thread(target=self.run, daemon=True).start()
-
-    def run(self):
-        while True:
-            try:
-                c, _ = self.s.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(c,), daemon=True).start()
+        super().__init__()
 
     def serve(self, c):
         with c:
@@ -413,12 +399,6 @@ class Fake:
                 self.ended.append(c.recv(1))  # the asker ends it
             except OSError as e:
                 self.ended.append(e)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.s.close()
 
 
 def register(hub, id_, address, **more):

@@ -54,6 +54,33 @@ def listening(address):
     until("somebody listens on " + address, is_open)
 
 
+class Listener:
+    """A server of the tests: serve(c) with each connection, in a thread of its own."""
+
+    def __init__(self, address=None):
+        self.address, self.connections = address or local(), 0
+        self.s = socket.socket()
+        self.s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.s.bind(split(self.address))
+        self.s.listen(200)
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            try:
+                c, _ = self.s.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self.serve, args=(c,), daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.s.close()
+
+
 class Process:
     """A program; its lines of stdout and stderr are kept."""
 
