@@ -27,7 +27,6 @@ struct sn_agent {
 	char *token; /* NULL: none is asked for */
 	struct sn_store store;
 	struct sn_fan fan;
-	bool wire;
 	char *mesh;
 	struct stat seen;          /* of the mesh file when it was last read */
 	struct sn_agent_hub *hub;  /* NULL: none */
@@ -126,7 +125,6 @@ static void serve_plain(struct sn_agent *agent, struct sn_exchange *x, struct sn
 
 /* A report on its way into the shared store. */
 struct stored {
-	struct sn_agent *agent;
 	struct sn_exchange *x; /* NULL: who reported is gone */
 };
 
@@ -157,18 +155,24 @@ static void on_stored(int code, const struct sn_error *err, void *arg)
 static int put_sections(struct sn_agent *agent, const json_t *report, struct sn_agent_puts *puts,
 		struct sn_error *err)
 {
+	SN_AUTO_JSON json_t *seen = json_object(); /* tasks of the items before */
 	const char *id, *name;
 	json_t *item, *value;
 	size_t i;
-	int r = 0;
+	int r = seen != NULL ? 0 : sn__error_set(err, SN_E_NOMEM, "%s", sn_strerror(SN_E_NOMEM));
 
 	json_array_foreach(report, i, item)
 	{
+		bool again;
+
 		id = sn__json_str(sn__json_get(item, "id"));
+		again = json_object_get(seen, id) != NULL; /* then the last item wins */
+		if (r == 0 && !again && json_object_set_new(seen, id, json_true()) < 0)
+			r = sn__error_set(err, SN_E_NOMEM, "%s", sn_strerror(SN_E_NOMEM));
 		json_object_foreach(sn__json_get(item, "metadata"), name, value)
 		{
 			if (r == 0 &&
-					!(sn__agent_share_has(agent->share, id, name) &&
+					!(!again && sn__agent_share_has(agent->share, id, name) &&
 							sn__store_has(&agent->store,
 									sn_str_from(id), name,
 									value)))
@@ -200,7 +204,7 @@ static int share_report(struct sn_agent *agent, struct sn_exchange *x, const jso
 		sn__free(st);
 		return r;
 	}
-	*st = (struct stored){agent, x};
+	st->x = x;
 	sn_exchange_on_close(x, reporter_gone, st);
 	sn__agent_puts_start(puts);
 	return 0;
@@ -270,7 +274,7 @@ static void handle(struct sn_exchange *x, void *arg)
 			sn_exchange_abort(x);
 	} else if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
 		respond_error(x, 405, "GET /TASK or POST /report");
-	} else if (strchr(id.ptr, '/') != NULL || (id.len == 0 && !agent->wire)) {
+	} else if (strchr(id.ptr, '/') != NULL || (id.len == 0 && !agent->loaded.wire)) {
 		respond_error(x, 404, "the agent path must end in the task id: /TASK");
 	} else if (agent->share != NULL && !sn__agent_share_ready(agent->share)) {
 		respond_error(x, 503, "the shared store has not been read yet");
@@ -445,8 +449,6 @@ static int load_mesh(struct sn_agent *agent, struct sn_error *err)
 		r = use_mesh(agent, mesh, err);
 		if (r < 0 && (!agent->again || !unreadable(r)))
 			say(agent, "error", "%s: %s", agent->mesh, sn_error_text(err));
-		if (r == 0)
-			agent->wire = agent->loaded.wire;
 	}
 	sn__problems_finish(&problems);
 	return r;
@@ -613,7 +615,6 @@ static int open_mesh(struct sn_agent *agent, const char *path, struct sn_error *
 {
 	const struct sn_targets_env env = {
 			.loop = agent->loop, .changed = on_targets, .say = say_line, .arg = agent};
-	int r;
 
 	if (path == NULL)
 		return 0;
@@ -622,8 +623,7 @@ static int open_mesh(struct sn_agent *agent, const char *path, struct sn_error *
 		return sn__error_set(err, SN_E_NOMEM, "%s", sn_strerror(SN_E_NOMEM));
 	/* Before reading: a change in between is seen as one. */
 	(void)stat(path, &agent->seen);
-	r = load_mesh(agent, err);
-	return r;
+	return load_mesh(agent, err);
 }
 
 int sn__agent_check(const struct sn_agent_options *opts, struct sn_error *err)

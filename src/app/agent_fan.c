@@ -81,7 +81,6 @@ static int frame_of(struct sn_fan *fan, json_t *message, struct sn_ws_frame **re
 	r = text == NULL ? SN_E_NOMEM : sn__ws_frame_create(true, sn_str_from(text), &frame);
 	if (r < 0)
 		return r;
-	fan->encoded++;
 	frame_drop(oldest);
 	*oldest = (struct sn_fan_frame){json_incref(message), frame, ++fan->clock};
 	*ret_frame = frame;
@@ -154,7 +153,6 @@ static void miss(struct client *c, json_t *change, struct merge *last)
 		last->before = json_incref(c->missed);
 		last->after = after;
 	}
-	c->fan->behind += c->missed == NULL;
 	json_decref(c->missed);
 	c->missed = json_incref(last->after);
 	if (!sn_timer_armed(&c->fan->stall))
@@ -180,9 +178,10 @@ static void on_ws_drain(struct sn_ws *ws, void *arg)
 	if (missed != NULL)
 		send_message(c, missed);
 	json_decref(missed);
-	if (c->asked)
+	if (c->asked && !is_behind(c)) {
+		c->asked = false;
 		send_message(c, sn__store_view(c->fan->store, c->task));
-	c->asked = false;
+	}
 }
 
 /* ---- all of them ---- */
@@ -224,7 +223,7 @@ void sn__fan_changed(
 	json_decref(last.after);
 }
 
-/* @fn for every socket, until it returns false. */
+/* @fn for every socket. */
 static void each(struct sn_fan *fan, void (*fn)(struct client *c, void *arg), void *arg)
 {
 	const struct sn_map_entry *e;
@@ -253,7 +252,6 @@ static void look_at(struct client *c, void *arg)
 	c->queued = queued;
 	if (c->still <= SWEEPS)
 		return;
-	c->fan->stalled++;
 	give_up(c, "connector too slow");
 }
 

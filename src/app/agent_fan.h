@@ -42,10 +42,6 @@ struct sn_fan {
 	uint64_t clock;
 	struct sn_timer stall;
 	unsigned n_clients;
-	/* counts, since it was opened */
-	uint64_t encoded; /* messages */
-	uint64_t behind;  /* times a connector was too slow for a message */
-	uint64_t stalled; /* closed for that */
 };
 
 /** When no socket is left. Before, its first members are the caller's to fill; the rest is zero. */

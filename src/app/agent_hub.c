@@ -49,20 +49,32 @@ static void failed(struct sn_agent_hub *hub, const char *why)
 	later(hub);
 }
 
+int sn__agent_node_peers(const char *address, json_t **ret_peers)
+{
+	char text[SN_ADDR_TEXT_MAX];
+	struct sn_addr addr;
+
+	*ret_peers = NULL;
+	if (address == NULL || sn__mh_address(sn_str_from(address), &addr, NULL) < 0)
+		return 0;
+	(void)sn__addr_text(&addr, text);
+	*strrchr(text, ':') = '\0';
+	*ret_peers = json_pack("{s:{s:s, s:s, s:i}}", "1", "protocol", "microhome", "address", text,
+			"port", (int)sn__addr_port(&addr));
+	return *ret_peers != NULL ? 0 : SN_E_NOMEM;
+}
+
 /* One node of a page as a peer. What cannot be one is left out. */
 static int take(struct sn_agent_hub *hub, const json_t *node)
 {
 	const char *id = sn__json_str(sn__json_get(node, "nodeId"));
-	const char *address = sn__json_str(sn__json_get(node, "address"));
-	char text[SN_ADDR_TEXT_MAX];
-	struct sn_addr addr;
 	json_t *peers;
+	int r = sn__agent_node_peers(sn__json_str(sn__json_get(node, "address")), &peers);
 
-	if (id == NULL || address == NULL || sn__mh_address(sn_str_from(address), &addr, NULL) < 0)
-		return 0;
-	*strrchr(sn__addr_text(&addr, text) != NULL ? text : text, ':') = '\0';
-	peers = json_pack("{s:{s:s, s:s, s:i}}", "1", "protocol", "microhome", "address", text,
-			"port", (int)sn__addr_port(&addr));
+	if (r < 0 || id == NULL || peers == NULL) {
+		json_decref(peers);
+		return r;
+	}
 	return json_object_set_new(hub->found, id, peers) < 0 ? SN_E_NOMEM : 0;
 }
 

@@ -14,6 +14,10 @@
 
 struct sn_agent_hub;
 
+/** A node at @address ("192.168.1.20:5102") as {"1": {"protocol", "address", "port"}}, for the caller. NULL
+ * with 0: it cannot be one. SN_E_NOMEM. */
+SN_MUST_USE int sn__agent_node_peers(const char *address /* may be NULL */, json_t **ret_peers);
+
 /** @nodes: id -> peers ({"1": {"protocol", "address", "port"}}), borrowed. */
 typedef void sn_agent_nodes_fn(json_t *nodes, void *arg);
 /** @state: the registry has answered (NULL), or why it has not; told when that changes. */

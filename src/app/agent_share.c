@@ -4,10 +4,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "app/agent_hub.h"
 #include "base/json.h"
 #include "base/map.h"
 #include "base/mem.h"
-#include "dialect/microhome/node.h"
 
 /*
  * Two prefixes are followed, each read as a range and then watched from the revision after it. What an
@@ -331,21 +331,12 @@ static int apply_section(struct sn_agent_share *share, const struct known *k, st
 static int node_peers(struct sn_str value, json_t **ret_peers)
 {
 	SN_AUTO_JSON json_t *node = NULL;
-	const char *address;
-	char text[SN_ADDR_TEXT_MAX];
-	struct sn_addr addr;
 	int r = sn__json_parse(value, SN_HUB_VALUE_MAX, &node, NULL);
 
 	*ret_peers = NULL;
 	if (r < 0)
 		return r == SN_E_NOMEM ? r : 0;
-	address = sn__json_str(sn__json_get(node, "address"));
-	if (address == NULL || sn__mh_address(sn_str_from(address), &addr, NULL) < 0)
-		return 0;
-	*strrchr(sn__addr_text(&addr, text) != NULL ? text : text, ':') = '\0';
-	*ret_peers = json_pack("{s:{s:s, s:s, s:i}}", "1", "protocol", "microhome", "address", text,
-			"port", (int)sn__addr_port(&addr));
-	return *ret_peers != NULL ? 0 : SN_E_NOMEM;
+	return sn__agent_node_peers(sn__json_str(sn__json_get(node, "address")), ret_peers);
 }
 
 static int apply_node(struct sn_agent_share *share, const struct known *k, struct sn_str value)

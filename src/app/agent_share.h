@@ -44,10 +44,10 @@ bool sn__agent_share_ready(const struct sn_agent_share *share);
 /** Whether the store has the section. */
 bool sn__agent_share_has(const struct sn_agent_share *share, const char *task, const char *section);
 
-/* Sections that are being stored, one after the other. */
+/* Sections that are being stored, in their order. */
 struct sn_agent_puts;
 /** @code: 0; SN_E_LIMIT (nothing was stored), SN_E_CLOSED, SN_E_NOMEM, what the store says otherwise: some
- * may have been stored. On 0 every section was told before. */
+ * may have been stored. On 0 every section was told before (those there was no memory for: later). */
 typedef void sn_agent_puts_fn(int code, const struct sn_error *err, void *arg);
 SN_MUST_USE int sn__agent_puts_create(struct sn_agent_share *share, sn_agent_puts_fn *done,
 		void *arg, struct sn_agent_puts **ret_puts);

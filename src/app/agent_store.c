@@ -180,7 +180,7 @@ static int apply_item(struct sn_store *s, const json_t *item, json_t *metadata,
 int sn__store_check(const struct sn_store *s, const json_t *report, struct sn_error *err)
 {
 	const json_t *item;
-	size_t i;
+	size_t i, n_new = 0;
 	int r;
 
 	if (!json_is_array(report))
@@ -192,8 +192,10 @@ int sn__store_check(const struct sn_store *s, const json_t *report, struct sn_er
 		r = check_item(item, i, err);
 		if (r < 0)
 			return r;
+		n_new += sn__store_find(s, sn_str_from(sn__json_str(sn__json_get(item, "id")))) ==
+				NULL;
 	}
-	if (json_array_size(report) > SN_AGENT_TASKS_MAX - sn_map_count(&s->tasks))
+	if (n_new > SN_AGENT_TASKS_MAX - sn_map_count(&s->tasks))
 		return sn__error_set(err, SN_E_LIMIT, "more than %u tasks", SN_AGENT_TASKS_MAX);
 	return 0;
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/agent_store.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
+#include "app/agent.h"
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/mem.h"
@@ -87,6 +89,28 @@ static void reports(void **state)
 	assert_int_equal(report(&s, "[{\"id\":\"a/b\",\"metadata\":{}}]"), SN_E_INVALID);
 	expect("");
 	view_is(&s, "t", "{\"peers\":null,\"policies\":null}");
+	sn__store_finish(&s);
+}
+
+/* As many tasks as there may be: those that are known are still told of. */
+static void full(void **state)
+{
+	struct sn_store s;
+	char text[80], id[16];
+
+	assert_int_equal(sn__store_init(&s), 0);
+	for (unsigned i = 0; i < SN_AGENT_TASKS_MAX; i++) {
+		struct sn_store_task *task;
+
+		(void)snprintf(id, sizeof id, "t%u", i);
+		assert_int_equal(sn__store_task(&s, sn_str_from(id), &task), 0);
+	}
+	(void)snprintf(text, sizeof text, "[{\"id\": \"%s\", \"metadata\": {\"a\": 1}}]", id);
+	assert_int_equal(report(&s, text), 0);
+	(void)snprintf(text, sizeof text, "%s|a=1;", id);
+	expect(text);
+	assert_int_equal(report(&s, "[{\"id\": \"one more\", \"metadata\": {\"a\": 1}}]"),
+			SN_E_LIMIT);
 	sn__store_finish(&s);
 }
 
@@ -273,6 +297,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 			cmocka_unit_test(reports),
+			cmocka_unit_test(full),
 			cmocka_unit_test(files),
 			cmocka_unit_test(shared),
 			cmocka_unit_test(forgotten),

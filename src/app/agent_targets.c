@@ -20,6 +20,7 @@ struct sn_targets {
 	struct sn_hub_kube *kube;
 	json_t *kube_settings; /* that it was made with */
 	unsigned n_kubes;
+	char *resolver; /* as it was selected; NULL: not yet */
 	struct sn_task tell;
 };
 
@@ -73,13 +74,6 @@ static void say(const struct sn_targets *t, const char *level, const char *fmt, 
 }
 
 /* ---- sources ---- */
-
-static void on_checks(void *arg)
-{
-	struct sn_targets *t = arg;
-
-	t->env.changed(t->env.arg);
-}
 
 static void on_tell(struct sn_task *task)
 {
@@ -248,16 +242,13 @@ static int source_open(struct sn_targets *t, const struct sn_meshfile *mesh, con
 	return 0;
 }
 
-static void say_line(const char *level, const char *line, void *arg)
-{
-	say(arg, level, "%s", line);
-}
-
 int sn__targets_open(const struct sn_targets_env *env, struct sn_targets **ret_targets)
 {
 	struct sn_targets *t = sn__calloc(1, sizeof *t);
-	const struct sn_checks_env checks = {
-			.loop = env->loop, .changed = on_checks, .say = say_line, .arg = t};
+	const struct sn_checks_env checks = {.loop = env->loop,
+			.changed = env->changed,
+			.say = env->say,
+			.arg = env->arg};
 
 	if (t == NULL)
 		return SN_E_NOMEM;
@@ -279,6 +270,7 @@ void sn__targets_close(struct sn_targets *t)
 	sn__checks_close(t->checks);
 	sn__hub_kube_unref(t->kube);
 	json_decref(t->kube_settings);
+	sn__free(t->resolver);
 	sn__map_finish(&t->sources);
 	sn__free(t);
 }
@@ -365,9 +357,16 @@ static int use_resolver(struct sn_targets *t, const struct sn_meshfile *mesh, st
 	const char *name = sn__json_str(sn__json_get(mesh->sources, "resolver"));
 	SN_AUTO_FREE char *text = sn__asprintf(
 			"ares%s%s", name != NULL ? ":" : "", name != NULL ? name : "");
-	int r = text == NULL ? SN_E_NOMEM : sn__resolver_select(t->env.loop, text);
+	int r;
 
-	return r == 0 ? 0 : sn__error_set(err, r, "resolver: %s", sn_strerror(r));
+	if (text != NULL && t->resolver != NULL && strcmp(text, t->resolver) == 0)
+		return 0; /* its questions and answers go on */
+	r = text == NULL ? SN_E_NOMEM : sn__resolver_select(t->env.loop, text);
+	if (r < 0)
+		return sn__error_set(err, r, "resolver: %s", sn_strerror(r));
+	sn__free(t->resolver);
+	t->resolver = SN_TAKE(text);
+	return 0;
 }
 
 int sn__targets_plan(struct sn_targets *targets, const struct sn_meshfile *mesh,

@@ -16,7 +16,6 @@
 #define LISTEN_DEFAULT "127.0.0.1:55555" /* where deployers of the original put it */
 
 #define HUB_DEFAULT "127.0.0.1:5101"
-#define PREFIX_DEFAULT "/sinew/" /* hubs have it, too */
 #define MEMBERS_MAX 16u
 #define TOKEN_MAX 65536 /* bytes of a file */
 
@@ -194,7 +193,7 @@ static int open_etcd(struct run *run, struct tokens *tokens, struct sn_hub_store
 	if (r != 0)
 		return r;
 	if (opts.prefix == NULL)
-		opts.prefix = PREFIX_DEFAULT;
+		opts.prefix = SN_HUB_ETCD_PREFIX;
 	if (text == NULL || sn__http_pool_create(run->loop, NULL, &run->pool) < 0) {
 		sn__cli_say(cli, "%s", sn_strerror(SN_E_NOMEM));
 		return SN_EXIT_FAILED;

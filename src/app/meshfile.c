@@ -640,11 +640,14 @@ static void read_sources(struct ctx *c, json_t *sources)
 		if (sn__yaml_to_json(item->value, &value, c->problems) < 0)
 			continue;
 		if (sn_str_eq(item->key, SN_STR("insecure")) ? !json_is_boolean(value)
-							     : !json_is_string(value))
+							     : !json_is_string(value)) {
 			sn__problem(c->problems, item->value->place, "kubernetes: %s: expected %s",
 					item->key.ptr,
 					sn_str_eq(item->key, SN_STR("insecure")) ? "true or false"
 										 : "a text");
+			json_decref(value);
+			continue;
+		}
 		if (out != NULL)
 			(void)set(c, out, item->key.ptr, value);
 		else

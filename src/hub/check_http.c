@@ -27,8 +27,6 @@ static void on_done(struct sn_http_req *req)
 		sn__check_ended(&op->base, NULL);
 		return;
 	}
-	if (sn__check_again(&op->base, res))
-		return;
 	if (res->code == 0)
 		(void)sn__error_set(
 				&err, SN_E_STATUS, "GET %.200s: status %u", c->path, res->status);
@@ -38,7 +36,9 @@ static void on_done(struct sn_http_req *req)
 	else
 		(void)sn__error_set(&err, res->code, "GET %.200s: %s", c->path, res->detail);
 	err.foreign = res->foreign;
-	sn__check_ended(&op->base, &err);
+	/* What begins it again forgets the result. */
+	if (!sn__check_again(&op->base, res))
+		sn__check_ended(&op->base, &err);
 }
 
 static int begin(struct sn_check_op *base, struct sn_http_dest *dest)

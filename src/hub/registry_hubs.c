@@ -160,6 +160,9 @@ static void own_seen(struct sn_hub_registry *r, const struct sn_hub_entry *entry
 			r->refused = r->claim = false;
 			r->presence = HUB_AWAY;
 			presence_go(r);
+		} else if (r->presence == HUB_KEEPING) { /* when that has ended */
+			r->refused = false;
+			r->claim = true;
 		}
 		return;
 	}

@@ -13,7 +13,7 @@
  *	registry_node.c    a node, and how it is written in the store
  *
  * In the store: "nodes/ID" -> {"address":..,"owner":HUB,"attributes":{..}}, "hubs/HUB" ->
- * {"since":MS,"instance":HEX} on a lease.
+ * {"since":MS,"instance":N} on a lease.
  *
  * The view may be ahead of the store's watch (what this hub has done itself it knows from the operation's
  * end) and behind it (that end may come late), and a range that is being read may be older than both. So

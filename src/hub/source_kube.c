@@ -355,8 +355,10 @@ static int start(struct source *src, struct sn_error *err)
 	r = write_target(src);
 	sn__free(src->authorization);
 	src->authorization = kube->token != NULL ? sn__strdup(kube->token) : NULL;
-	if (r < 0 || (kube->token != NULL && src->authorization == NULL))
-		return sn__error_set(err, SN_E_NOMEM, "%s", sn_strerror(SN_E_NOMEM));
+	if (r == 0 && kube->token != NULL && src->authorization == NULL)
+		r = SN_E_NOMEM;
+	if (r < 0)
+		return sn__error_set(err, r, "%s", sn_strerror(r));
 	src->headers[n++] = (struct sn_http_header){SN_STR("Accept"), SN_STR("application/json")};
 	if (src->authorization != NULL)
 		src->headers[n++] = (struct sn_http_header){

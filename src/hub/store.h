@@ -118,6 +118,8 @@ struct sn_connect_host;
 SN_MUST_USE int sn__hub_sqlite_open(struct sn_connect_host *host, const char *path,
 		struct sn_hub_store **ret_store, struct sn_error *err);
 
+#define SN_HUB_ETCD_PREFIX "/sinew/" /* where hubs and agents meet unless they are told otherwise */
+
 struct sn_hub_etcd_options {
 	const char *const *endpoints; /* "http://127.0.0.1:2379", NULL-ended */
 	const char *prefix;           /* before every key: "/sinew/" */

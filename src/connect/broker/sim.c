@@ -702,8 +702,10 @@ static void sim_unsubscribe(void *state, struct sn_driver_subscription *pub, boo
 
 	sub->leaving = true;
 	sub_leave(sub);
-	if (forget && d != NULL)
+	if (forget && d != NULL) {
+		sub->durable = NULL;
 		durable_free(d);
+	}
 	end_check(sub);
 }
 
