@@ -119,7 +119,7 @@ class Liar(things.Listener):
     """A server whose answers are mutated."""
 
     def __init__(self, seed, replies):
-        self.r, self.replies = random.Random(seed), replies
+        self.seed, self.replies = seed, replies
         super().__init__()
 
     def serve(self, c):
@@ -127,7 +127,7 @@ class Liar(things.Listener):
             try:
                 c.settimeout(0.02)
                 c.recv(65536)
-                c.sendall(mutate(self.r, self.replies))
+                c.sendall(mutate(random.Random(self.seed * 1000003 + self.connections), self.replies))
                 c.recv(65536)
             except OSError:
                 pass
