@@ -210,3 +210,8 @@ def test_nodes_of_hubs_and_large_sections(tmp_path, cleanup, etcd):
     status, text = agent.report("t", big="x" * 300000)
     assert status == 413 and "262144" in text
     assert agent.view("t")["big"] == "x" * 200000
+    # A task twice in one report: the last item wins, also when it is what the store has.
+    twice = [{"id": "t", "metadata": {"n": n}} for n in (2, 1)]
+    assert agent.report("t", n=1)[0] == 200
+    assert agent.http("/report", json.dumps(twice).encode())[0] == 200
+    assert agent.view("t")["n"] == 1
