@@ -167,6 +167,7 @@ struct sn_etcd_watcher {
 	bool orphan;                      /* the one asked for was taken back meanwhile */
 	struct sn_hub_watch *told;        /* the one whose callback runs */
 	uint64_t cluster, member, newest; /* who told last, and the revision it was at */
+	uint64_t asked_at;                /* `newest` when `creating` was asked for */
 	struct sn_task task;
 };
 void sn__etcd_watcher_init(struct sn_etcd_watcher *wr, struct sn_etcd *etcd);

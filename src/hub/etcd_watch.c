@@ -76,6 +76,7 @@ static int create(struct sn_etcd_watcher *wr, struct sn_hub_watch *w)
 	s->skip = s->told;
 	s->at = WATCH_ASKED;
 	wr->creating = w;
+	wr->asked_at = wr->newest;
 	return 0;
 }
 
@@ -193,7 +194,10 @@ static void on_events(struct sn_etcd_watcher *wr, struct sn_hub_watch *w,
 		go_on_after(w, last);
 }
 
-/* Is it the etcd that we know? What it was at before it cannot have forgotten. */
+/*
+ * Is it the etcd that we know? What it was at when it was asked it cannot have forgotten. (Changes told
+ * since then say nothing: etcd sends them from another queue, and they may overtake the answer.)
+ */
 static bool has_forgotten(struct sn_etcd_watcher *wr, const Etcd__WatchResponse *answer)
 {
 	const Etcd__ResponseHeader *h = answer->header;
@@ -202,7 +206,7 @@ static bool has_forgotten(struct sn_etcd_watcher *wr, const Etcd__WatchResponse 
 	if (h == NULL || h->cluster_id == 0)
 		return false;
 	other = wr->cluster != 0 && wr->cluster != h->cluster_id;
-	behind = wr->member == h->member_id && revision_of(answer) < wr->newest;
+	behind = wr->member == h->member_id && revision_of(answer) < wr->asked_at;
 	return other || behind;
 }
 

@@ -38,8 +38,10 @@ struct fake_stream {
 		bool used;
 		char prefix[8];
 		size_t at; /* in the history */
+		uint64_t from, created_at;
 	} watches[WATCHES + 4];
 	int64_t n;
+	struct sn_timer created; /* when the last one's answer is sent: changes may overtake it */
 };
 
 struct late { /* a transaction that is carried out later */
@@ -390,6 +392,8 @@ static bool send_answer(struct fake_stream *s, Etcd__WatchResponse *answer)
 	struct sn_grpc_exchange *x;
 	int r;
 
+	if (answer->created)
+		h.revision = (int64_t)s->watches[answer->watch_id].created_at;
 	answer->header = &h;
 	r = sn_grpc_exchange_send(s->x, &answer->base, NULL, 0);
 	assert_true(r == 0 || r == SN_E_AGAIN || r == SN_E_RESET ||
@@ -480,35 +484,56 @@ static void tell_all(void)
 	}
 }
 
-static void create(struct fake_stream *s, const Etcd__WatchCreateRequest *ask)
+static void announce(struct fake_stream *s, int64_t id)
 {
 	Etcd__WatchResponse answer = ETCD__WATCH_RESPONSE__INIT;
+	struct fake_watch *fw = &s->watches[id];
+
+	answer.watch_id = id;
+	answer.created = true;
+	fw->used = true;
+	if (!send_answer(s, &answer))
+		return;
+	if (fw->from == 0 || fw->from >= w.compacted) {
+		(void)tell(s, id);
+		return;
+	}
+	answer = (Etcd__WatchResponse)ETCD__WATCH_RESPONSE__INIT;
+	answer.watch_id = id;
+	answer.canceled = true;
+	answer.compact_revision = (int64_t)w.compacted;
+	fw->used = false;
+	(void)send_answer(s, &answer);
+}
+
+static void on_created(struct sn_timer *t)
+{
+	struct fake_stream *s = SN_CONTAINER_OF(t, struct fake_stream, created);
+
+	if (s->x != NULL)
+		announce(s, s->n - 1);
+}
+
+static void create(struct fake_stream *s, const Etcd__WatchCreateRequest *ask)
+{
 	int64_t id = s->n++;
 	struct fake_watch *fw;
 
 	assert_true(id < (int64_t)SN_COUNT(s->watches));
 	assert_true(ask->fragment);
+	assert_false(sn_timer_armed(&s->created));
 	fw = &s->watches[id];
-	*fw = (struct fake_watch){.used = true, .at = w.n_history};
+	*fw = (struct fake_watch){.from = (uint64_t)ask->start_revision, .created_at = w.revision};
 	assert_true(ask->key.len >= 3 && ask->key.len < 8);
 	memcpy(fw->prefix, ask->key.data + 3, ask->key.len - 3);
-	answer.watch_id = id;
-	answer.created = true;
-	if (!send_answer(s, &answer) || ask->start_revision == 0)
-		return;
-	if ((uint64_t)ask->start_revision < w.compacted) {
-		answer = (Etcd__WatchResponse)ETCD__WATCH_RESPONSE__INIT;
-		answer.watch_id = id;
-		answer.canceled = true;
-		answer.compact_revision = (int64_t)w.compacted;
-		fw->used = false;
-		(void)send_answer(s, &answer);
-		return;
-	}
-	for (fw->at = 0; fw->at < w.n_history &&
-			w.history[fw->at].revision < (uint64_t)ask->start_revision;)
+	if (fw->from == 0)
+		fw->at = w.n_history;
+	while (fw->at < w.n_history && w.history[fw->at].revision < fw->from)
 		fw->at++;
-	(void)tell(s, id);
+	if (below(3) == 0)
+		sn__timer_start(w.loop, &s->created, below(20) * SN_NS_PER_MS, on_created);
+	else
+		announce(s, id);
 }
 
 static void start_watch(struct sn_grpc_exchange *x, const void *request, void *arg)
@@ -520,6 +545,7 @@ static void start_watch(struct sn_grpc_exchange *x, const void *request, void *a
 
 		if (s->x != NULL)
 			continue;
+		sn__timer_stop(w.loop, &s->created);
 		*s = (struct fake_stream){.x = x};
 		*sn_grpc_exchange_slot(x) = s;
 		sn_grpc_exchange_on_close(x, on_stream_closed, s);
@@ -731,6 +757,7 @@ static void on_lost(struct sn_hub_watch *hw, uint64_t revision)
 {
 	struct watch *v = SN_CONTAINER_OF(hw, struct watch, w);
 
+	assert_false(w.clean);
 	assert_true(revision > 0 && revision <= w.revision); /* of when it was sent */
 	v->lost = SN_MAX(v->lost, revision);
 }
@@ -922,6 +949,8 @@ static void world_close(void)
 		if (w.late[i].request != NULL)
 			late_free(&w.late[i]);
 	}
+	for (size_t i = 0; i < STREAMS; i++)
+		sn__timer_stop(w.loop, &w.streams[i].created);
 	sn__timer_stop(w.loop, &w.trouble);
 	(void)sn__sim_run(w.sim, sn__sim_now_ns(w.sim) + 5 * SN_NS_PER_S);
 	sn__grpc_services_destroy(w.services);
