@@ -3,9 +3,9 @@
 #define SN_SRC_IO_SEEDS_TEST_H
 
 /*
- * Internal, tests only: the frame of a property test. SINEW_SEEDS says how many seeds (default 100),
- * SINEW_SEED runs a single one, where the test may print its course. A failing seed prints itself,
- * however the program ends.
+ * Internal, tests only: the frame of a property test. SINEW_SEEDS says up to which seed (default 100),
+ * SINEW_SEEDS_FROM from which (1): a long run may be done in parts. SINEW_SEED runs a single one, where
+ * the test may print its course. A failing seed prints itself, however the program ends.
  *
  *	static void one(uint64_t seed, bool single) { ... cmocka's assertions ... }
  *	int main(void) { return seeds_main("streams", one); }
@@ -71,7 +71,7 @@ static inline void seeds_all(void **state)
 		seeds_now = seeds_known[i];
 		seeds_one(seeds_now, false);
 	}
-	for (seeds_now = 1; seeds_now <= n; seeds_now++) {
+	for (seeds_now = seeds_env("SINEW_SEEDS_FROM", 1); seeds_now <= n; seeds_now++) {
 		seeds_one(seeds_now, false);
 		if (sn__mem_live() != live) /* so that the message is this one */
 			print_error("%d blocks leaked\n", (int)(sn__mem_live() - live));
