@@ -214,6 +214,7 @@ static int keep_version(struct sn_kube_slices *s, const json_t *metadata, struct
 
 	if (n == 0 || n >= sizeof s->version)
 		return sn__error_set(err, SN_E_PARSE, "no resourceVersion, or a long one");
+	s->moved = s->moved || strcmp(s->version, version) != 0;
 	memcpy(s->version, version, n + 1);
 	return 0;
 }
@@ -271,6 +272,7 @@ void sn__kube_slices_watch(struct sn_kube_slices *s)
 {
 	sn__buf_clear(&s->line);
 	s->status = 0;
+	s->moved = false;
 }
 
 static int read_error(struct sn_kube_slices *s, const json_t *status, struct sn_error *err)

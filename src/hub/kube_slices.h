@@ -37,6 +37,7 @@ struct sn_kube_slices {
 	char next[SN_HUB_KUBE_CONTINUE_MAX]; /* of the list: the next page; "": there is none */
 	char problem[256]; /* why the slices there are cannot be used, or not all; "": nothing */
 	unsigned status;   /* of an ERROR event, as in HTTP: 410 wants a new list */
+	bool moved;        /* the watch brought another version */
 };
 
 enum sn_kube_change {

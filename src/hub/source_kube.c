@@ -2,8 +2,9 @@
 /*
  * The endpoints of a Kubernetes service: one list of its slices, then a watch from there on; where the
  * watch cannot go on (410 Gone, or anything that is not understood), a list again. A watch that ends
- * is normal, servers do that every few minutes, and it is asked for again at once. What was told stays in
- * force until something else is known for certain.
+ * is normal, servers do that every few minutes, and it is asked for again at once; one that ends as soon
+ * as it has begun and brings nothing is asked for less and less often. What was told stays in force until
+ * something else is known for certain.
  */
 #include "hub/source.h"
 
@@ -56,7 +57,7 @@ struct source {
 	struct sn_error err; /* why it was given up here */
 	enum mode mode;
 	enum told told;
-	unsigned fails; /* in a row, not counting lists whose watch then fails */
+	unsigned fails; /* in a row, and watches that brought nothing; not counting lists before them */
 	unsigned entered;
 	unsigned status;
 	bool active; /* http */
@@ -288,15 +289,21 @@ static void ask_in(struct source *src, uint64_t delay_ms)
 	sn__timer_start(src->kube->loop, &src->timer, sn_ms_to_ns(delay_ms), on_time);
 }
 
-static void fail(struct source *src, const struct sn_error *err)
+/* Less and less often, while nothing comes of it. */
+static void ask_later(struct source *src)
 {
 	uint64_t delay_ms = SN_HUB_KUBE_RETRY_MS;
 
 	for (unsigned i = 0; i < src->fails && delay_ms < SN_HUB_KUBE_RETRY_MAX_MS; i++)
 		delay_ms *= 2;
 	src->fails++;
-	tell_state(src, TOLD_AWAY, err);
 	ask_in(src, SN_MIN(delay_ms, (uint64_t)SN_HUB_KUBE_RETRY_MAX_MS));
+}
+
+static void fail(struct source *src, const struct sn_error *err)
+{
+	tell_state(src, TOLD_AWAY, err);
+	ask_later(src);
 }
 
 /* ---- asking ---- */
@@ -417,7 +424,7 @@ static void take_piece(struct source *src, struct sn_str data)
 
 	if (src->status == 200 && src->mode == WATCH) {
 		r = sn__kube_slices_feed(&src->slices, data, &change, &src->err);
-		if (r == 0)
+		if (src->slices.moved)
 			src->fails = 0;
 		if (change == SN_KUBE_CHANGED && publish(src) < 0)
 			r = src->err.code;
@@ -466,7 +473,7 @@ static void refused(struct source *src)
 	src->mode = LIST;
 	src->paging = false;
 	if (src->status == 410)
-		ask_in(src, SN_HUB_KUBE_RETRY_MS);
+		ask_later(src);
 	else
 		fail(src, &err);
 }
@@ -497,20 +504,19 @@ static void end_of_watch(struct source *src)
 {
 	uint64_t lasted_ns = sn__loop_now_ns(src->kube->loop) - src->begun_ns;
 
-	if (src->err.code == 0) {
-		if (lasted_ns >= sn_ms_to_ns(SHORT_MS))
-			src->fails = 0;
-		ask_in(src, lasted_ns < sn_ms_to_ns(SHORT_MS) ? SN_HUB_KUBE_RETRY_MS : 0);
-		return;
+	if (src->err.code != 0) {
+		src->mode = LIST;
+		src->paging = false;
 	}
-	src->mode = LIST;
-	src->paging = false;
-	if (src->slices.status == 410) {
-		ask_in(src, lasted_ns < sn_ms_to_ns(SHORT_MS) ? SN_HUB_KUBE_RETRY_MS : 0);
-		return;
+	if (src->err.code != 0 && src->slices.status != 410) {
+		(void)sn__error_prefix(&src->err, "a watch of slices");
+		fail(src, &src->err);
+	} else if (lasted_ns < sn_ms_to_ns(SHORT_MS)) {
+		ask_later(src);
+	} else {
+		src->fails = 0;
+		ask_in(src, 0);
 	}
-	(void)sn__error_prefix(&src->err, "a watch of slices");
-	fail(src, &src->err);
 }
 
 static void broken(struct source *src)

@@ -159,6 +159,62 @@ static void bad_watches(void **state)
 	script_finish(&s.script);
 }
 
+static const struct step *list_or_end(struct script *script, struct sn_str request)
+{
+	static const struct step end = {.answer = BODY(""), .then = THEN_CLOSE};
+
+	return has(request, "watch=true") ? &end : &list;
+}
+
+static const struct step *list_or_gone(struct script *script, struct sn_str request)
+{
+	static const struct step gone = {
+			.answer = BODY("{\"type\":\"ERROR\",\"object\":{\"code\":410}}\n"),
+			.then = THEN_CLOSE};
+
+	return has(request, "watch=true") ? &gone : &list;
+}
+
+static const struct step *list_or_410(struct script *script, struct sn_str request)
+{
+	static const struct step gone = {
+			.answer = "HTTP/1.1 410 Gone\r\nContent-Length: 3\r\n\r\n{}\n"};
+
+	return has(request, "watch=true") ? &gone : &list;
+}
+
+/* Watches end as soon as they begin, with nothing wrong and nothing new: likewise. */
+static void short_watches(void **state)
+{
+	static const struct sn_hub_kube_options plain;
+	static const struct {
+		const struct step *(*choose)(struct script *script, struct sn_str request);
+		unsigned requests; /* a time */
+	} v[] = {{list_or_end, 1}, {list_or_gone, 2}, {list_or_410, 2}};
+
+	for (size_t i = 0; i < SN_COUNT(v); i++) {
+		struct site s = {.w = *state};
+		unsigned n;
+
+		script_open_at(&s.script, s.w->b, "127.0.0.1", 6443, &list, 1);
+		s.script.choose = v[i].choose;
+		assert_int_equal(site_open(&s, &plain), 0);
+		run_ms(&s, 120000);
+		assert_int_equal(s.h.n_lists, 1);
+		n = s.script.n_requests;
+		assert_in_range(n, 8 * v[i].requests, 16 * v[i].requests);
+		run_ms(&s, 120000);
+		assert_in_range(s.script.n_requests - n, 4 * v[i].requests, 8 * v[i].requests);
+		s.script.choose = choose;
+		run_ms(&s, 60000);
+		assert_string_equal(s.h.list, "10.0.0.2:80=10.0.0.2:80 ");
+		assert_int_equal(s.h.n_states, 0);
+		sn_hub_source_close(s.src);
+		run_ms(&s, 1000);
+		script_finish(&s.script);
+	}
+}
+
 static void closed(void **state)
 {
 	static const struct sn_hub_kube_options plain;
@@ -323,6 +379,7 @@ int main(void)
 					listed_and_watched, world_rough, world_close),
 			cmocka_unit_test_setup_teardown(refused, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(bad_watches, world_sim, world_close),
+			cmocka_unit_test_setup_teardown(short_watches, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(closed, world_rough, world_close),
 			cmocka_unit_test_setup_teardown(tokens, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(out_of_memory, world_slow, world_close),
