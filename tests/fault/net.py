@@ -80,7 +80,7 @@ class Namespaces:
     near_host, far_host = "10.213.7.1", "10.213.7.2"
 
     def __init__(self):
-        tag = "sn%d-%d" % (os.getpid() % 100000, next(count))
+        tag = "sn%s-%d" % (os.urandom(3).hex(), next(count))  # in a PID namespace everybody is 1
         self.spaces = []
         self.wire = None
         self.devices = ["%sa" % tag, "%sb" % tag]

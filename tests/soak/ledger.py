@@ -14,7 +14,8 @@ from world import post
 # Why something may fail while things break. Anything else is a fault of ours.
 KNOWN = {"NO_PEER", "BREAKER", "OVERLOAD", "TIMEOUT", "DEADLINE", "CONNECT", "RESET", "EOF", "IO", "TLS", "STATUS",
          "UNAVAILABLE", "CLOSED", "client:refused", "client:reset"}
-MORE = {"messages": {"CODE_503", "CODE_504"}, "rest": {"HTTP_503"}, "notes": {"LIMIT"}}  # LIMIT: the disk is full
+MORE = {"messages": {"CODE_503", "CODE_504"}, "rest": {"HTTP_503"}, "notes": {"LIMIT"},  # the disk is full
+        "reports": {"HTTP_503"}}
 SHOWN = 20  # examples of a discrepancy
 
 
@@ -141,6 +142,16 @@ def events(ledger, world, s):
                   note="subscribers at the time: %s; delivered %s, %d of them although the publisher was told it failed" % (
                       ", ".join("%s: %d" % (k[3:], n) for k, n in sorted(promised.items())),
                       " and ".join(str(len(g)) for g in got), len(set().union(*got) - s.acknowledged)))
+
+
+def reports(ledger, s, load):
+    """Both agents tell what was taken last."""
+    ledger.stream(s, note="%d tasks, read at both agents" % len(load.may))
+    for task, may in load.may.items():
+        for i, agent in enumerate(load.agents):
+            got = load.known(agent, task)
+            if got not in may:
+                ledger.add("reports: agent-%d tells %s of %s, not %s" % (i + 1, got, task, " or ".join(map(str, may))))
 
 
 def entries(ledger, s, load, port):

@@ -20,10 +20,14 @@ DEADLINE_MS = 8000
 class WebSocket:
     """As little of RFC 6455 as a client needs."""
 
-    def __init__(self, port):
+    def __init__(self, port, path="/", tls=None, headers=None):
         self.s = socket.create_connection(("127.0.0.1", port), PATIENCE)
-        self.s.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                       b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+        if tls:
+            self.s = tls.wrap_socket(self.s, server_hostname="127.0.0.1")
+        more = "".join("%s: %s\r\n" % h for h in (headers or {}).items())
+        self.s.sendall(("GET %s HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n%s"
+                        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n" % (
+                            path, more)).encode())
         self.f = self.s.makefile("rb")
         if b" 101 " not in self.f.readline():
             raise ConnectionError("no upgrade")
@@ -42,10 +46,13 @@ class WebSocket:
 
     def ask(self, text):
         self.frame(1, text.encode())
+        return self.next()
+
+    def next(self):
         while True:
             first, n = self.exactly(2)
-            if n == 126:
-                n, = struct.unpack("!H", self.exactly(2))
+            if n > 125:
+                n = int.from_bytes(self.exactly(2 if n == 126 else 8), "big")
             body = self.exactly(n)
             if first & 15 == 1:
                 return body.decode()
@@ -101,15 +108,17 @@ class Load:
             self.over.wait(0.2)
 
     def disconnect(self, me):
-        c = me.pop("connection", None)
-        if c is not None:
-            c.close()
+        for name in ("connection", "told"):
+            c = me.pop(name, None)
+            if c is not None:
+                c.close()
 
-    def http(self, me, port, method, path, body=None, headers=()):
+    def http(self, me, port, method, path, body=None, headers=(), tls=None):
         """(status, JSON or text) over the worker's connection."""
         c = me.get("connection")
         if c is None:
-            c = me["connection"] = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+            c = me["connection"] = http.client.HTTPSConnection("127.0.0.1", port, timeout=PATIENCE, context=tls) \
+                if tls else http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         c.request(method, path, body, dict(headers))
         r = c.getresponse()
         text = r.read()
@@ -258,6 +267,36 @@ class Rest(Entries):
 
 def quoted(text):
     return urllib.parse.quote(text, safe="")
+
+
+class Reports(Load):
+    """What is reported at one agent and taken there must be told by the other. Every worker reports for a task
+    of its own; may: by task, the values that it can have: what was taken last, and what nobody knows of since."""
+
+    def __init__(self, name, path, rate, workers, agents):
+        super().__init__(name, path, rate, workers)
+        self.agents, self.may = agents, {}
+
+    def one(self, me, tag):
+        task, here, (port, tls, headers) = "reported-%d" % me["k"], self.agents[me["k"] % 2], self.agents[1 - me["k"] % 2]
+        if "told" not in me:
+            me["told"] = WebSocket(port, "/" + task, tls, headers)
+        self.may.setdefault(task, [None]).append(tag)
+        status, _ = self.http(me, here[0], "POST", "/report", json.dumps([{"id": task, "metadata": {"soak": tag}}]),
+                              dict(here[2], **{"Content-Type": "application/json"}), here[1])
+        if status != 200:
+            return "HTTP_%d" % status
+        self.may[task] = [tag]
+        while json.loads(me["told"].next()).get("soak") != tag:
+            pass
+        return "ok"
+
+    def known(self, agent, task):
+        """What @agent tells of it."""
+        me = {}
+        _, answer = self.http(me, agent[0], "GET", "/" + task, None, agent[2], agent[1])
+        self.disconnect(me)
+        return answer.get("soak")
 
 
 class Peer:

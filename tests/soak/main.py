@@ -52,7 +52,8 @@ class Soak:
             load.Calls("sidecar", at("sidecar"), 30 * r, 6, side), load.Calls("sidecar-2", at("sidecar-2"), 30 * r, 6, steady),
             load.Resource("notes", at("notes"), 10 * r, 4, side, "/database/notes/execute", load.insert),
             load.Resource("ledger", at("ledger"), 10 * r, 4, steady, "/database/ledger/execute", load.insert),
-            load.Messages("messages", at("messages"), 20 * r, 6, w.bridge), load.Rest("rest", at("rest"), 10 * r, 4, w.registries[2])]
+            load.Messages("messages", at("messages"), 20 * r, 6, w.bridge), load.Rest("rest", at("rest"), 10 * r, 4, w.registries[2]),
+            load.Reports("reports", at("reports"), 10 * r, 4, w.agents)]
         if w.npm:
             self.loads += [
                 load.Resource("table", at("table"), 10 * r, 4, steady, "/database/table/PutItem", load.item),
@@ -61,7 +62,7 @@ class Soak:
         for x in self.loads:
             x.start()
         self.loads += [
-            load.Peer(w, "calls", ["calls", "c", str(int(60 * r)), "plain", "tls"], {"BERLIOZ_AGENT_PATH": w.agent + "/client"}),
+            load.Peer(w, "calls", ["calls", "c", str(int(60 * r)), "plain", "tls"], w.client),
             load.Peer(w, "events", ["publish", "publisher", str(int(20 * r)), TYPE, w.broker, w.registry], {})]
 
     def make_notes(self, port):
@@ -120,6 +121,7 @@ class Soak:
         by = {x.name: x for x in self.python}
         ledger.entries(book, s["messages"], by["messages"], w.registries[0])
         ledger.entries(book, s["rest"], by["rest"], w.registries[2])
+        ledger.reports(book, s["reports"], by["reports"])
         ledger.events(book, w, s["events"])
         self.calm()
         self.processes()

@@ -14,12 +14,13 @@ from world import ROOT, STATE_MB
 LONGEST = 30  # seconds that anything takes
 
 WHAT = {
-    "calls": "`sn_request()` of a C program to five instances behind an agent, plain and TLS",
+    "calls": "`sn_request()` of a C program to five instances behind agents, plain and TLS",
     "sidecar": "HTTP to a sidecar that is killed, the same service", "sidecar-2": "the same, by a sidecar that is never killed",
     "notes": "inserts into SQLite, by the sidecar", "ledger": "inserts into PostgreSQL, by sidecar-2",
     "table": "`PutItem`, dynalite, by sidecar-2", "queue": "`PutRecord`, kinesalite, by sidecar-2",
     "messages": "registry entries by `sinew bridge` and two registries on PostgreSQL",
     "rest": "registry entries by HTTP, a registry on SQLite",
+    "reports": "reported at one of two agents on etcd, until a connector of the other is told",
     "events": "published to `sinew hub` (etcd), two subscribers at least once"}
 
 
@@ -67,6 +68,7 @@ def load_plot(soak, path):
               [s[k] for k in ("notes", "ledger", "table", "queue") if k in s], width, seconds, 110)
     latencies(plot, "events: published", [s["events"]], width, seconds, 110)
     latencies(plot, "messages, rest: registry entries", [s["messages"], s["rest"]], width, seconds, 110)
+    latencies(plot, "reports: from one agent to the other's connectors", [s["reports"]], width, seconds, 110)
     fine = width / 6
     good, bad = buckets(s.values(), fine, seconds)
     plot.bars("everything, per second", 80, fine, [(i * fine, len(g) / fine) for i, g in enumerate(good)],

@@ -2,9 +2,10 @@
 """The site that is soaked: what runs, where, and with which file.
 
   far end of a bad line (network namespace): counter-1..3, front-1..2 (sinew, TLS, before counter-1..2)
-  near end: agent, sidecar, sidecar-2 (never killed), hub, registry-1..2 (PostgreSQL), registry-3 (SQLite),
-            bridge, subscriber-1..2, and what is not ours: etcd, PostgreSQL, dynalite, kinesalite
-  agent, etcd and PostgreSQL are reached over lines of their own that can be cut.
+  near end: agent-1, agent-2 (TLS and a token; both on etcd), sidecar, sidecar-2 (never killed), hub,
+            registry-1..2 (PostgreSQL), registry-3 (SQLite), bridge, subscriber-1..2,
+            and what is not ours: etcd, PostgreSQL, dynalite, kinesalite
+  the agents, etcd and PostgreSQL are reached over lines of their own that can be cut.
 
 What keeps files (hub.log, registry-3, the sidecar's state and its database) keeps them on a small tmpfs."""
 import contextlib
@@ -14,6 +15,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import urllib.request
@@ -129,11 +131,11 @@ class World:
         self.make_certificate()
 
     def make_certificate(self):
-        """A new one for the fronts, put in place as careless people do: one file, a moment later the other."""
+        """A new one for the fronts and agent-2, put in place as careless people do: one file, a moment later the other."""
         self.openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=soak.test",
                      "-keyout", "new.key", "-out", "new.csr")
         with open(os.path.join(self.home, "ext"), "w") as f:
-            f.write("subjectAltName=DNS:soak.test\n")
+            f.write("subjectAltName=DNS:soak.test,IP:127.0.0.1\n")
         self.openssl("x509", "-req", "-in", "new.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
                      "-days", "10", "-extfile", "ext", "-out", "new.pem")
 
@@ -147,7 +149,7 @@ class World:
         self.put("pem"), self.put("key")
         self._far_end()
         self._servers()
-        self._agent()
+        self._agents()
         self._hub()
         self._registries()
         for p in self.processes.values():
@@ -217,17 +219,29 @@ class World:
             self._front_places = [self.net.place(p) for p in self.fronts]
         return {i: self._plain_places[i] for i in counters}
 
-    def _agent(self):
-        port = free_port()
-        self.add("agent", [self.binary, "agent", "--listen", "127.0.0.1:%d" % port, "--mesh", self.mesh()],
-                 ready=listens("127.0.0.1", port))
-        self.agent = "ws://127.0.0.1:%d" % self.line("agent", port)
+    def _agents(self):
+        self.token, ca, mesh = os.urandom(12).hex(), self.home + "/ca.pem", self.mesh()
+        with open(self.home + "/token", "w") as f:
+            f.write(self.token + "\n")
+        secret = ["--cert", self.home + "/server.pem", "--key", self.home + "/server.key", "--token", self.home + "/token"]
+        self.agents = []  # (port, TLS or None, headers), by their lines
+        for name, more, tls, headers in (
+                ("agent-1", [], None, {}),
+                ("agent-2", secret, ssl.create_default_context(cafile=ca), {"Authorization": "Bearer " + self.token})):
+            port = free_port()
+            self.add(name, [self.binary, "agent", "--listen", "127.0.0.1:%d" % port, "--mesh", mesh,
+                            "--etcd", "http://127.0.0.1:%d" % self.etcd_port, *more], ready=listens("127.0.0.1", port))
+            self.agents.append((self.line(name, port), tls, headers))
+        self.secret_agent = port  # where it listens itself
+        plain, secret = ("%s://127.0.0.1:%d/" % (scheme, a[0]) for scheme, a in zip(("ws", "wss"), self.agents))
+        # What a program is told of its agent by the environment.
+        self.client = {"BERLIOZ_AGENT_PATH": secret + "client", "SINEW_AGENT_TOKEN": self.token, "SSL_CERT_FILE": ca}
         self.sidecars = []
-        for name in ("sidecar", "sidecar-2"):
+        for name, agent in (("sidecar", plain + "sidecar"), ("sidecar-2", {
+                "url": secret + "sidecar-2", "token": "${file:%s/token}" % self.home, "tls": {"ca": ca}})):
             port = free_port()
             self.sidecars.append(port)
-            path = self.file(name + ".yaml", {"name": name, "agent": "%s/%s" % (self.agent, name),
-                                              "listen": {"sidecar": "127.0.0.1:%d" % port},
+            path = self.file(name + ".yaml", {"name": name, "agent": agent, "listen": {"sidecar": "127.0.0.1:%d" % port},
                                               "state": os.path.join(self.state, name)})
             os.mkdir(os.path.join(self.state, name))
             self.add(name, [self.binary, "run", path], ready=listens("127.0.0.1", port), clock=name == "sidecar")
