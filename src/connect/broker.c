@@ -57,8 +57,6 @@ static int find_driver(const struct sn_yaml_node *section, const struct sn_broke
 
 static bool is_other(struct sn_str key, const struct sn_broker_reading *how)
 {
-	if (sn_str_eq(key, SN_STR("type")))
-		return true;
 	for (const char *const *o = how->others; o != NULL && *o != NULL; o++) {
 		if (sn_str_eq(key, sn_str_from(*o)))
 			return true;
@@ -66,8 +64,14 @@ static bool is_other(struct sn_str key, const struct sn_broker_reading *how)
 	return false;
 }
 
-/* A copy, without what is not the driver's at the top (@how not NULL). NULL: no memory. */
+static bool is_drivers(struct sn_str key, const struct sn_broker_reading *how)
+{
+	return !sn_str_eq(key, SN_STR("type")) && !is_other(key, how);
+}
+
+/* A copy; of the keys at the top those that are @wanted (NULL: all). NULL: no memory. */
 static struct sn_yaml_node *copy(struct sn_arena *arena, const struct sn_yaml_node *from,
+		bool (*wanted)(struct sn_str key, const struct sn_broker_reading *how),
 		const struct sn_broker_reading *how)
 {
 	struct sn_yaml_node *node = sn__arena_zalloc(arena, sizeof(*node));
@@ -86,7 +90,7 @@ static struct sn_yaml_node *copy(struct sn_arena *arena, const struct sn_yaml_no
 	{
 		struct sn_yaml_item *item;
 
-		if (how != NULL && is_other(pos->key, how)) {
+		if (wanted != NULL && !wanted(pos->key, how)) {
 			node->count--;
 			continue;
 		}
@@ -96,7 +100,7 @@ static struct sn_yaml_node *copy(struct sn_arena *arena, const struct sn_yaml_no
 		*item = *pos;
 		item->next = NULL;
 		item->key.ptr = sn__arena_strdup(arena, pos->key);
-		item->value = copy(arena, pos->value, NULL);
+		item->value = copy(arena, pos->value, NULL, NULL);
 		if (item->key.ptr == NULL || item->value == NULL)
 			return NULL;
 		*end = item;
@@ -113,7 +117,7 @@ static int read_options(const struct sn_driver *d, const struct sn_yaml_node *se
 {
 	const struct sn_option *table = d->options != NULL ? d->options : no_options;
 	void *options = sn__arena_zalloc(arena, SN_MAX(d->options_size, 1u));
-	struct sn_yaml_node *own = copy(arena, section, how);
+	struct sn_yaml_node *own = copy(arena, section, is_drivers, how);
 	int r = options != NULL && own != NULL
 			? sn__options_read(table, own, options, arena, problems)
 			: SN_E_NOMEM;
@@ -121,6 +125,17 @@ static int read_options(const struct sn_driver *d, const struct sn_yaml_node *se
 	if (r == 0)
 		*ret_options = options;
 	return r;
+}
+
+int sn__broker_read_others(const struct sn_yaml_node *section, const struct sn_broker_reading *how,
+		const struct sn_option *table, struct sn_arena *arena, void *ret_options,
+		struct sn_problems *problems)
+{
+	struct sn_yaml_node *others = copy(arena, section, is_other, how);
+
+	if (others == NULL)
+		return SN_E_NOMEM;
+	return sn__options_read(table, others, ret_options, arena, problems);
 }
 
 int sn__broker_check_as(const struct sn_yaml_node *section, const struct sn_broker_reading *how,

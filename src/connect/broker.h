@@ -29,6 +29,11 @@ struct sn_broker_reading {
 /** Whether the section is sound, as sn__broker_open() would say. SN_E_INVALID, SN_E_NOMEM. */
 SN_MUST_USE int sn__broker_check_as(const struct sn_yaml_node *section,
 		const struct sn_broker_reading *how, struct sn_problems *problems);
+/** The other keys themselves, by @table, into @ret_options (texts live in @arena). SN_E_INVALID,
+ * SN_E_NOMEM. */
+SN_MUST_USE int sn__broker_read_others(const struct sn_yaml_node *section,
+		const struct sn_broker_reading *how, const struct sn_option *table,
+		struct sn_arena *arena, void *ret_options, struct sn_problems *problems);
 /**
  * Open it: nothing is connected yet. @host: copied; its public part is filled in here. @section: a map
  * with `type` and the driver's options; copied. SN_E_INVALID (see @problems), SN_E_NOTSUP, SN_E_NOMEM.

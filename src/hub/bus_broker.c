@@ -74,29 +74,6 @@ static const struct sn_option options[] = {
 static const char *const own_keys[] = {"subject", "durable", NULL};
 static const struct sn_broker_reading reading = {.others = own_keys};
 
-/* Only what is ours of the section. */
-static int read_section(const struct sn_yaml_node *from, struct sn_arena *arena,
-		struct section *ret_section, struct sn_problems *problems)
-{
-	struct sn_yaml_item items[SN_COUNT(own_keys)];
-	struct sn_yaml_node own = *from;
-	struct sn_yaml_item **end = &own.items;
-	unsigned n = 0;
-
-	SN_YAML_FOREACH(pos, from)
-	{
-		if (!sn_str_eq(pos->key, sn_str_from(own_keys[0])) &&
-				!sn_str_eq(pos->key, sn_str_from(own_keys[1])))
-			continue;
-		items[n] = *pos;
-		*end = &items[n];
-		end = &items[n++].next;
-	}
-	*end = NULL;
-	own.count = n;
-	return sn__options_read(options, &own, ret_section, arena, problems);
-}
-
 int sn__bus_broker_check(const struct sn_yaml_node *section, struct sn_problems *problems)
 {
 	struct section own;
@@ -106,7 +83,7 @@ int sn__bus_broker_check(const struct sn_yaml_node *section, struct sn_problems 
 	if (section->kind != SN_YAML_MAP)
 		return r;
 	sn__arena_init(&arena, 256, 1 << 16);
-	q = read_section(section, &arena, &own, problems);
+	q = sn__broker_read_others(section, &reading, options, &arena, &own, problems);
 	sn__arena_finish(&arena);
 	return r < 0 ? r : q;
 }
@@ -538,11 +515,12 @@ static int read_options(struct link *l, const struct sn_yaml_node *section, cons
 		struct sn_problems *problems)
 {
 	struct section own;
-	int r = section->kind == SN_YAML_MAP ? read_section(section, &l->arena, &own, problems) : 0;
+	int r;
 
 	if (section->kind != SN_YAML_MAP)
 		return sn__problem(problems, section->place,
 				"a bus is a map with the type of a broker");
+	r = sn__broker_read_others(section, &reading, options, &l->arena, &own, problems);
 	if (r < 0)
 		return r;
 	if (hub != NULL && !hub_valid(hub))

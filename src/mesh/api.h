@@ -69,7 +69,8 @@ struct sn_hosting {
 	struct sn_http_server_config config;              /* addr and tls are filled in */
 	sn_http_handler_fn *handler;
 	void *arg;
-	/** Loop thread. Make the object, with `free`; may still change what is above. */
+	/** Loop thread. Make the object, with `free`; may still change what is above. NULL: the head is
+	 * all there is of it. */
 	int (*make)(struct sn_hosting *how, struct sn_hosted **ret_hosted, struct sn_error *err);
 	bool ask_client_cert; /* of clients: tls_ca verifies one that is given, and none is demanded */
 	bool inbound;         /* its requests are traced and counted (sinew/inbound.h) */

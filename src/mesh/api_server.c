@@ -48,11 +48,27 @@ static int tls_open(struct sn_hosting *how, struct sn_error *err)
 	return 0;
 }
 
+static void plain_free(struct sn_hosted *h)
+{
+	sn__free(h);
+}
+
+static int plain_make(struct sn_hosting *how, struct sn_hosted **ret_hosted, struct sn_error *err)
+{
+	struct sn_hosted *h = sn__calloc(1, sizeof(*h));
+
+	if (h == NULL)
+		return sn__error_set(err, SN_E_NOMEM, "out of memory");
+	h->free = plain_free;
+	*ret_hosted = h;
+	return 0;
+}
+
 static int server_open(struct opening *o)
 {
 	struct sn_hosting *how = o->how;
 	struct sn_hosted *h;
-	int r = how->make(how, &h, o->err);
+	int r = (how->make != NULL ? how->make : plain_make)(how, &h, o->err);
 
 	if (r < 0)
 		return r;
@@ -124,27 +140,11 @@ int sn__hosted_open(struct sn_runtime *rt, struct sn_hosting *how, struct sn_hos
 	return r;
 }
 
-static void http_free(struct sn_hosted *h)
-{
-	sn__free(h);
-}
-
-static int http_make(struct sn_hosting *how, struct sn_hosted **ret_hosted, struct sn_error *err)
-{
-	struct sn_hosted *h = sn__calloc(1, sizeof(*h));
-
-	if (h == NULL)
-		return sn__error_set(err, SN_E_NOMEM, "out of memory");
-	h->free = http_free;
-	*ret_hosted = h;
-	return 0;
-}
-
 static int http_open(struct sn_runtime *rt, const struct sn_http_server_options *opts,
 		sn_http_handler_fn *handler, void *arg, struct sn_hosted **ret_hosted,
 		struct sn_error *err)
 {
-	struct sn_hosting how = {.handler = handler, .arg = arg, .make = http_make};
+	struct sn_hosting how = {.handler = handler, .arg = arg};
 
 	if (opts->size != sizeof(*opts))
 		return sn__error_set(err, SN_E_INVALID, "options.size is %zu, not %zu", opts->size,

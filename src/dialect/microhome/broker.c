@@ -486,47 +486,22 @@ static void sweep(struct sn_timer *timer)
 	sn__timer_start(b->loop, &b->sweep, sn_ms_to_ns(SWEEP_MS), sweep);
 }
 
-static int handlers(struct sn_mh_broker *b)
-{
-	static const struct {
-		const char *type;
-		sn_mh_handler_fn *fn;
-	} table[] = {{SN_MH_NODES, on_nodes}, {SN_MH_SUBSCRIBE, on_subscribe},
-			{SN_MH_UNSUBSCRIBE, on_unsubscribe}, {SN_MH_PUBLISH, on_publish},
-			{SN_MH_BROADCAST, on_broadcast}, {SN_MH_SUBSCRIPTIONS, on_subscriptions}};
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && i < SN_COUNT(table); i++)
-		r = sn__mh_server_on(b->server, sn_str_from(table[i].type), table[i].fn, b);
-	return r;
-}
-
 static int open_net(struct sn_mh_broker *b, struct sn_error *err)
 {
+	static const struct sn_mh_core_handler handlers[] = {{SN_MH_NODES, on_nodes},
+			{SN_MH_SUBSCRIBE, on_subscribe}, {SN_MH_UNSUBSCRIBE, on_unsubscribe},
+			{SN_MH_PUBLISH, on_publish}, {SN_MH_BROADCAST, on_broadcast},
+			{SN_MH_SUBSCRIPTIONS, on_subscriptions}, {0}};
 	const struct sn_mh_core_options *core = &b->opts.core;
-	const struct sn_mh_server_options server = {.id = SN_MH_BROKER_ID,
-			.listen = core->listen,
-			.version = core->version,
-			.strict = core->strict,
-			.no_keep = core->no_keep,
-			.old_names = core->old_names,
-			.security = core->security,
-			.max_connections = core->max_connections};
 	const struct sn_mh_client_options client = {.id = SN_MH_BROKER_ID,
-			.version = core->version,
 			.timeout_ms = b->opts.timeout_ms,
 			.keep = !core->no_keep,
 			.max_kept = 65536,
 			.window = SN_MH_WINDOW_MAX,
+			.version = core->version,
 			.security = core->security};
-	int r = sn__mh_client_create(b->loop, &client, &b->client, err);
 
-	if (r == 0)
-		r = sn__mh_server_open(b->loop, &server, &b->server, err);
-	if (r < 0)
-		return r;
-	r = handlers(b);
-	return r < 0 ? sn__error_set(err, r, "%s", sn_strerror(r)) : 0;
+	return sn__mh_core_open(b->loop, core, &client, handlers, b, &b->client, &b->server, err);
 }
 
 static void broker_free(struct sn_mh_broker *b)

@@ -41,3 +41,28 @@ struct sn_str sn__mh_text(struct sn_str json, struct sn_buf *scratch)
 	sn__buf_commit(scratch, sn__json_unescape(text, room));
 	return sn__buf_str(scratch);
 }
+
+int sn__mh_core_open(struct sn_loop *loop, const struct sn_mh_core_options *core,
+		const struct sn_mh_client_options *client,
+		const struct sn_mh_core_handler *handlers, void *arg,
+		struct sn_mh_client **ret_client, struct sn_mh_server **ret_server,
+		struct sn_error *err)
+{
+	const struct sn_mh_server_options server = {.id = client->id,
+			.listen = core->listen,
+			.version = core->version,
+			.strict = core->strict,
+			.no_keep = core->no_keep,
+			.old_names = core->old_names,
+			.security = core->security,
+			.max_connections = core->max_connections};
+	int r = sn__mh_client_create(loop, client, ret_client, err);
+
+	if (r == 0)
+		r = sn__mh_server_open(loop, &server, ret_server, err);
+	if (r < 0)
+		return r;
+	for (; r == 0 && handlers->type != NULL; handlers++)
+		r = sn__mh_server_on(*ret_server, sn_str_from(handlers->type), handlers->fn, arg);
+	return r < 0 ? sn__error_set(err, r, "%s", sn_strerror(r)) : 0;
+}

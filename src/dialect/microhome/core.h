@@ -35,6 +35,18 @@ struct sn_mh_core_options {
 	struct sn_log *log;             /* may be NULL */
 };
 
+struct sn_mh_core_handler {
+	const char *type; /* NULL ends a table */
+	sn_mh_handler_fn *fn;
+};
+/** The client and the server of a core node, which has @client's id, with @handlers (called with
+ * @arg). On failure too the caller has what is set by then. What opening them says. */
+SN_MUST_USE int sn__mh_core_open(struct sn_loop *loop, const struct sn_mh_core_options *core,
+		const struct sn_mh_client_options *client,
+		const struct sn_mh_core_handler *handlers, void *arg,
+		struct sn_mh_client **ret_client, struct sn_mh_server **ret_server,
+		struct sn_error *err);
+
 /* ---- the service registry ---- */
 
 struct sn_mh_registry;

@@ -297,22 +297,6 @@ static void on_sidecar(
 
 /* ---- opening and closing ---- */
 
-static void hosted_free(struct sn_hosted *hosted)
-{
-	sn__free(hosted);
-}
-
-static int make(struct sn_hosting *how, struct sn_hosted **ret_hosted, struct sn_error *err)
-{
-	struct sn_hosted *hosted = sn__calloc(1, sizeof(*hosted));
-
-	if (hosted == NULL)
-		return sn__error_set(err, SN_E_NOMEM, "out of memory");
-	hosted->free = hosted_free;
-	*ret_hosted = hosted;
-	return 0;
-}
-
 int sn__hub_http_open(struct sn_mh_hub *hub, const struct sn_hub_section *section, size_t max_head,
 		struct sn_error *err)
 {
@@ -320,8 +304,7 @@ int sn__hub_http_open(struct sn_mh_hub *hub, const struct sn_hub_section *sectio
 			.tls_cert = section->tls.cert,
 			.tls_key = section->tls.key,
 			.handler = handle,
-			.arg = hub,
-			.make = make};
+			.arg = hub};
 	struct sn_hosted *hosted;
 	int r;
 

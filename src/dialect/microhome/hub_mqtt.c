@@ -42,29 +42,6 @@ static const struct sn_option options[] = {
 static const char *const own_keys[] = {"in", "out", "deliver", NULL};
 static const struct sn_broker_reading reading = {.type = "mqtt", .others = own_keys};
 
-static int read_section(const struct sn_yaml_node *from, struct sn_arena *arena,
-		struct section *ret_section, struct sn_problems *problems)
-{
-	struct sn_yaml_item items[SN_COUNT(own_keys)];
-	struct sn_yaml_node own = *from;
-	struct sn_yaml_item **end = &own.items;
-	unsigned n = 0;
-
-	SN_YAML_FOREACH(pos, from)
-	{
-		for (unsigned i = 0; own_keys[i] != NULL; i++) {
-			if (!sn_str_eq(pos->key, sn_str_from(own_keys[i])))
-				continue;
-			items[n] = *pos;
-			*end = &items[n];
-			end = &items[n++].next;
-		}
-	}
-	*end = NULL;
-	own.count = n;
-	return sn__options_read(options, &own, ret_section, arena, problems);
-}
-
 static bool topic_valid(const char *topic)
 {
 	return topic != NULL && topic[0] != '\0' && strpbrk(topic, "+#") == NULL &&
@@ -81,7 +58,7 @@ int sn__hub_mqtt_check(
 	if (node->kind != SN_YAML_MAP)
 		return r;
 	sn__arena_init(&arena, 256, 1 << 16);
-	q = read_section(node, &arena, &own, problems);
+	q = sn__broker_read_others(node, &reading, options, &arena, &own, problems);
 	if (q == 0 && (!topic_valid(own.in) || !topic_valid(own.out)))
 		q = sn__problem(problems, node->place,
 				"hub.mqtt: in and out are topics without wildcards");
@@ -395,7 +372,8 @@ static int open_parts(struct sn_hub_mqtt *m, const struct sn_hub_section *sectio
 			.version = (unsigned)section->version,
 			.keep = section->compat == 0,
 			.security = sn__hub_security(section)};
-	int r = read_section(section->mqtt_node, &m->arena, &m->own, problems);
+	int r = sn__broker_read_others(
+			section->mqtt_node, &reading, options, &m->arena, &m->own, problems);
 
 	if (r == 0)
 		r = sn__broker_open_as(host, section->mqtt_node, &reading, problems, &m->broker);

@@ -530,42 +530,18 @@ static void on_list(const struct sn_mh_event *event, struct sn_mh_reply *reply, 
 
 /* ---- opening and closing ---- */
 
-static int handlers(struct sn_mh_registry *reg)
-{
-	static const struct {
-		const char *type;
-		sn_mh_handler_fn *fn;
-	} table[] = {{SN_MH_REGISTER, on_register}, {SN_MH_UNREGISTER, on_unregister},
-			{SN_MH_UPDATE_BROKER, on_update_broker}, {SN_MH_LIST_NODES, on_list}};
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && i < SN_COUNT(table); i++)
-		r = sn__mh_server_on(reg->server, sn_str_from(table[i].type), table[i].fn, reg);
-	return r;
-}
-
 static int open_net(struct sn_mh_registry *reg, struct sn_error *err)
 {
+	static const struct sn_mh_core_handler handlers[] = {{SN_MH_REGISTER, on_register},
+			{SN_MH_UNREGISTER, on_unregister}, {SN_MH_UPDATE_BROKER, on_update_broker},
+			{SN_MH_LIST_NODES, on_list}, {0}};
 	const struct sn_mh_core_options *core = &reg->opts.core;
-	const struct sn_mh_server_options server = {.id = SN_MH_REGISTRY_ID,
-			.listen = core->listen,
-			.version = core->version,
-			.strict = core->strict,
-			.no_keep = core->no_keep,
-			.old_names = core->old_names,
-			.security = core->security,
-			.max_connections = core->max_connections};
 	const struct sn_mh_client_options client = {.id = SN_MH_REGISTRY_ID,
 			.version = core->version,
 			.security = core->security};
-	int r = sn__mh_client_create(reg->loop, &client, &reg->client, err);
 
-	if (r == 0)
-		r = sn__mh_server_open(reg->loop, &server, &reg->server, err);
-	if (r < 0)
-		return r;
-	r = handlers(reg);
-	return r < 0 ? sn__error_set(err, r, "%s", sn_strerror(r)) : 0;
+	return sn__mh_core_open(
+			reg->loop, core, &client, handlers, reg, &reg->client, &reg->server, err);
 }
 
 static int open_nodes(struct sn_mh_registry *reg, struct sn_error *err)

@@ -153,22 +153,6 @@ static void handle(struct sn_exchange *x, void *arg)
 
 /* ---- opening and closing ---- */
 
-static void hosted_free(struct sn_hosted *hosted)
-{
-	sn__free(hosted);
-}
-
-static int make(struct sn_hosting *how, struct sn_hosted **ret_hosted, struct sn_error *err)
-{
-	struct sn_hosted *hosted = sn__calloc(1, sizeof(*hosted));
-
-	if (hosted == NULL)
-		return sn__error_set(err, SN_E_NOMEM, "out of memory");
-	hosted->free = hosted_free;
-	*ret_hosted = hosted;
-	return 0;
-}
-
 int sn__bridge_ws_open(struct sn_bridge *b, struct sn_error *err)
 {
 	const struct sn_rethink_websocket *w = &b->config.websocket;
@@ -176,8 +160,7 @@ int sn__bridge_ws_open(struct sn_bridge *b, struct sn_error *err)
 			.tls_cert = w->cert,
 			.tls_key = w->key,
 			.handler = handle,
-			.arg = b,
-			.make = make};
+			.arg = b};
 	struct sn_hosted *hosted;
 	int r;
 
