@@ -924,6 +924,55 @@ static void test_redelivery(void **state)
 	each(redelivery);
 }
 
+/* The stream takes it; the machine may be too slow for the first times. */
+static void send_until_taken(struct world *w, const char *subject)
+{
+	struct sending out;
+
+	for (unsigned i = 0; i < 20; i++) {
+		send_start(w, &out, subject, i, 1, true);
+		send_wait(w, &out);
+		if (out.outcomes[0].code != SN_E_TIMEOUT)
+			break;
+	}
+	assert_int_equal(out.outcomes[0].verdict, SN_DRIVER_OK);
+}
+
+/* The stream is deleted while somebody else gets what is published: one message meets that, not all. */
+static void stream_deleted(struct world *w, const struct subject *s)
+{
+	struct sending out;
+	struct listener *l;
+	struct question q;
+
+	if (s->server != SERVER_NATS)
+		return;
+	world_open(w, s, NULL);
+	server_start(&w->server);
+	broker_open_as(w,
+			"{type: nats, url: 'nats://127.0.0.1:%u', timeout: 500ms, "
+			"stream: {name: mine}}");
+	l = listen_to(w, s->filter, NULL, NULL, 10);
+	UNTIL(w, l->active == 1);
+	send_until_taken(w, s->a);
+	ask(w, &q, "$JS.API.STREAM.DELETE.mine", "", 10000);
+	UNTIL(w, q.done == 1);
+	assert_int_equal(q.pub.outcome.verdict, SN_DRIVER_OK);
+	send_start(w, &out, s->a, 2, 1, true);
+	send_wait(w, &out);
+	assert_int_equal(out.outcomes[0].verdict, SN_DRIVER_FAILED);
+	assert_int_equal(out.outcomes[0].code, SN_E_TIMEOUT);
+	send_until_taken(w, s->a);
+	unlisten(l);
+	broker_close(w);
+	world_close(w);
+}
+
+static void test_stream_deleted(void **state)
+{
+	each(stream_deleted);
+}
+
 /* Counts add up: what was acknowledged to the publisher is acknowledged by the subscriber. */
 static void counts(struct world *w, const struct subject *s)
 {
@@ -1235,6 +1284,7 @@ int main(void)
 			cmocka_unit_test(test_killed),
 			cmocka_unit_test(test_slow),
 			cmocka_unit_test(test_redelivery),
+			cmocka_unit_test(test_stream_deleted),
 			cmocka_unit_test(test_counts),
 			cmocka_unit_test(test_bounds),
 			cmocka_unit_test(test_permission),

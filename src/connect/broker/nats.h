@@ -80,6 +80,7 @@ struct nats_instance {
 	bool attempted;              /* the first attempt has ended */
 	struct nats_conn *loop_conn; /* UP, DROPPING; loop thread */
 	struct nats_conn *conn;      /* the crew's thread */
+	atomic_bool doubted;         /* an acknowledgement did not come: conn->known may be wrong */
 	char inbox[48];              /* where answers arrive; const */
 	char why[NATS_WHY_MAX];
 	uint64_t pause_ms;

@@ -151,11 +151,14 @@ static void on_time(struct sn_driver_task *task)
 {
 	struct nats_op *op = SN_CONTAINER_OF(task, struct nats_op, timer);
 
-	if (op->code != 0)
+	if (op->code != 0) {
 		decide_rest(op, SN_DRIVER_REJECTED, op->code,
 				op->code == SN_E_CLOSED ? "closed" : "cancelled");
-	else
+	} else {
+		if (op->publish_durable)
+			atomic_store(&op->inst->doubted, true);
 		decide_rest(op, SN_DRIVER_FAILED, SN_E_TIMEOUT, "no answer in time");
+	}
 	op_end(op);
 }
 
@@ -172,7 +175,8 @@ static void op_stop(struct nats_op *op, int code)
 static void crew_sent(struct sn_crew_job *job);
 
 /* Whether this connection has seen that the stream takes the subject. Nobody else would say so where
- * there are ordinary subscribers: the message is delivered to them, and never acknowledged. */
+ * there are ordinary subscribers: the message is delivered to them, and never acknowledged. So once an
+ * acknowledgement is late the streams are looked after anew: they may have been deleted. */
 static char *known_at(struct nats_instance *inst, const natsMsg *msg)
 {
 	const char *subject = natsMsg_GetSubject(msg);
@@ -205,6 +209,8 @@ static void crew_send(struct sn_crew_job *job)
 	struct nats_op *op = SN_CONTAINER_OF(job, struct nats_op, job);
 	struct nats_instance *inst = op->inst;
 
+	if (inst->conn != NULL && atomic_exchange(&inst->doubted, false))
+		memset(inst->conn->known, 0, sizeof(inst->conn->known));
 	for (size_t i = 0; i < op->n; i++) {
 		if (!op->todo[i])
 			continue;
