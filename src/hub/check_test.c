@@ -14,8 +14,16 @@ struct shot {
 	struct sn_hub_probe probe;
 	unsigned done;
 	int code;
+	bool last; /* the checker goes with it */
 	char text[SN_ERROR_TEXT_MAX];
 };
+
+static void forget(struct shot *s)
+{
+	if (s->probe.kept != NULL)
+		checker->forget(checker, s->probe.kept);
+	s->probe.kept = NULL;
+}
 
 static void shot_done(struct sn_hub_probe *probe, const struct sn_error *err)
 {
@@ -24,6 +32,10 @@ static void shot_done(struct sn_hub_probe *probe, const struct sn_error *err)
 	s->done++;
 	s->code = err != NULL ? err->code : 0;
 	(void)snprintf(s->text, sizeof s->text, "%s", err != NULL ? err->text : "");
+	if (s->last) {
+		forget(s);
+		sn__hub_checker_unref(SN_TAKE(checker));
+	}
 }
 
 static void shoot(struct shot *s, const char *address, uint32_t timeout_ms)
@@ -63,13 +75,6 @@ static const char *check(struct shot *s, const char *address)
 	wait(s);
 	assert_true((s->code == 0) == (s->text[0] == '\0'));
 	return s->text;
-}
-
-static void forget(struct shot *s)
-{
-	if (s->probe.kept != NULL)
-		checker->forget(checker, s->probe.kept);
-	s->probe.kept = NULL;
 }
 
 static void closed(void *arg)
@@ -549,6 +554,20 @@ static int create_grpc(void)
 	return sn__check_grpc_create(w->b, pool, &opts, &checker);
 }
 
+/* Whoever is told has no use for the checker any more. */
+static void drop_one(int (*create)(void), const char *address)
+{
+	struct shot s = {0};
+
+	assert_int_equal(sn__http_pool_create(w->b, NULL, &pool), 0);
+	assert_int_equal(create(), 0);
+	shoot(&s, address, 2000);
+	s.last = true;
+	wait(&s);
+	assert_null(checker);
+	finish();
+}
+
 static void handle(struct sn_exchange *x, void *arg)
 {
 	if (strcmp(sn_exchange_method(x), "POST") == 0)
@@ -557,7 +576,7 @@ static void handle(struct sn_exchange *x, void *arg)
 		sn_exchange_abort(x);
 }
 
-static void sweep(void **state)
+static void with_servers(void (*each)(const char *where, const char *named))
 {
 	struct sn_grpc_services *services;
 	struct sn_grpc_health *health;
@@ -572,13 +591,41 @@ static void sweep(void **state)
 	where = address_of(sn__http_server_addr(gw.server));
 	(void)snprintf(named, sizeof named, "localhost:%u",
 			sn__addr_port(sn__http_server_addr(gw.server)));
+	each(where, named);
+	gw_close();
+	sn__grpc_health_destroy(health);
+	sn__grpc_services_destroy(services);
+}
+
+static void sweep_all(const char *where, const char *named)
+{
 	sweep_one(create_tcp, where);
 	sweep_one(create_tcp, named);
 	sweep_one(create_http, where);
 	sweep_one(create_grpc, where);
-	gw_close();
-	sn__grpc_health_destroy(health);
-	sn__grpc_services_destroy(services);
+}
+
+static void sweep(void **state)
+{
+	with_servers(sweep_all);
+}
+
+static void drop_all(const char *where, const char *named)
+{
+	drop_one(create_tcp, where);
+	drop_one(create_tcp, named);
+	drop_one(create_http, where);
+	drop_one(create_grpc, where);
+	where = nowhere();
+	drop_one(create_tcp, where);
+	drop_one(create_tcp, "x");
+	drop_one(create_http, where);
+	drop_one(create_grpc, where);
+}
+
+static void dropped_when_told(void **state)
+{
+	with_servers(drop_all);
 }
 
 #define UV(fn) \
@@ -608,6 +655,8 @@ int main(void)
 			SIM(grpc_rude),
 			UV(sweep),
 			SIM(sweep),
+			UV(dropped_when_told),
+			SIM(dropped_when_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

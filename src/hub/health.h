@@ -81,7 +81,8 @@ struct sn_hub_health_ops {
 	/** Fill id, address and attributes, as far as the checker reads them; they live until the
 	 * instance is removed. */
 	void (*about)(struct sn_hub_checked *c, struct sn_hub_probe *probe);
-	/** c->state is WELL again, or UNWELL (@err: why). Any instance may be removed in it. */
+	/** c->state is WELL again, or UNWELL (@err: why). Any instance may be removed in it, and with the
+	 * last one its checker may go. */
 	void (*changed)(struct sn_hub_checked *c, const struct sn_error *err /* may be NULL */);
 };
 SN_MUST_USE int sn__hub_health_open(struct sn_loop *loop, const struct sn_hub_health_ops *ops,

@@ -18,6 +18,7 @@ struct sn_knocks {
 	struct sn_list round; /* will be looked at in this tick */
 	struct sn_list batch; /* have been */
 	struct sn_timer timer;
+	bool looking, gone; /* destroyed meanwhile, by somebody who was told */
 };
 
 /* ---- simulated ---- */
@@ -79,12 +80,13 @@ static void look(struct sn_knocks *knocks)
 	}
 }
 
-/* Whoever is told may cancel any other, and begin new ones, which wait for the next tick. */
+/* Whoever is told may cancel any other, begin new ones, which wait for the next tick, and destroy it all. */
 static void on_look(struct sn_timer *t)
 {
 	struct sn_knocks *knocks = SN_CONTAINER_OF(t, struct sn_knocks, timer);
 	struct sn_list *at;
 
+	knocks->looking = true;
 	sn_list_splice_back(&knocks->round, &knocks->open);
 	while (!sn_list_empty(&knocks->round)) {
 		look(knocks);
@@ -99,7 +101,10 @@ static void on_look(struct sn_timer *t)
 			knock->fn(knock, knock->error);
 		}
 	}
-	if (!sn_list_empty(&knocks->open))
+	knocks->looking = false;
+	if (knocks->gone)
+		sn__free(knocks);
+	else if (!sn_list_empty(&knocks->open))
 		sn__timer_start(knocks->loop, t, LOOK_NS, on_look);
 }
 
@@ -156,5 +161,7 @@ void sn__knocks_destroy(struct sn_knocks *knocks)
 	if (knocks == NULL)
 		return;
 	sn__timer_stop(knocks->loop, &knocks->timer);
-	sn__free(knocks);
+	knocks->gone = knocks->looking;
+	if (!knocks->gone)
+		sn__free(knocks);
 }

@@ -16,7 +16,7 @@
 
 struct sn_knocks; /* those of one owner */
 SN_MUST_USE int sn__knocks_create(struct sn_loop *loop, struct sn_knocks **ret_knocks);
-/** None is open. */
+/** None is open. Also by who is told. */
 void sn__knocks_destroy(struct sn_knocks *knocks /* may be NULL */);
 
 struct sn_knock;
