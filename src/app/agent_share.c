@@ -8,19 +8,17 @@
 #include "base/json.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "hub/follow.h"
 
 /*
- * Two prefixes are followed, each read as a range and then watched from the revision after it. What an
- * agent has stored itself it knows from the operation's end, before the watch tells it; so each key's
- * last revision is remembered, and what is older is not heard. A key that was removed while a range is
- * being read stays known until that has ended, for the range may be older.
+ * Two prefixes are followed (hub/follow.h). What an agent has stored itself it knows from the operation's
+ * end, before the watch tells it.
  */
 
 #define SECTIONS "agent/"
 #define NODES "nodes/"
-#define PAUSE_MIN_MS 100u
-#define PAUSE_MAX_MS 5000u
 #define NODES_SETTLE_MS 20u
+#define NODES_PAUSE_MS 100u /* no memory */
 
 struct known {
 	uint64_t revision;
@@ -30,18 +28,14 @@ struct known {
 	char key[]; /* behind the prefix, with a NUL */
 };
 
-struct follow {
+/* A prefix. */
+struct part {
+	struct sn_hub_follow follow;
 	struct sn_agent_share *share;
-	struct sn_str prefix;
 	/** @value ptr NULL: removed. */
 	int (*apply)(struct sn_agent_share *share, const struct known *k, struct sn_str value);
 	struct sn_map keys; /* struct known */
-	struct sn_hub_op op;
-	struct sn_hub_watch watch;
-	struct sn_timer timer;
-	uint32_t pause_ms, generation;
-	bool reading, watching, complete;
-	bool missed; /* something could not be taken: read anew */
+	bool complete;
 };
 
 struct sn_agent_share {
@@ -49,7 +43,7 @@ struct sn_agent_share {
 	struct sn_hub_store *store;
 	const struct sn_agent_share_ops *ops;
 	void *arg;
-	struct follow sections, nodes;
+	struct part sections, nodes;
 	json_t *peers; /* of the nodes, by id */
 	struct sn_timer settle;
 	struct sn_list puts; /* struct sn_agent_puts.link, started */
@@ -75,34 +69,9 @@ static void say(struct sn_agent_share *share, const char *fmt, ...)
 
 /* ---- following ---- */
 
-static void read_start(struct follow *f);
-
-static void read_again(struct sn_timer *t)
+static struct known *known_of(struct part *p, struct sn_str key)
 {
-	struct follow *f = SN_CONTAINER_OF(t, struct follow, timer);
-
-	if (!f->reading)
-		read_start(f);
-}
-
-static void read_later(struct follow *f)
-{
-	if (f->share->closing || sn_timer_armed(&f->timer))
-		return;
-	f->pause_ms = SN_MIN(SN_MAX(2 * f->pause_ms, PAUSE_MIN_MS), PAUSE_MAX_MS);
-	sn__timer_start(f->share->loop, &f->timer, sn_ms_to_ns(f->pause_ms), read_again);
-}
-
-static void miss(struct follow *f)
-{
-	f->missed = true;
-	if (!f->reading)
-		read_later(f);
-}
-
-static struct known *known_of(struct follow *f, struct sn_str key)
-{
-	struct known *k = sn__map_get(&f->keys, key);
+	struct known *k = sn__map_get(&p->keys, key);
 
 	if (k != NULL)
 		return k;
@@ -111,97 +80,56 @@ static struct known *known_of(struct follow *f, struct sn_str key)
 		return NULL;
 	memcpy(k->key, key.ptr, key.len);
 	k->len = key.len;
-	if (sn__map_add(&f->keys, (struct sn_str){k->key, k->len}, k) < 0) {
+	if (sn__map_add(&p->keys, (struct sn_str){k->key, k->len}, k) < 0) {
 		sn__free(k);
 		return NULL;
 	}
 	return k;
 }
 
-static void forget(struct follow *f, struct known *k)
+static void forget(struct part *p, struct known *k)
 {
-	(void)sn__map_remove(&f->keys, (struct sn_str){k->key, k->len});
+	(void)sn__map_remove(&p->keys, (struct sn_str){k->key, k->len});
 	sn__free(k);
 }
 
 /* @value ptr NULL: removed. */
-static void hear(struct follow *f, struct sn_str key, struct sn_str value, uint64_t revision)
+static void hear(struct part *p, struct sn_str key, struct sn_str value, uint64_t revision,
+		bool by_range)
 {
 	struct known *k;
 
-	if (key.len == 0 || memchr(key.ptr, '\0', key.len) != NULL || f->share->closing)
+	if (key.len == 0 || memchr(key.ptr, '\0', key.len) != NULL || p->share->closing)
 		return; /* not ours */
-	k = known_of(f, key);
+	k = known_of(p, key);
 	if (k == NULL) {
-		miss(f);
+		sn__hub_follow_again(&p->follow);
 		return;
 	}
-	k->generation = f->generation;
+	if (by_range)
+		k->generation = p->follow.generation;
 	if (revision <= k->revision)
 		return;
-	if (f->apply(f->share, k, value) < 0) {
-		miss(f);
+	if (p->apply(p->share, k, value) < 0) {
+		sn__hub_follow_again(&p->follow);
 		if (k->revision == 0)
-			forget(f, k);
+			forget(p, k);
 		return;
 	}
 	k->revision = revision;
 	k->gone = value.ptr == NULL;
-	if (k->gone && !f->reading)
-		forget(f, k);
+	if (k->gone && !p->follow.reading)
+		forget(p, k);
 }
 
-static struct sn_str behind(const struct follow *f, const struct sn_hub_entry *entry)
+static void seen(struct sn_hub_follow *f, struct sn_str key, const struct sn_hub_entry *entry,
+		enum sn_hub_seen how)
 {
-	return (struct sn_str){entry->key.ptr + f->prefix.len, entry->key.len - f->prefix.len};
-}
+	struct sn_str value = entry->value.ptr != NULL ? entry->value : SN_STR("");
 
-static struct sn_str value_of(const struct sn_hub_entry *entry)
-{
-	return entry->value.ptr != NULL ? entry->value : SN_STR("");
-}
-
-static void range_entry(struct sn_hub_op *op, const struct sn_hub_entry *entry)
-{
-	struct follow *f = SN_CONTAINER_OF(op, struct follow, op);
-
-	hear(f, behind(f, entry), value_of(entry), entry->revision);
-}
-
-static void watch_change(struct sn_hub_watch *w, const struct sn_hub_entry *entry, bool removed)
-{
-	struct follow *f = SN_CONTAINER_OF(w, struct follow, watch);
-
-	hear(f, behind(f, entry), removed ? (struct sn_str){NULL, 0} : value_of(entry),
-			entry->revision);
-}
-
-static void watch_lost(struct sn_hub_watch *w, uint64_t revision)
-{
-	struct follow *f = SN_CONTAINER_OF(w, struct follow, watch);
-
-	(void)revision;
-	miss(f);
-}
-
-/* What the range, which is of @revision, has not shown is gone. */
-static void sweep(struct follow *f, uint64_t revision)
-{
-	const struct sn_map_entry *e;
-
-	for (size_t i = 0; (e = sn__map_next(&f->keys, &i)) != NULL;) {
-		struct known *k = e->value;
-
-		if (!k->gone && k->generation != f->generation && k->revision <= revision) {
-			if (f->apply(f->share, k, (struct sn_str){NULL, 0}) < 0) {
-				miss(f);
-				continue;
-			}
-			k->gone = true;
-		}
-		if (k->gone)
-			forget(f, k);
-	}
+	if (how == SN_HUB_REMOVED)
+		value.ptr = NULL;
+	hear(f->arg, key, value, entry->revision, how == SN_HUB_BY_RANGE);
 }
 
 static void settled(struct sn_timer *t)
@@ -212,7 +140,7 @@ static void settled(struct sn_timer *t)
 	if (copy != NULL)
 		share->ops->nodes(copy, share->arg);
 	else
-		sn__timer_start(share->loop, t, sn_ms_to_ns(PAUSE_MIN_MS), settled);
+		sn__timer_start(share->loop, t, sn_ms_to_ns(NODES_PAUSE_MS), settled);
 	json_decref(copy);
 }
 
@@ -228,75 +156,63 @@ static void told_all(struct sn_agent_share *share)
 
 static void finish_close(struct sn_agent_share *share);
 
-static void range_done(struct sn_hub_op *op, int code)
+/* What the range has not shown is gone. */
+static void swept(struct sn_hub_follow *f, uint64_t revision)
 {
-	struct follow *f = SN_CONTAINER_OF(op, struct follow, op);
-	struct sn_agent_share *share = f->share;
+	struct part *p = f->arg;
+	const struct sn_map_entry *e;
 
-	f->reading = false;
-	if (share->closing) {
-		finish_close(share);
-		return;
+	p->complete = true;
+	for (size_t i = 0; (e = sn__map_next(&p->keys, &i)) != NULL;) {
+		struct known *k = e->value;
+
+		if (!k->gone && k->generation != f->generation && k->revision <= revision) {
+			if (p->apply(p->share, k, (struct sn_str){NULL, 0}) < 0) {
+				sn__hub_follow_again(f);
+				continue;
+			}
+			k->gone = true;
+		}
+		if (k->gone)
+			forget(p, k);
 	}
-	if (code < 0) {
-		if (f->pause_ms < PAUSE_MAX_MS && share->away[0] == '\0')
-			say(share, "the store cannot be read: %s", op->err.text);
-		read_later(f);
-		return;
-	}
-	sweep(f, op->revision);
-	if (!f->watching) {
-		f->watching = true;
-		f->watch.from = op->revision + 1;
-		share->store->ops->watch(share->store, &f->watch);
-	}
-	if (f->missed) {
-		read_later(f);
-		return;
-	}
-	f->pause_ms = 0;
-	f->complete = true;
-	told_all(share);
+	told_all(p->share);
 }
 
-static void read_start(struct follow *f)
+static void read_failed(struct sn_hub_follow *f, int code, const struct sn_error *err, bool often)
 {
-	f->reading = true;
-	f->missed = false;
-	f->generation++;
-	f->op.revision = 0;
-	sn_hub_submit(f->share->store, &f->op);
+	struct sn_agent_share *share = ((struct part *)f->arg)->share;
+
+	if (!often && share->away[0] == '\0')
+		say(share, "the store cannot be read: %s", err->text);
 }
 
-static void follow_init(struct follow *f, struct sn_agent_share *share, struct sn_str prefix)
+static void read_stopped(struct sn_hub_follow *f)
 {
-	f->share = share;
-	f->prefix = prefix;
-	sn__map_init(&f->keys);
-	f->op.kind = SN_HUB_RANGE;
-	f->op.key = prefix;
-	f->op.entry = range_entry;
-	f->op.done = range_done;
-	f->watch.prefix = prefix;
-	f->watch.change = watch_change;
-	f->watch.lost = watch_lost;
+	finish_close(((struct part *)f->arg)->share);
 }
 
-static void follow_stop(struct follow *f)
+static void part_start(struct part *p, struct sn_agent_share *share, struct sn_str prefix)
 {
-	sn__timer_stop(f->share->loop, &f->timer);
-	if (f->watching)
-		f->share->store->ops->unwatch(f->share->store, &f->watch);
-	f->watching = false;
+	p->share = share;
+	sn__map_init(&p->keys);
+	p->follow = (struct sn_hub_follow){.store = share->store,
+			.prefix = prefix,
+			.seen = seen,
+			.read = swept,
+			.failed = read_failed,
+			.stopped = read_stopped,
+			.arg = p};
+	sn__hub_follow_start(&p->follow);
 }
 
-static void follow_finish(struct follow *f)
+static void part_finish(struct part *p)
 {
 	const struct sn_map_entry *e;
 
-	for (size_t i = 0; (e = sn__map_next(&f->keys, &i)) != NULL;)
+	for (size_t i = 0; (e = sn__map_next(&p->keys, &i)) != NULL;)
 		sn__free(e->value);
-	sn__map_finish(&f->keys);
+	sn__map_finish(&p->keys);
 }
 
 /* ---- sections ---- */
@@ -415,11 +331,13 @@ static void put_done(struct sn_hub_op *op, int code)
 {
 	struct put *put = SN_CONTAINER_OF(op, struct put, op);
 	struct sn_agent_puts *puts = put->puts;
-	struct follow *f = &puts->share->sections;
+	struct part *p = &puts->share->sections;
+	const size_t prefix = sizeof SECTIONS - 1;
 
-	if (code == 0)
-		hear(f, (struct sn_str){op->key.ptr + f->prefix.len, op->key.len - f->prefix.len},
-				op->value, op->revision);
+	/* When the watch has told more already, that is of it, or younger. */
+	if (code == 0 && op->revision > p->follow.told)
+		hear(p, (struct sn_str){op->key.ptr + prefix, op->key.len - prefix}, op->value,
+				op->revision, false);
 	else if (puts->code == 0) {
 		puts->code = code;
 		puts->err = op->err;
@@ -549,12 +467,10 @@ int sn__agent_share_open(struct sn_hub_store *store, const struct sn_agent_share
 	sn_list_init(&share->puts);
 	store->state = on_state;
 	store->state_arg = share;
-	follow_init(&share->sections, share, SN_STR(SECTIONS));
 	share->sections.apply = apply_section;
-	follow_init(&share->nodes, share, SN_STR(NODES));
 	share->nodes.apply = apply_node;
-	read_start(&share->sections);
-	read_start(&share->nodes);
+	part_start(&share->sections, share, SN_STR(SECTIONS));
+	part_start(&share->nodes, share, SN_STR(NODES));
 	*ret_share = share;
 	return 0;
 }
@@ -565,8 +481,8 @@ static void closed(struct sn_task *task)
 	void (*done)(void *arg) = share->done;
 	void *arg = share->done_arg;
 
-	follow_finish(&share->sections);
-	follow_finish(&share->nodes);
+	part_finish(&share->sections);
+	part_finish(&share->nodes);
 	json_decref(share->peers);
 	sn__free(share);
 	if (done != NULL)
@@ -575,7 +491,7 @@ static void closed(struct sn_task *task)
 
 static void finish_close(struct sn_agent_share *share)
 {
-	if (share->closing && !share->sections.reading && !share->nodes.reading &&
+	if (share->closing && !share->sections.follow.reading && !share->nodes.follow.reading &&
 			sn_list_empty(&share->puts))
 		sn__loop_defer(share->loop, &share->close_task, closed);
 }
@@ -586,8 +502,8 @@ void sn__agent_share_close(struct sn_agent_share *share, void (*done)(void *arg)
 	share->done = done;
 	share->done_arg = arg;
 	sn__timer_stop(share->loop, &share->settle);
-	follow_stop(&share->sections);
-	follow_stop(&share->nodes);
+	sn__hub_follow_stop(&share->sections.follow);
+	sn__hub_follow_stop(&share->nodes.follow);
 	share->store->state = NULL;
 	finish_close(share);
 }

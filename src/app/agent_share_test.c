@@ -319,6 +319,26 @@ static void cut_off_and_back(void **state)
 	assert_true(json_equal(s->agents[2].sections, a->sections));
 }
 
+/* The answer to a report comes when others have heard of it and removed it again: it stays removed. */
+static void answered_late(void **state)
+{
+	struct site *s = *state;
+	struct one *a = &s->agents[0];
+	struct stored st;
+
+	agent_open(s, 0, false);
+	settle(s);
+	a->way.delay_ms = 10000000;
+	assert_int_equal(put(s, 0, "t", "s", "1", &st), 0);
+	hub_op(s, SN_HUB_REMOVE, "agent/t/s", NULL);
+	assert_false(st.done);
+	expect(a, "t|s", "");
+	until(s, &st.done);
+	assert_int_equal(st.code, 0);
+	expect(a, "t|s", "");
+	assert_false(sn__agent_share_has(a->share, "t", "s"));
+}
+
 static void limits(void **state)
 {
 	struct site *s = *state;
@@ -441,6 +461,7 @@ int main(void)
 			cmocka_unit_test_setup_teardown(reaches_all, setup, teardown),
 			cmocka_unit_test_setup_teardown(nodes, setup, teardown),
 			cmocka_unit_test_setup_teardown(cut_off_and_back, setup, teardown),
+			cmocka_unit_test_setup_teardown(answered_late, setup, teardown),
 			cmocka_unit_test_setup_teardown(limits, setup, teardown),
 			cmocka_unit_test_setup_teardown(closing, setup, teardown),
 			cmocka_unit_test_setup_teardown(same_in_the_end, setup, teardown),

@@ -229,10 +229,8 @@ int sn__hub_view_set(struct sn_hub_registry *r, struct sn_str id, struct sn_hub_
 	 * tells meanwhile, some are undone again within the range's revision. */
 	if (rec != NULL && source == HUB_RANGE)
 		rec->generation = r->nodes.generation;
-	if (source == HUB_WATCH)
-		r->told = SN_MAX(r->told, revision);
 	if ((rec != NULL && revision <= rec->revision) ||
-			(source == HUB_OWN_CHANGE && revision <= r->told)) {
+			(source == HUB_OWN_CHANGE && revision <= r->nodes.told)) {
 		sn__hub_node_unref(node); /* older than what we know */
 		return 0;
 	}
@@ -271,8 +269,7 @@ void sn__hub_view_sweep(struct sn_hub_registry *r, uint32_t generation, uint64_t
 		if (rec->generation != generation && rec->revision <= revision)
 			leave(r, rec, revision, true);
 	}
-	r->told = SN_MAX(r->told, revision);
-	sn__hub_view_tidy(r, r->told);
+	sn__hub_view_tidy(r, r->nodes.told);
 	if (!r->ready) {
 		r->ready = true;
 		sn__loop_defer(r->loop, &r->settle_task, settle);
@@ -315,11 +312,11 @@ static void write_done(struct sn_hub_op *op, int code)
 		struct sn_hub_entry e = {.value = op->value, .revision = op->revision};
 
 		if (sn__hub_node_read(&e, id, &node) < 0)
-			sn__hub_sync_again(&r->nodes);
+			sn__hub_follow_again(&r->nodes);
 	}
 	if (code == 0 && (node != NULL || op->kind == SN_HUB_REMOVE) &&
 			sn__hub_view_set(r, id, node, op->revision, HUB_OWN_CHANGE) < 0)
-		sn__hub_sync_again(&r->nodes);
+		sn__hub_follow_again(&r->nodes);
 	w->ended(w, code);
 out:
 	sn__hub_op_ended(r, code);
@@ -398,6 +395,7 @@ void sn__hub_registry_counts(const struct sn_hub_registry *r, struct sn_hub_coun
 	*ret_counts = r->counts;
 	ret_counts->nodes = r->n_nodes;
 	ret_counts->own = r->me->nodes;
+	ret_counts->resyncs = r->nodes.lost + r->hubs.lost;
 	ret_counts->hubs = r->n_hubs + 1;
 	if (r->health != NULL)
 		sn__hub_health_counts(r->health, &health);
@@ -442,7 +440,7 @@ static void close_step(struct sn_task *task)
 
 	sn__hub_changes_stop(r);
 	sn__hub_presence_stop(r);
-	if (r->n_ops > 0 || !sn_list_empty(&r->changes))
+	if (r->n_ops > 0 || r->nodes.reading || r->hubs.reading || !sn_list_empty(&r->changes))
 		return;
 	if (r->health != NULL) {
 		if (!r->health_closing)

@@ -138,7 +138,7 @@ static void undo_removed(struct sn_hub_op *o, int code)
 	if (code == 0 && !r->closing &&
 			sn__hub_view_set(r, sn_str_from(op->node->id), NULL, o->revision,
 					HUB_OWN_CHANGE) < 0)
-		sn__hub_sync_again(&r->nodes);
+		sn__hub_follow_again(&r->nodes);
 	if (code == 0 || code == SN_E_EXISTS || code == SN_E_NOT_FOUND || r->closing)
 		change_free(op);
 	else
@@ -207,7 +207,7 @@ static void inserted(struct sn_hub_op *o, int code)
 		if (!r->closing &&
 				sn__hub_view_set(r, id, sn__hub_node_ref(op->node), o->revision,
 						HUB_OWN_CHANGE) < 0)
-			sn__hub_sync_again(&r->nodes);
+			sn__hub_follow_again(&r->nodes);
 		end(op, SN_HUB_OK, NULL);
 	} else if (r->closing) {
 		closed(op);
@@ -246,7 +246,7 @@ static void removed(struct sn_hub_op *o, int code)
 
 	if (code == 0) {
 		if (!r->closing && sn__hub_view_set(r, id, NULL, o->revision, HUB_OWN_CHANGE) < 0)
-			sn__hub_sync_again(&r->nodes);
+			sn__hub_follow_again(&r->nodes);
 		end(op, SN_HUB_OK, NULL);
 	} else if (r->closing) {
 		closed(op);

@@ -188,19 +188,20 @@ static void own_seen(struct sn_hub_registry *r, const struct sn_hub_entry *entry
 
 /* ---- the others ---- */
 
-void sn__hub_hub_seen(struct hub_sync *s, struct sn_str id, const struct sn_hub_entry *entry,
-		bool removed, bool by_range)
+void sn__hub_hub_seen(struct sn_hub_follow *f, struct sn_str id, const struct sn_hub_entry *entry,
+		enum sn_hub_seen how)
 {
-	struct sn_hub_registry *r = s->registry;
+	struct sn_hub_registry *r = f->arg;
+	bool removed = how == SN_HUB_REMOVED;
 	struct hub_owner *o = removed ? sn__map_get(&r->owners, id) : sn__hub_owner(r, id);
 
 	if (o == NULL) {
 		if (!removed)
-			sn__hub_sync_again(s); /* no memory */
+			sn__hub_follow_again(f); /* no memory */
 		return;
 	}
-	if (by_range)
-		o->generation = s->generation;
+	if (how == SN_HUB_BY_RANGE)
+		o->generation = f->generation;
 	if (entry->revision <= o->revision)
 		return;
 	o->revision = entry->revision;
@@ -219,18 +220,18 @@ void sn__hub_hub_seen(struct hub_sync *s, struct sn_str id, const struct sn_hub_
 	sn__hub_owner_release(r, o);
 }
 
-void sn__hub_hubs_read(struct hub_sync *s, uint64_t revision)
+void sn__hub_hubs_read(struct sn_hub_follow *f, uint64_t revision)
 {
-	struct sn_hub_registry *r = s->registry;
+	struct sn_hub_registry *r = f->arg;
 	const struct sn_map_entry *e;
 
 	for (size_t i = 0; (e = sn__map_next(&r->owners, &i)) != NULL;) {
 		struct hub_owner *o = e->value;
 		struct sn_hub_entry gone = {.revision = revision};
 
-		if (o->live && o->generation != s->generation && o->revision <= revision) {
+		if (o->live && o->generation != f->generation && o->revision <= revision) {
 			gone.revision = SN_MAX(revision, o->revision + 1);
-			sn__hub_hub_seen(s, e->key, &gone, true, false);
+			sn__hub_hub_seen(f, e->key, &gone, SN_HUB_REMOVED);
 		} else {
 			sn__hub_owner_release(r, o);
 		}

@@ -6,7 +6,7 @@
  * Internal, for registry*.c only.
  *
  *	registry.c         the view: what is known of the nodes, and whoever watches it
- *	registry_store.c   the view follows the store
+ *	registry_store.c   the view follows the store (follow.h)
  *	registry_hubs.c    this hub's own key, and the nodes of hubs that are gone
  *	registry_check.c   who is checked, and what becomes of it
  *	registry_change.c  registration and unregistration
@@ -15,16 +15,15 @@
  * In the store: "nodes/ID" -> {"address":..,"owner":HUB,"attributes":{..}}, "hubs/HUB" ->
  * {"since":MS,"instance":N} on a lease.
  *
- * The view may be ahead of the store's watch (what this hub has done itself it knows from the operation's
- * end) and behind it (that end may come late), and a range that is being read may be older than both. So
- * a record keeps the revision it is of, and what is older is not heard; the record of a node that this
- * hub has removed stays, `gone`, until the watch has told of it, and none goes while a range is read.
+ * The record of a node that this hub has removed stays, `gone`, until the watch has told of it, and none
+ * goes while a range is read.
  */
 
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "hub/follow.h"
 #include "hub/registry.h"
 
 #define HUB_NODES "nodes/"
@@ -56,21 +55,6 @@ struct hub_record {
 	bool gone, writing;  /* writing: a removal or adoption is under way */
 };
 
-/* One prefix that is followed. */
-struct hub_sync {
-	struct sn_hub_registry *registry;
-	struct sn_str prefix;
-	void (*seen)(struct hub_sync *sync, struct sn_str id, const struct sn_hub_entry *entry,
-			bool removed, bool by_range);
-	/** The range has been read, as of @revision. */
-	void (*read)(struct hub_sync *sync, uint64_t revision);
-	struct sn_hub_op op;
-	struct sn_hub_watch watch;
-	struct sn_timer timer;
-	uint32_t pause_ms, generation;
-	bool reading, again, watching;
-};
-
 enum hub_presence {
 	HUB_AWAY,
 	HUB_GRANTING,
@@ -94,10 +78,9 @@ struct sn_hub_registry {
 	struct hub_owner *me;
 	size_t n_nodes, n_inserting, n_hubs;
 	uint64_t revision;
-	uint64_t told; /* up to here the watch has told, or a range has shown */
 	bool ready, closing;
 
-	struct hub_sync nodes, hubs;
+	struct sn_hub_follow nodes, hubs;
 
 	struct sn_hub_op presence_op;
 	struct sn_timer presence_timer, sweep_timer;
@@ -191,7 +174,6 @@ SN_MUST_USE int sn__hub_write_start(struct sn_hub_registry *r, struct hub_record
 /* registry_store.c */
 void sn__hub_store_start(struct sn_hub_registry *r);
 void sn__hub_store_stop(struct sn_hub_registry *r);
-void sn__hub_sync_again(struct hub_sync *sync);
 
 /* registry_hubs.c */
 void sn__hub_presence_start(struct sn_hub_registry *r);
@@ -199,9 +181,9 @@ void sn__hub_presence_stop(struct sn_hub_registry *r);
 /** What a hub that is refused tells whoever wants a change. */
 #define HUB_REFUSED_TEXT \
 	"another hub on this store has the same id: give this one an id of its own (hub.id)"
-void sn__hub_hub_seen(struct hub_sync *sync, struct sn_str id, const struct sn_hub_entry *entry,
-		bool removed, bool by_range);
-void sn__hub_hubs_read(struct hub_sync *sync, uint64_t revision);
+void sn__hub_hub_seen(struct sn_hub_follow *f, struct sn_str id, const struct sn_hub_entry *entry,
+		enum sn_hub_seen how);
+void sn__hub_hubs_read(struct sn_hub_follow *f, uint64_t revision);
 void sn__hub_sweep_soon(struct sn_hub_registry *r);
 
 /* registry_check.c */
