@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/agent.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -38,39 +37,13 @@ struct sn_agent {
 	struct sn_agent_share *share;      /* of it */
 	struct sn_timer reload;
 	bool again; /* the file could not be read at all, which was said: try again */
-	void (*say)(const char *level, const char *line, void *arg);
-	void *say_arg;
+	struct sn_agent_log log;
 	void (*done)(void *arg);
 	void *done_arg;
 	bool closing, server_closed;
 };
 
-static void say(struct sn_agent *agent, const char *level, const char *fmt, ...) SN_PRINTF(3, 4);
-
-static void say(struct sn_agent *agent, const char *level, const char *fmt, ...)
-{
-	char line[640];
-	va_list ap;
-
-	if (agent->say == NULL)
-		return;
-	va_start(ap, fmt);
-	(void)vsnprintf(line, sizeof line, fmt, ap);
-	va_end(ap);
-	agent->say(level, line, agent->say_arg);
-}
-
-static void say_line(const char *level, const char *line, void *arg)
-{
-	say(arg, level, "%s", line);
-}
-
 static void finish_close(struct sn_agent *agent);
-
-static void fan_say(const char *line, void *arg)
-{
-	say(arg, "error", "%s", line);
-}
 
 static void fan_left(void *arg)
 {
@@ -292,7 +265,7 @@ static void say_problems(struct sn_agent *agent, const struct sn_problems *probl
 	char line[SN_PROBLEM_TEXT_MAX + 300];
 
 	for (uint32_t i = 0; i < problems->n; i++)
-		say(agent, problems->list[i].warning ? "warning" : "error", "%s",
+		sn_agent_say(&agent->log, problems->list[i].warning ? "warning" : "error", "%s",
 				sn__problem_text(problems, &problems->list[i], line, sizeof line));
 }
 
@@ -403,7 +376,8 @@ static void on_targets(void *arg)
 	struct sn_agent *agent = arg;
 
 	if (serve_all(agent) < 0)
-		say(agent, "error", "out of memory: instances of sources are not served");
+		sn_agent_say(&agent->log, "error",
+				"out of memory: instances of sources are not served");
 }
 
 /* Put @mesh in force, or leave all as it is. Takes @mesh. */
@@ -448,7 +422,8 @@ static int load_mesh(struct sn_agent *agent, struct sn_error *err)
 	} else {
 		r = use_mesh(agent, mesh, err);
 		if (r < 0 && (!agent->again || !unreadable(r)))
-			say(agent, "error", "%s: %s", agent->mesh, sn_error_text(err));
+			sn_agent_say(&agent->log, "error", "%s: %s", agent->mesh,
+					sn_error_text(err));
 	}
 	sn__problems_finish(&problems);
 	return r;
@@ -478,10 +453,10 @@ static void on_reload(struct sn_timer *t)
 			agent->seen = now;
 		r = load_mesh(agent, &err);
 		if (r == 0)
-			say(agent, "info", "%s: read again", agent->mesh);
+			sn_agent_say(&agent->log, "info", "%s: read again", agent->mesh);
 		else if (!agent->again || !unreadable(r))
-			say(agent, "error", "%s: not used, the former one stays in force",
-					agent->mesh);
+			sn_agent_say(&agent->log, "error",
+					"%s: not used, the former one stays in force", agent->mesh);
 		agent->again = unreadable(r);
 	}
 	sn__timer_start(agent->loop, t, SN_AGENT_RELOAD_MS * SN_NS_PER_MS, on_reload);
@@ -498,7 +473,7 @@ static void use_nodes(struct sn_agent *agent, enum nodes_from from, json_t *node
 		json_decref(before);
 		return;
 	}
-	say(agent, "error", "out of memory: nodes of the hub are not served");
+	sn_agent_say(&agent->log, "error", "out of memory: nodes of the hub are not served");
 	json_decref(agent->nodes[from]);
 	agent->nodes[from] = before;
 }
@@ -513,9 +488,9 @@ static void on_hub(const char *state, void *arg)
 	struct sn_agent *agent = arg;
 
 	if (state != NULL)
-		say(agent, "warning", "hub: %s; its last known nodes stay", state);
+		sn_agent_say(&agent->log, "warning", "hub: %s; its last known nodes stay", state);
 	else
-		say(agent, "info", "hub: it answers again");
+		sn_agent_say(&agent->log, "info", "hub: it answers again");
 }
 
 /* ---- what agents have in common ---- */
@@ -537,8 +512,9 @@ static int on_section(const char *task, const char *section, json_t *value, void
 	if (r == SN_E_NOMEM)
 		return r;
 	if (r < 0)
-		say(agent, "warning", "what the shared store has of task %.100s is not served: %s",
-				task, err.text);
+		sn_agent_say(&agent->log, "warning",
+				"what the shared store has of task %.100s is not served: %s", task,
+				err.text);
 	return 0;
 }
 
@@ -552,28 +528,26 @@ static void on_shared_nodes(json_t *nodes, void *arg)
 
 static void on_share_ready(void *arg)
 {
-	say(arg, "info", "the shared store has been read");
+	struct sn_agent *agent = arg;
+
+	sn_agent_say(&agent->log, "info", "the shared store has been read");
 }
 
 static void on_share_state(const char *why, void *arg)
 {
-	if (why != NULL)
-		say(arg, "warning", "the shared store is away: %s; the last known state stays",
-				why);
-	else
-		say(arg, "info", "the shared store answers again");
-}
+	struct sn_agent *agent = arg;
 
-static void on_share_line(const char *line, void *arg)
-{
-	say(arg, "warning", "%s", line);
+	if (why != NULL)
+		sn_agent_say(&agent->log, "warning",
+				"the shared store is away: %s; the last known state stays", why);
+	else
+		sn_agent_say(&agent->log, "info", "the shared store answers again");
 }
 
 static const struct sn_agent_share_ops share_ops = {.section = on_section,
 		.nodes = on_shared_nodes,
 		.ready = on_share_ready,
-		.state = on_share_state,
-		.log = on_share_line};
+		.state = on_share_state};
 
 static void on_share_closed(void *arg)
 {
@@ -613,8 +587,10 @@ static void agent_free(struct sn_agent *agent)
 
 static int open_mesh(struct sn_agent *agent, const char *path, struct sn_error *err)
 {
-	const struct sn_targets_env env = {
-			.loop = agent->loop, .changed = on_targets, .say = say_line, .arg = agent};
+	const struct sn_targets_env env = {.loop = agent->loop,
+			.changed = on_targets,
+			.arg = agent,
+			.log = agent->log};
 
 	if (path == NULL)
 		return 0;
@@ -652,7 +628,9 @@ int sn__agent_check(const struct sn_agent_options *opts, struct sn_error *err)
 
 static void on_tls_warning(const struct sn_error *err, void *arg)
 {
-	say(arg, "warning", "%s", err->text);
+	struct sn_agent *agent = arg;
+
+	sn_agent_say(&agent->log, "warning", "%s", err->text);
 }
 
 static int listen_on(
@@ -695,13 +673,12 @@ int sn__agent_open(struct sn_loop *loop, const struct sn_agent_options *opts,
 	if (agent == NULL)
 		return sn__error_set(err, SN_E_NOMEM, "%s", sn_strerror(SN_E_NOMEM));
 	agent->loop = loop;
-	agent->say = opts->say;
-	agent->say_arg = opts->say_arg;
+	agent->log = opts->log;
 	agent->fan = (struct sn_fan){.loop = loop,
 			.store = &agent->store,
-			.say = fan_say,
 			.left = fan_left,
-			.arg = agent};
+			.arg = agent,
+			.log = opts->log};
 	r = sn__store_init(&agent->store);
 	if (r == 0 && opts->token != NULL) {
 		agent->token = sn__strdup(opts->token);
@@ -717,7 +694,8 @@ int sn__agent_open(struct sn_loop *loop, const struct sn_agent_options *opts,
 	if (r == 0)
 		r = listen_on(agent, opts, err);
 	if (r == 0 && opts->shared != NULL &&
-			sn__agent_share_open(opts->shared, &share_ops, agent, &agent->share) < 0) {
+			sn__agent_share_open(opts->shared, &share_ops, agent, &agent->log,
+					&agent->share) < 0) {
 		sn__http_server_discard(agent->server);
 		r = sn__error_set(err, SN_E_NOMEM, "%s", sn_strerror(SN_E_NOMEM));
 	}

@@ -12,6 +12,7 @@
  * Loop thread.
  */
 
+#include "app/agent_log.h"
 #include "base/error.h"
 #include "dialect/microhome/node.h"
 #include "hub/store.h"
@@ -37,16 +38,14 @@ struct sn_agent_options {
 	const char *tls_ca; /* file: connectors must show a certificate of it; NULL: need not */
 	const char *token;  /* asked for in every request; NULL: none; copied */
 	bool insecure;      /* listening off loopback without any of it is meant so */
-	/** A line for the operator; may be NULL. */
-	void (*say)(const char *level, const char *line, void *arg);
-	void *say_arg;
+	struct sn_agent_log log;
 };
 
 /** Whether it may listen there: on loopback always; elsewhere with TLS and either a token or client
  * certificates, or insecure. SN_E_REJECTED: the sentence says what to add. SN_E_INVALID: halves of a
  * pair. */
 SN_MUST_USE int sn__agent_check(const struct sn_agent_options *opts, struct sn_error *err);
-/** Listen and serve. SN_E_INVALID (the mesh file; @err has its first problem, @say had all of
+/** Listen and serve. SN_E_INVALID (the mesh file; @err has its first problem, the log had all of
  * them), SN_E_REJECTED and what else sn__agent_check() says, SN_E_TLS
  * (a file cannot be used), SN_E_EXISTS (address in use), SN_E_IO, SN_E_NOMEM. */
 SN_MUST_USE int sn__agent_open(struct sn_loop *loop, const struct sn_agent_options *opts,

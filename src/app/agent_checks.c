@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/agent_checks.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -51,21 +50,6 @@ struct member {
 
 /* ---- what becomes of an instance ---- */
 
-static void say(const struct sn_checks *c, const char *level, const char *fmt, ...) SN_PRINTF(3, 4);
-
-static void say(const struct sn_checks *c, const char *level, const char *fmt, ...)
-{
-	char line[640];
-	va_list ap;
-
-	if (c->env.say == NULL)
-		return;
-	va_start(ap, fmt);
-	(void)vsnprintf(line, sizeof line, fmt, ap);
-	va_end(ap);
-	c->env.say(level, line, c->env.arg);
-}
-
 static void on_tell(struct sn_timer *t)
 {
 	struct sn_checks *c = SN_CONTAINER_OF(t, struct sn_checks, tell);
@@ -85,9 +69,9 @@ static void changed(struct sn_hub_checked *checked, const struct sn_error *err)
 
 	i->version++;
 	if (err != NULL)
-		say(c, "warning", "%s is unwell: %s", i->address, err->text);
+		sn_agent_say(&c->env.log, "warning", "%s is unwell: %s", i->address, err->text);
 	else
-		say(c, "info", "%s is well again", i->address);
+		sn_agent_say(&c->env.log, "info", "%s is well again", i->address);
 	/* When a thousand die within seconds, all connectors are told a few times, not a thousand. */
 	if (!sn_timer_armed(&c->tell))
 		sn__timer_start(c->env.loop, &c->tell, sn_ms_to_ns(SN_CHECKS_TELL_MS), on_tell);

@@ -15,6 +15,7 @@
 
 #include <jansson.h>
 
+#include "app/agent_log.h"
 #include "base/error.h"
 #include "io/loop.h"
 
@@ -27,9 +28,8 @@ struct sn_checks_env {
 	struct sn_loop *loop;
 	/** What sn__check_group_served() says has changed; never inside a call. */
 	void (*changed)(void *arg);
-	/** A line for the operator; may be NULL. */
-	void (*say)(const char *level, const char *line, void *arg);
 	void *arg;
+	struct sn_agent_log log;
 };
 
 SN_MUST_USE int sn__checks_open(const struct sn_checks_env *env, struct sn_checks **ret_checks);

@@ -67,7 +67,8 @@ static json_t *json(const char *text)
 
 static int setup(void **state)
 {
-	const struct sn_checks_env env = {.changed = on_changed, .say = on_say, .arg = &checks};
+	const struct sn_checks_env env = {
+			.changed = on_changed, .arg = &checks, .log = {on_say, &checks}};
 	struct sn_checks_env mine = env;
 	int r = world_sim(state);
 

@@ -208,7 +208,7 @@ void sn__fan_changed(
 		return;
 	change = json_object();
 	if (change == NULL || json_object_set(change, section, (json_t *)value) < 0) {
-		fan->say("out of memory: a section was not pushed", fan->arg);
+		sn_agent_say(&fan->log, "error", "out of memory: a section was not pushed");
 		return;
 	}
 	if (task != NULL)

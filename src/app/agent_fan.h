@@ -15,6 +15,7 @@
  * Loop thread.
  */
 
+#include "app/agent_log.h"
 #include "app/agent_store.h"
 #include "base/list.h"
 #include "io/http_server.h"
@@ -33,11 +34,10 @@ struct sn_fan_frame {
 struct sn_fan {
 	struct sn_loop *loop;
 	struct sn_store *store; /* its tasks' `user` is ours */
-	/** A line for the operator. */
-	void (*say)(const char *line, void *arg);
 	/** A socket is gone. */
 	void (*left)(void *arg);
 	void *arg;
+	struct sn_agent_log log;
 	struct sn_fan_frame frames[SN_FAN_FRAMES];
 	uint64_t clock;
 	struct sn_timer stall;

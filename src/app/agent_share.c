@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/agent_share.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "app/agent_hub.h"
@@ -43,6 +42,7 @@ struct sn_agent_share {
 	struct sn_hub_store *store;
 	const struct sn_agent_share_ops *ops;
 	void *arg;
+	struct sn_agent_log log;
 	struct part sections, nodes;
 	json_t *peers; /* of the nodes, by id */
 	struct sn_timer settle;
@@ -53,19 +53,6 @@ struct sn_agent_share {
 	void (*done)(void *arg);
 	void *done_arg;
 };
-
-static void say(struct sn_agent_share *share, const char *fmt, ...) SN_PRINTF(2, 3);
-
-static void say(struct sn_agent_share *share, const char *fmt, ...)
-{
-	char line[640];
-	va_list ap;
-
-	va_start(ap, fmt);
-	(void)vsnprintf(line, sizeof line, fmt, ap);
-	va_end(ap);
-	share->ops->log(line, share->arg);
-}
 
 /* ---- following ---- */
 
@@ -184,7 +171,7 @@ static void read_failed(struct sn_hub_follow *f, int code, const struct sn_error
 	struct sn_agent_share *share = ((struct part *)f->arg)->share;
 
 	if (!often && share->away[0] == '\0')
-		say(share, "the store cannot be read: %s", err->text);
+		sn_agent_say(&share->log, "warning", "the store cannot be read: %s", err->text);
 }
 
 static void read_stopped(struct sn_hub_follow *f)
@@ -232,7 +219,8 @@ static int apply_section(struct sn_agent_share *share, const struct known *k, st
 		if (r == SN_E_NOMEM)
 			return r;
 		if (r < 0) {
-			say(share, "what the store has as %.100s cannot be read: %s", k->key,
+			sn_agent_say(&share->log, "warning",
+					"what the store has as %.100s cannot be read: %s", k->key,
 					err.text);
 			return 0;
 		}
@@ -449,7 +437,7 @@ bool sn__agent_share_ready(const struct sn_agent_share *share)
 }
 
 int sn__agent_share_open(struct sn_hub_store *store, const struct sn_agent_share_ops *ops,
-		void *arg, struct sn_agent_share **ret_share)
+		void *arg, const struct sn_agent_log *log, struct sn_agent_share **ret_share)
 {
 	struct sn_agent_share *share = sn__calloc(1, sizeof *share);
 
@@ -464,6 +452,7 @@ int sn__agent_share_open(struct sn_hub_store *store, const struct sn_agent_share
 	share->store = store;
 	share->ops = ops;
 	share->arg = arg;
+	share->log = *log;
 	sn_list_init(&share->puts);
 	store->state = on_state;
 	store->state_arg = share;

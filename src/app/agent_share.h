@@ -14,6 +14,7 @@
 
 #include <jansson.h>
 
+#include "app/agent_log.h"
 #include "hub/store.h"
 
 struct sn_agent_share;
@@ -29,12 +30,12 @@ struct sn_agent_share_ops {
 	void (*ready)(void *arg);
 	/** The store answers again (NULL), or why it does not; told when that changes. */
 	void (*state)(const char *why /* may be NULL */, void *arg);
-	void (*log)(const char *line, void *arg);
 };
 
 /** @store stays the caller's, but its `state` is set. SN_E_NOMEM. */
 SN_MUST_USE int sn__agent_share_open(struct sn_hub_store *store,
-		const struct sn_agent_share_ops *ops, void *arg, struct sn_agent_share **ret_share);
+		const struct sn_agent_share_ops *ops, void *arg, const struct sn_agent_log *log,
+		struct sn_agent_share **ret_share);
 /** Nothing is told any more. When what is under way in the store has ended (closing that helps): @done,
  * in a later turn, and it is gone. */
 void sn__agent_share_close(struct sn_agent_share *share, void (*done)(void *arg), void *arg);

@@ -57,16 +57,13 @@ static void on_state(const char *why, void *arg)
 {
 }
 
-static void on_log(const char *line, void *arg)
+static void on_log(const char *level, const char *line, void *arg)
 {
 	((struct one *)arg)->n_lines++;
 }
 
-static const struct sn_agent_share_ops ops = {.section = on_section,
-		.nodes = on_nodes,
-		.ready = on_ready,
-		.state = on_state,
-		.log = on_log};
+static const struct sn_agent_share_ops ops = {
+		.section = on_section, .nodes = on_nodes, .ready = on_ready, .state = on_state};
 
 static void settle(struct site *s)
 {
@@ -87,7 +84,9 @@ static void agent_open(struct site *s, unsigned i, bool cut)
 	*a = (struct one){.sections = json_object()};
 	way_init(&a->way, s->store, &s->rng);
 	a->way.cut = cut;
-	assert_int_equal(sn__agent_share_open(&a->way.store, &ops, a, &a->share), 0);
+	assert_int_equal(sn__agent_share_open(&a->way.store, &ops, a,
+					 &(struct sn_agent_log){on_log, a}, &a->share),
+			0);
 }
 
 static void set(void *arg)
@@ -433,7 +432,8 @@ static void no_memory(void **state)
 		*a = (struct one){.sections = json_object()};
 		way_init(&a->way, s->store, &s->rng);
 		sn__mem_fail_nth(n);
-		r = sn__agent_share_open(&a->way.store, &ops, a, &a->share);
+		r = sn__agent_share_open(&a->way.store, &ops, a, &(struct sn_agent_log){on_log, a},
+				&a->share);
 		if (r < 0) {
 			sn__mem_fail_nth(0);
 			assert_int_equal(r, SN_E_NOMEM);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/agent_targets.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -57,22 +56,6 @@ struct sn_target_plan {
 	struct sn_map by_key; /* struct target */
 };
 
-static void say(const struct sn_targets *t, const char *level, const char *fmt, ...)
-		SN_PRINTF(3, 4);
-
-static void say(const struct sn_targets *t, const char *level, const char *fmt, ...)
-{
-	char line[640];
-	va_list ap;
-
-	if (t->env.say == NULL)
-		return;
-	va_start(ap, fmt);
-	(void)vsnprintf(line, sizeof line, fmt, ap);
-	va_end(ap);
-	t->env.say(level, line, t->env.arg);
-}
-
 /* ---- sources ---- */
 
 static void on_tell(struct sn_task *task)
@@ -109,7 +92,8 @@ static void on_changed(void *arg, const struct sn_hub_instance *list, size_t n)
 	json_t *places = places_of(list, n);
 
 	if (places == NULL) {
-		say(s->targets, "error", "%s: out of memory: a change is not served", s->text);
+		sn_agent_say(&s->targets->env.log, "error",
+				"%s: out of memory: a change is not served", s->text);
 		return;
 	}
 	json_decref(s->instances);
@@ -123,10 +107,10 @@ static void on_state(void *arg, const struct sn_error *err)
 	struct source *s = arg;
 
 	if (err == NULL) {
-		say(s->targets, "info", "%s: it answers again", s->text);
+		sn_agent_say(&s->targets->env.log, "info", "%s: it answers again", s->text);
 		return;
 	}
-	say(s->targets, "warning", "%s: %s%s", s->text, sn_error_text(err),
+	sn_agent_say(&s->targets->env.log, "warning", "%s: %s%s", s->text, sn_error_text(err),
 			s->instances != NULL ? "; its last known instances stay" : "");
 	if (!s->failed && s->instances == NULL) { /* what the others know is waited for no more */
 		s->version++;
@@ -247,8 +231,8 @@ int sn__targets_open(const struct sn_targets_env *env, struct sn_targets **ret_t
 	struct sn_targets *t = sn__calloc(1, sizeof *t);
 	const struct sn_checks_env checks = {.loop = env->loop,
 			.changed = env->changed,
-			.say = env->say,
-			.arg = env->arg};
+			.arg = env->arg,
+			.log = env->log};
 
 	if (t == NULL)
 		return SN_E_NOMEM;

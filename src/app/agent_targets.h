@@ -16,6 +16,7 @@
 #include <jansson.h>
 
 #include "app/meshfile.h"
+#include "app/agent_log.h"
 #include "base/error.h"
 #include "io/loop.h"
 
@@ -26,9 +27,8 @@ struct sn_targets_env {
 	struct sn_loop *loop;
 	/** What sn__targets_merge() returns has changed; never inside a call. */
 	void (*changed)(void *arg);
-	/** A line for the operator; may be NULL. */
-	void (*say)(const char *level, const char *line, void *arg);
 	void *arg;
+	struct sn_agent_log log;
 };
 
 SN_MUST_USE int sn__targets_open(const struct sn_targets_env *env, struct sn_targets **ret_targets);

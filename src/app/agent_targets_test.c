@@ -59,7 +59,7 @@ static void on_line(const char *level, const char *line, void *arg)
 static void site_open(struct site *s, struct world *w)
 {
 	const struct sn_targets_env env = {
-			.loop = w->a, .changed = on_changed, .say = on_line, .arg = s};
+			.loop = w->a, .changed = on_changed, .arg = s, .log = {on_line, s}};
 
 	*s = (struct site){.w = w, .a = "\1\2"};
 	sn__sim_dns(w->sim, answer, s);

@@ -56,7 +56,7 @@ static int setup(void **state)
 {
 	struct fixture *f = test_malloc(sizeof *f);
 	struct sn_http_dest_options dest = {.host = "127.0.0.1", .port = 55555};
-	struct sn_agent_options opts = {.say = keep_line, .say_arg = &f->lines};
+	struct sn_agent_options opts = {.log = {keep_line, &f->lines}};
 	struct sn_error err;
 	void *w;
 	int fd;
@@ -498,7 +498,7 @@ static void close_tells_sockets(void **state)
 	struct fixture *f = *state;
 	struct socket s;
 	bool closed = false;
-	struct sn_agent_options opts = {.say = keep_line, .say_arg = &f->lines};
+	struct sn_agent_options opts = {.log = {keep_line, &f->lines}};
 
 	connect_to(f, &s, "/t");
 	sn__agent_close(f->agent, set_done, &closed);
@@ -520,7 +520,7 @@ static void token_is_asked_for(void **state)
 	static const struct sn_ws_ops ops = {
 			.on_open = on_open, .on_message = on_message, .on_close = on_close};
 	struct fixture *f = *state;
-	struct sn_agent_options opts = {.say = keep_line, .say_arg = &f->lines, .token = "s3cret"};
+	struct sn_agent_options opts = {.log = {keep_line, &f->lines}, .token = "s3cret"};
 	bool closed = false;
 	struct request r;
 	struct socket s;

@@ -233,8 +233,7 @@ static int check_pairs(const struct sn_cli *cli)
 
 static int serve(struct run *run, struct tokens *tokens, int signals)
 {
-	struct sn_agent_options opts = {
-			.mesh = run->cli->opt[SN_OPT_MESH], .say = say, .say_arg = run};
+	struct sn_agent_options opts = {.mesh = run->cli->opt[SN_OPT_MESH], .log = {say, run}};
 	const char *hub = run->cli->opt[SN_OPT_HUB];
 	struct sn_addr registry;
 	struct sn_poll *poll;
