@@ -400,6 +400,8 @@ static int use_mesh(struct sn_agent *agent, struct sn_meshfile mesh, struct sn_e
 		agent->plan = plan_before;
 		before = mesh;
 		plan_before = plan;
+	} else {
+		sn__target_plan_use(plan);
 	}
 	sn__target_plan_destroy(plan_before);
 	sn__meshfile_finish(&before);

@@ -16,10 +16,8 @@ struct sn_targets {
 	struct sn_targets_env env;
 	struct sn_checks *checks;
 	struct sn_map sources; /* key -> struct source */
-	struct sn_hub_kube *kube;
-	json_t *kube_settings; /* that it was made with */
-	unsigned n_kubes;
-	char *resolver; /* as it was selected; NULL: not yet */
+	unsigned n_kubes;      /* that were ever made */
+	char *resolver;        /* as it was selected; NULL: not yet */
 	struct sn_task tell;
 };
 
@@ -53,7 +51,11 @@ struct sn_target_plan {
 	json_t *specs;
 	struct target *list;
 	size_t n;
-	struct sn_map by_key; /* struct target */
+	struct sn_map by_key;     /* struct target */
+	struct sn_hub_kube *kube; /* shared by plans that want the same; NULL: nobody needs it */
+	json_t *kube_settings;    /* that it was made with */
+	unsigned kube_id;
+	char *resolver; /* to be selected */
 };
 
 /* ---- sources ---- */
@@ -148,43 +150,50 @@ static char *pod_server(struct sn_error *err)
 	return sn__asprintf("https://%s%s%s:%s", v6 ? "[" : "", host, v6 ? "]" : "", port);
 }
 
-/* The way to the API server that @mesh names: the one there is, or another. */
-static int use_kube(struct sn_targets *t, const struct sn_meshfile *mesh, struct sn_error *err)
+/* The way to the API server that @mesh names: that of the former plan, or another. */
+static int use_kube(struct sn_target_plan *plan, const struct sn_meshfile *mesh,
+		const struct sn_target_plan *former, struct sn_error *err)
 {
-	json_t *settings = sn__json_get(mesh->sources, "kubernetes");
+	json_t *settings = sn__json_get(mesh->sources, "kubernetes"), *before;
 	struct sn_hub_kube_options opts = {.server = sn__json_str(sn__json_get(settings, "server")),
 			.ca = sn__json_str(sn__json_get(settings, "ca")),
 			.token_file = sn__json_str(sn__json_get(settings, "token_file")),
 			.insecure = json_is_true(sn__json_get(settings, "insecure"))};
 	SN_AUTO_FREE char *server = NULL;
-	struct sn_hub_kube *kube;
 	int r;
 
-	if (t->kube != NULL &&
-			(settings == t->kube_settings ||
-					sn__json_equal(settings, t->kube_settings)))
+	before = former != NULL ? former->kube_settings : NULL;
+	if (plan->kube != NULL)
 		return 0;
-	if (opts.server == NULL) {
-		opts.server = server = pod_server(err);
-		if (server == NULL)
-			return SN_E_INVALID;
-		opts.ca = opts.ca != NULL || opts.insecure ? opts.ca : POD_FILES "/ca.crt";
-		opts.token_file = opts.token_file != NULL ? opts.token_file : POD_FILES "/token";
+	if (former != NULL && former->kube != NULL &&
+			(settings == before ||
+					(settings != NULL && before != NULL &&
+							sn__json_equal(settings, before)))) {
+		plan->kube = sn__hub_kube_ref(former->kube);
+		plan->kube_id = former->kube_id;
+	} else {
+		if (opts.server == NULL) {
+			opts.server = server = pod_server(err);
+			if (server == NULL)
+				return SN_E_INVALID;
+			opts.ca = opts.ca != NULL || opts.insecure ? opts.ca : POD_FILES "/ca.crt";
+			opts.token_file = opts.token_file != NULL ? opts.token_file
+								  : POD_FILES "/token";
+		}
+		r = sn__hub_kube_create(plan->targets->env.loop, &opts, &plan->kube, err);
+		if (r < 0)
+			return r;
+		plan->kube_id = ++plan->targets->n_kubes;
 	}
-	r = sn__hub_kube_create(t->env.loop, &opts, &kube, err);
-	if (r < 0)
-		return r;
-	sn__hub_kube_unref(t->kube);
-	json_decref(t->kube_settings);
-	t->kube = kube;
-	t->kube_settings = json_incref(settings);
-	t->n_kubes++;
+	plan->kube_settings = json_incref(settings);
 	return 0;
 }
 
-static int source_open(struct sn_targets *t, const struct sn_meshfile *mesh, const char *text,
-		struct source **ret_source, struct sn_error *err)
+static int source_open(struct sn_target_plan *plan, const struct sn_meshfile *mesh,
+		const struct sn_target_plan *former, const char *text, struct source **ret_source,
+		struct sn_error *err)
 {
+	struct sn_targets *t = plan->targets;
 	struct sn_hub_source_url url;
 	SN_AUTO_FREE char *key = NULL;
 	struct sn_hub_source_events events = {.changed = on_changed, .state = on_state};
@@ -192,11 +201,11 @@ static int source_open(struct sn_targets *t, const struct sn_meshfile *mesh, con
 	int r = sn__hub_source_parse(sn_str_from(text), &url, err);
 
 	if (r == 0 && url.kind == SN_HUB_SOURCE_KUBE)
-		r = use_kube(t, mesh, err);
+		r = use_kube(plan, mesh, former, err);
 	if (r < 0)
 		return sn__error_prefix(err, "%s", text);
 	/* Another API server is another source. */
-	key = sn__asprintf("%u %s", url.kind == SN_HUB_SOURCE_KUBE ? t->n_kubes : 0, text);
+	key = sn__asprintf("%u %s", url.kind == SN_HUB_SOURCE_KUBE ? plan->kube_id : 0, text);
 	if (key == NULL)
 		return SN_E_NOMEM;
 	s = sn__map_get(&t->sources, sn_str_from(key));
@@ -216,7 +225,7 @@ static int source_open(struct sn_targets *t, const struct sn_meshfile *mesh, con
 	r = sn__map_add(&t->sources, sn_str_from(s->key), s);
 	if (r == 0)
 		r = url.kind == SN_HUB_SOURCE_KUBE
-				? sn__hub_kube_open(t->kube, &url, &events, &s->src)
+				? sn__hub_kube_open(plan->kube, &url, &events, &s->src)
 				: sn__hub_dns_open(t->env.loop, &url, &events, &s->src);
 	if (r < 0) {
 		source_unref(s);
@@ -252,8 +261,6 @@ void sn__targets_close(struct sn_targets *t)
 		return;
 	sn__loop_undefer(t->env.loop, &t->tell);
 	sn__checks_close(t->checks);
-	sn__hub_kube_unref(t->kube);
-	json_decref(t->kube_settings);
 	sn__free(t->resolver);
 	sn__map_finish(&t->sources);
 	sn__free(t);
@@ -267,7 +274,8 @@ static char *path_key(const json_t *spec)
 }
 
 static int target_init(struct sn_target_plan *plan, const struct sn_meshfile *mesh,
-		const json_t *spec, struct target *t, struct sn_error *err)
+		const struct sn_target_plan *former, const json_t *spec, struct target *t,
+		struct sn_error *err)
 {
 	const json_t *from = json_object_get(spec, "from"), *text;
 	json_t *check = json_object_get(spec, "check");
@@ -281,13 +289,13 @@ static int target_init(struct sn_target_plan *plan, const struct sn_meshfile *me
 		return SN_E_NOMEM;
 	json_array_foreach(from, i, text)
 	{
-		r = source_open(plan->targets, mesh, json_string_value(text), &t->from[t->n_from],
+		r = source_open(plan, mesh, former, json_string_value(text), &t->from[t->n_from],
 				err);
 		if (r < 0)
 			return r;
 		t->n_from++;
 	}
-	t->seen = UINT64_MAX;
+	t->seen = t->seen_checks = UINT64_MAX;
 	if (check != NULL) {
 		r = sn__check_group_create(plan->targets->checks, check, &t->checks, err);
 		if (r < 0)
@@ -312,9 +320,20 @@ void sn__target_plan_destroy(struct sn_target_plan *plan)
 		json_decref(t->served);
 	}
 	sn__map_finish(&plan->by_key);
+	sn__hub_kube_unref(plan->kube);
+	json_decref(plan->kube_settings);
+	sn__free(plan->resolver);
 	json_decref(plan->specs);
 	sn__free(plan->list);
 	sn__free(plan);
+}
+
+/* What is known of an endpoint goes on until its sources have answered, and who of it is unwell. */
+static int carry(const struct target *was, struct target *t)
+{
+	t->all = json_incref(was->all);
+	t->served = json_incref(was->served);
+	return t->checks != NULL && t->all != NULL ? sn__check_group_set(t->checks, t->all) : 0;
 }
 
 static int fill(struct sn_target_plan *plan, const struct sn_meshfile *mesh,
@@ -326,31 +345,29 @@ static int fill(struct sn_target_plan *plan, const struct sn_meshfile *mesh,
 	json_array_foreach(mesh->targets, i, spec)
 	{
 		struct target *t = &plan->list[plan->n++], *was;
-		int r = target_init(plan, mesh, spec, t, err);
+		int r = target_init(plan, mesh, former, spec, t, err);
 
 		if (r < 0)
 			return r;
 		was = former != NULL ? sn__map_get(&former->by_key, sn_str_from(t->key)) : NULL;
-		t->served = was != NULL ? json_incref(was->served) : NULL;
+		if (was != NULL && carry(was, t) < 0)
+			return SN_E_NOMEM;
 	}
 	return 0;
 }
 
-static int use_resolver(struct sn_targets *t, const struct sn_meshfile *mesh, struct sn_error *err)
+static int name_resolver(
+		struct sn_target_plan *plan, const struct sn_meshfile *mesh, struct sn_error *err)
 {
 	const char *name = sn__json_str(sn__json_get(mesh->sources, "resolver"));
-	SN_AUTO_FREE char *text = sn__asprintf(
-			"ares%s%s", name != NULL ? ":" : "", name != NULL ? name : "");
-	int r;
 
-	if (text != NULL && t->resolver != NULL && strcmp(text, t->resolver) == 0)
-		return 0; /* its questions and answers go on */
-	r = text == NULL ? SN_E_NOMEM : sn__resolver_select(t->env.loop, text);
-	if (r < 0)
-		return sn__error_set(err, r, "resolver: %s", sn_strerror(r));
-	sn__free(t->resolver);
-	t->resolver = SN_TAKE(text);
-	return 0;
+	if (name != NULL && strlen(name) > SN_RESOLVER_SERVERS_MAX)
+		return sn__error_set(err, SN_E_INVALID,
+				"resolver: expected at most %u bytes, found `%.40s...`",
+				SN_RESOLVER_SERVERS_MAX, name);
+	plan->resolver = sn__asprintf(
+			"ares%s%s", name != NULL ? ":" : "", name != NULL ? name : "");
+	return plan->resolver != NULL ? 0 : SN_E_NOMEM;
 }
 
 int sn__targets_plan(struct sn_targets *targets, const struct sn_meshfile *mesh,
@@ -370,13 +387,24 @@ int sn__targets_plan(struct sn_targets *targets, const struct sn_meshfile *mesh,
 	if (plan->list != NULL)
 		r = fill(plan, mesh, former, err);
 	if (r == 0)
-		r = use_resolver(targets, mesh, err);
+		r = name_resolver(plan, mesh, err);
 	if (r < 0) {
 		sn__target_plan_destroy(plan);
 		return r;
 	}
 	*ret_plan = plan;
 	return 0;
+}
+
+void sn__target_plan_use(struct sn_target_plan *plan)
+{
+	struct sn_targets *t = plan->targets;
+
+	if (t->resolver != NULL && strcmp(plan->resolver, t->resolver) == 0)
+		return; /* its questions and answers go on */
+	(void)!sn__resolver_select(t->env.loop, plan->resolver); /* it is short enough */
+	sn__free(t->resolver);
+	t->resolver = SN_TAKE(plan->resolver);
 }
 
 /* ---- what is served ---- */

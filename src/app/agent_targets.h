@@ -8,8 +8,8 @@
  * unwell (src/app/agent_checks.h) are left out. Loop thread.
  *
  * A plan is what one mesh file asks for. A plan made after another shares its sources, so that a file
- * read again asks nobody anew, and goes on serving for an endpoint what was served until its new
- * sources have answered. An endpoint of which nothing is known yet is not named at all: connectors
+ * read again asks nobody anew, and goes on serving for an endpoint what was served, but for who is
+ * known to be unwell, until its new sources have answered. An endpoint of which nothing is known yet is not named at all: connectors
  * keep what they have.
  */
 
@@ -34,11 +34,13 @@ struct sn_targets_env {
 SN_MUST_USE int sn__targets_open(const struct sn_targets_env *env, struct sn_targets **ret_targets);
 /** After its plans. */
 void sn__targets_close(struct sn_targets *targets /* may be NULL */);
-/** What @mesh asks for. @former: the plan in force, which stays as it is. SN_E_INVALID (@err: what is
- * wrong), SN_E_NOMEM. */
+/** What @mesh asks for. @former: the plan in force, which stays as it is until sn__target_plan_use().
+ * SN_E_INVALID (@err: what is wrong), SN_E_NOMEM. */
 SN_MUST_USE int sn__targets_plan(struct sn_targets *targets, const struct sn_meshfile *mesh,
 		const struct sn_target_plan *former /* may be NULL */,
 		struct sn_target_plan **ret_plan, struct sn_error *err);
+/** It is in force from now on, in the turn it was made in. Cannot fail. Once. */
+void sn__target_plan_use(struct sn_target_plan *plan);
 void sn__target_plan_destroy(struct sn_target_plan *plan /* may be NULL */);
 /** The sections of @mesh, which @plan was made for, with all instances known now: references for the
  * caller. SN_E_NOMEM. */

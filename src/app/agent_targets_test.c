@@ -7,6 +7,8 @@
 
 #include "base/buf.h"
 #include "base/json.h"
+#include "io/http_script.h"
+#include "io/loop_impl.h"
 #include "io/world_test.h"
 #include "proto/dns.h"
 
@@ -95,6 +97,7 @@ static int use(struct site *s, const char *text, struct sn_error *err)
 		sn__meshfile_finish(&mesh);
 		return r;
 	}
+	sn__target_plan_use(plan);
 	sn__target_plan_destroy(s->plan);
 	sn__meshfile_finish(&s->mesh);
 	s->plan = plan;
@@ -249,6 +252,130 @@ static void failing(void **state)
 	site_close(&s);
 }
 
+/* An API server with one service, of one pod; then nothing happens. */
+static const struct step *list_then_silence(struct script *script, struct sn_str request)
+{
+	static const struct step list = {
+			.answer = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+				  "{\"metadata\":{\"resourceVersion\":\"5\"},\"items\":[{\"metadata\":{"
+				  "\"name\":\"w\"},\"ports\":[{\"port\":80}],"
+				  "\"endpoints\":[{\"addresses\":[\"10.0.0.7\"]}]}]}",
+			.then = THEN_CLOSE};
+	static const struct step silence = {
+			.answer = "HTTP/1.1 200 OK\r\n\r\n", .then = THEN_STALL};
+
+	return memmem(request.ptr, request.len, "watch=true", 10) != NULL ? &silence : &list;
+}
+
+#define KUBE(server) "kubernetes: {server: 'http://127.0.0.1:" server "'}\n"
+#define X_OF_KUBE "services: {a: {endpoints: {x: {from: k8s://a/b}}}}\n"
+
+/* A file that is refused has changed nothing: neither who is asked, nor how. */
+static void refused(void **state)
+{
+	static const char good[] = X_OF_KUBE KUBE("6443") "resolver: 127.0.0.1:53\n";
+	struct script script;
+	struct sn_error err;
+	struct site s;
+
+	site_open(&s, *state);
+	script_open_at(&script, s.w->b, "127.0.0.1", 6443, &(struct step){.answer = NULL}, 1);
+	script.choose = list_then_silence;
+	assert_int_equal(use(&s, good, NULL), 0);
+	run_ms(&s, 1000);
+	assert_served(&s, "x(10.0.0.7:80=10.0.0.7) ");
+	assert_int_equal(script.n_requests, 2);
+	assert_string_equal(s.w->a->ares_config, "127.0.0.1:53");
+	assert_true(use(&s,
+				    "services: {a: {endpoints: {x: {from: k8s://a/b}, y: {from: "
+				    "k8s://a/c, check: {http: /, tls: true, ca: /none.pem}}}}}\n" KUBE(
+						    "6444") "resolver: 127.0.0.1:54\n",
+				    &err) < 0);
+	assert_non_null(strstr(sn_error_text(&err), "/none.pem"));
+	assert_int_equal(
+			use(&s,
+					X_OF_KUBE KUBE("6444") "resolver: '127.0.0.1:53,127.0.0.1:53,"
+							       "127.0.0.1:53,127.0.0.1:53,127.0.0.1:53,"
+							       "127.0.0.1:53,127.0.0.1:53,127.0.0.1:53,"
+							       "127.0.0.1:53,127.0.0.1:53'\n",
+					&err),
+			SN_E_INVALID);
+	assert_non_null(strstr(sn_error_text(&err), "resolver: expected at most 119 bytes"));
+	assert_string_equal(s.w->a->ares_config, "127.0.0.1:53");
+	/* The former one with a word more: the same source, which nobody asked anew. */
+	assert_int_equal(use(&s, X_OF_KUBE KUBE("6443") "tasks: {t: {}}\n", NULL), 0);
+	assert_string_equal(s.w->a->ares_config, "");
+	assert_served(&s, "x(10.0.0.7:80=10.0.0.7) ");
+	run_ms(&s, 1000);
+	assert_int_equal(script.n_requests, 2);
+	/* Settings that are gone are others. */
+	(void)unsetenv("KUBERNETES_SERVICE_HOST");
+	assert_int_equal(use(&s, X_OF_KUBE, &err), SN_E_INVALID);
+	assert_non_null(strstr(sn_error_text(&err), "this is no pod"));
+	assert_int_equal(use(&s, good, NULL), 0);
+	run_ms(&s, 1000);
+	assert_int_equal(script.n_requests, 2);
+	site_close(&s);
+	run_ms(&s, 1000);
+	script_finish(&script);
+}
+
+static void on_stream(struct sn_stream *stream, unsigned events, void *arg)
+{
+	char byte;
+
+	if (sn__stream_read(stream, &byte, 1) != SN_E_AGAIN)
+		sn__stream_close(stream, true);
+}
+
+static void on_accept(struct sn_listener *l, struct sn_stream *stream, void *arg)
+{
+	sn_stream_set_owner(stream, on_stream, NULL);
+	sn__stream_want(stream, SN_READABLE);
+}
+
+#define CHECK "check: {tcp: true, every: 1s, timeout: 100ms, unhealthy_after: 2}}"
+
+/* Who is unwell stays out while new sources have not answered, and when they have. */
+static void unwell(void **state)
+{
+	struct sn_addr addr = world_addr("10.0.0.1:1");
+	struct sn_listener *l;
+	struct site s;
+
+	site_open(&s, *state);
+	assert_int_equal(sn__listen(s.w->b, &addr, NULL, on_accept, NULL, &l, NULL), 0);
+	assert_int_equal(use(&s, MESH("x: {from: dns://x:1, " CHECK), NULL), 0);
+	run_ms(&s, 500);
+	assert_served(&s, "x(10.0.0.1:1=10.0.0.1 10.0.0.2:1=10.0.0.2) ");
+	run_ms(&s, 10000);
+	assert_served(&s, "x(10.0.0.1:1=10.0.0.1) ");
+	s.fail = SN_E_TIMEOUT;
+	assert_int_equal(use(&s, MESH("x: {from: dns://other:1, " CHECK), NULL), 0);
+	assert_served(&s, "x(10.0.0.1:1=10.0.0.1) ");
+	run_ms(&s, 10000);
+	assert_served(&s, "x(10.0.0.1:1=10.0.0.1) ");
+	assert_int_equal(use(&s, MESH("x: {from: dns://third:1, " CHECK), NULL), 0);
+	s.fail = 0;
+	s.n_asked = 0;
+	run_ms(&s, 200);
+	assert_true(s.n_asked > 0);
+	assert_served(&s, "x(10.0.0.1:1=10.0.0.1) ");
+	/* Nobody new was asked: whoever comes back is seen, too. */
+	sn__listener_close(l);
+	addr = world_addr("10.0.0.2:1");
+	assert_int_equal(sn__listen(s.w->b, &addr, NULL, on_accept, NULL, &l, NULL), 0);
+	run_ms(&s, 10000);
+	assert_served(&s, "x(10.0.0.2:1=10.0.0.2) ");
+	/* Without checks all are served. */
+	s.fail = SN_E_TIMEOUT;
+	assert_int_equal(use(&s, MESH("x: {from: dns://fourth:1}"), NULL), 0);
+	assert_served(&s, "x(10.0.0.1:1=10.0.0.1 10.0.0.2:1=10.0.0.2) ");
+	site_close(&s);
+	sn__listener_close(l);
+	run_ms(&s, 1000);
+}
+
 /* The ways peers are written. */
 static void forms(void **state)
 {
@@ -323,6 +450,8 @@ int main(void)
 			cmocka_unit_test_setup_teardown(merged, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(read_again, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(failing, world_sim, world_close),
+			cmocka_unit_test_setup_teardown(refused, world_sim, world_close),
+			cmocka_unit_test_setup_teardown(unwell, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(forms, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(out_of_memory, world_sim, world_close),
 	};

@@ -104,6 +104,7 @@ struct sn_hub_kube_options {
  * file), SN_E_NOMEM. */
 SN_MUST_USE int sn__hub_kube_create(struct sn_loop *loop, const struct sn_hub_kube_options *opts,
 		struct sn_hub_kube **ret_kube, struct sn_error *err);
+struct sn_hub_kube *sn__hub_kube_ref(struct sn_hub_kube *kube);
 void sn__hub_kube_unref(struct sn_hub_kube *kube /* may be NULL */);
 /** The ready endpoints of one service, from all of its slices. SN_E_NOMEM. */
 SN_MUST_USE int sn__hub_kube_open(struct sn_hub_kube *kube, const struct sn_hub_source_url *url,

@@ -163,7 +163,7 @@ int sn__hub_kube_create(struct sn_loop *loop, const struct sn_hub_kube_options *
 	return 0;
 }
 
-static struct sn_hub_kube *kube_ref(struct sn_hub_kube *kube)
+struct sn_hub_kube *sn__hub_kube_ref(struct sn_hub_kube *kube)
 {
 	kube->refs++;
 	return kube;
@@ -578,7 +578,7 @@ int sn__hub_kube_open(struct sn_hub_kube *kube, const struct sn_hub_source_url *
 	if (src == NULL)
 		return SN_E_NOMEM;
 	src->head = (struct sn_hub_source){&kube_ops, *events};
-	src->kube = kube_ref(kube);
+	src->kube = sn__hub_kube_ref(kube);
 	src->url = *url;
 	sn__kube_slices_init(&src->slices, url);
 	sn__buf_init(&src->target, 4 * SN_HUB_KUBE_CONTINUE_MAX + SN_URL_MAX);

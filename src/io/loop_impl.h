@@ -61,8 +61,9 @@ struct sn_loop {
 	_Atomic(struct sn_task *) posts; /* newest first */
 	_Atomic uintptr_t owner;         /* the thread */
 	bool system_resolver;
-	char ares_config[120]; /* "": /etc/resolv.conf; a path; or servers */
-	struct sn_ares *ares;  /* NULL until the first query */
+	char ares_config[SN_RESOLVER_SERVERS_MAX +
+			1];   /* "": /etc/resolv.conf; a path; or servers */
+	struct sn_ares *ares; /* NULL until the first query */
 };
 
 struct sn_poll {

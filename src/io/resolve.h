@@ -68,9 +68,10 @@ void sn__dns_query_cancel(struct sn_dns_query *q);
 
 /* ---- which resolver ---- */
 
+#define SN_RESOLVER_SERVERS_MAX 119u /* bytes of a path or of servers */
 /** "ares" (default: c-ares as /etc/resolv.conf says, which is read again when it changes),
  * "ares:/path/of/another/resolv.conf", "ares:SERVER:PORT[,SERVER..]", or "system" (getaddrinfo in a
- * job). For queries from now on; the simulation has its own table. SN_E_INVALID. */
+ * job). For queries from now on; the simulation has its own table. SN_E_INVALID (none of these, or too long). */
 SN_MUST_USE int sn__resolver_select(struct sn_loop *loop, const char *name);
 
 #endif
