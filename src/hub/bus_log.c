@@ -96,6 +96,7 @@ struct sql_log {
 	struct sn_sql *sql;
 	enum { NEW, TABLES, READY } phase;
 	bool busy, closing, hurry; /* hurry: acknowledgements are written now */
+	bool failing;              /* the last time, which was told */
 	uint64_t shift, last_kept;
 	uint64_t asked, written; /* tickets */
 	uint64_t flying_ticket;
@@ -182,11 +183,23 @@ static void give_back(struct sn_buf *to, struct sn_buf *from)
 		sn__buf_truncate(to, before);
 }
 
+/* Told when it begins and when it is over: a hub that is busy tries hundreds of times meanwhile. */
+static void tell(struct sql_log *l, const char *done, int code)
+{
+	bool before = l->failing;
+
+	l->failing = code < 0;
+	if (code < 0 && !before)
+		sn__log(l->lines, SN_LOG_ERROR, "hub", "the events' log cannot be %s: %s", done,
+				l->unit.outcome.message[0] != '\0' ? l->unit.outcome.message
+								   : sn_strerror(code));
+	else if (code == 0 && before)
+		sn__log(l->lines, SN_LOG_INFO, "hub", "the events' log is %s again", done);
+}
+
 static void write_ended(struct sql_log *l, int code)
 {
-	if (code < 0)
-		sn__log(l->lines, SN_LOG_ERROR, "hub", "the events' log cannot be written: %s",
-				l->unit.outcome.message);
+	tell(l, "written", code);
 	if (code < 0 && !l->closing) {
 		give_back(&l->forgets, &l->flying_forgets);
 		give_back(&l->drops, &l->flying_drops);
@@ -391,9 +404,7 @@ static void read_now(struct sql_log *l, struct reading *rd)
 /* The file cannot be used: who waits is told, and it is tried again. */
 static void not_ready(struct sql_log *l, int code)
 {
-	sn__log(l->lines, SN_LOG_ERROR, "hub", "the events' log cannot be opened: %s",
-			l->unit.outcome.message[0] != '\0' ? l->unit.outcome.message
-							   : sn_strerror(code));
+	tell(l, "opened", code);
 	l->phase = NEW;
 	keeps_end(&l->keeps, code);
 	while (!sn_list_empty(&l->readings))

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The log in SQLite, under a bus in the simulated world (where its file work runs inline). */
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "hub/bus_world_test.h"
 
 static const struct sn_bus_options plain;
@@ -194,6 +196,53 @@ static void no_file(void **state)
 	bw_check(a);
 }
 
+static void count_line(enum sn_log_level level, const char *line, void *arg)
+{
+	unsigned *n = arg;
+
+	assert_non_null(strstr(line, level == SN_LOG_ERROR ? "cannot be" : "again"));
+	n[level == SN_LOG_ERROR]++;
+}
+
+static void count_code(void *arg, int code)
+{
+	((unsigned *)arg)[code < 0]++;
+}
+
+/* However often it is tried, it is told once that the file cannot be used, and once that it can. */
+static void told_once(void **state)
+{
+	struct bw *w = *state;
+	unsigned lines[2] = {0}, codes[2] = {0};
+	static const char *const one[] = {"s", NULL};
+	struct sn_log sink;
+	struct sn_connect_host host = {.loop = w->loop, .log = &sink};
+	struct sn_bus_log *log;
+	bool closed = false;
+
+	bw_bus_close(w, &w->bus);
+	assert_int_equal(rmdir(folder), 0);
+	sn__log_init(&sink, count_line, lines, SN_LOG_INFO, SN_LOG_TEXT);
+	assert_int_equal(sn__bus_log_open(&host, path, &log, NULL), 0);
+	for (unsigned i = 1; i <= 6; i++) {
+		struct sn_bus_event *e = bw_event(&w->rng, "x", i, false);
+
+		assert_int_equal(log->keep(log, log->last + i, e, one, count_code, codes), 0);
+		sn__bus_event_unref(e);
+		bw_pass(w, 1500);
+		if (i == 5)
+			assert_int_equal(mkdir(folder, 0700), 0);
+	}
+	assert_int_equal(codes[1], 5);
+	assert_int_equal(codes[0], 1);
+	assert_int_equal(lines[1], 1);
+	assert_int_equal(lines[0], 1);
+	log->close(log, bw_set, &closed);
+	bw_pass(w, 1500);
+	assert_true(closed);
+	sn__log_finish(&sink);
+}
+
 static void refused(void **state)
 {
 	struct bw *w = *state;
@@ -320,6 +369,7 @@ int main(void)
 			TEST(trims),
 			TEST(forgets),
 			TEST(no_file),
+			TEST(told_once),
 			TEST(refused),
 			TEST(on_libuv),
 			TEST(sweep),
