@@ -6,18 +6,21 @@ import random
 import ssl
 import time
 
+import counter
 from process import now
+from world import COUNTING
 
 GRACE = 12.0  # seconds after a fault within which failures are still its own
 FIRST, CALM = 12.0, 30.0
+WHOLE, KNOWN = 8.0, 1.0  # until all connectors are back after a fault; until they have read what agents know
 
 
 class Fault:
-    """letter: on the plot. begin(world, rng) -> what is done to what; end(world)."""
+    """letter: on the plot. begin(world, rng) -> what is done to what; end(world). alone: nothing else breaks."""
 
-    def __init__(self, letter, name, begin, end=lambda world: None, seconds=(3, 8), needs=None):
+    def __init__(self, letter, name, begin, end=lambda world: None, seconds=(3, 8), needs=None, alone=False):
         self.letter, self.name, self.begin, self.end = letter, name, begin, end
-        self.seconds, self.needs = seconds, needs
+        self.seconds, self.needs, self.alone = seconds, needs, alone
 
 
 def killing(letter, *names):
@@ -25,7 +28,7 @@ def killing(letter, *names):
     state = {}
 
     def begin(world, rng):
-        state["name"] = rng.choice(names)
+        state["name"] = rng.choice([n for n in names if n in world.processes])
         world.processes[state["name"]].kill()
         return state["name"]
 
@@ -36,7 +39,7 @@ def killing(letter, *names):
             p.wait_ready(20)
         except RuntimeError as e:  # something else it needs is away: it goes on trying
             world.say("    " + str(e))
-    return Fault(letter, "kill -9 " + names[0].split("-")[0], begin, end, (0.5, 6))
+    return Fault(letter, "kill -9 " + names[0].split("-")[0], begin, end, (0.5, 6), needs=names[0])
 
 
 def bad_line(world, rng):
@@ -74,14 +77,14 @@ def fill(world, rng):
                 f.write(b"\0" * (1 << 16))
         except OSError:
             pass
-    return "hub.log, registry-3, the sidecar's state and SQLite"
+    return "hub-1.log, hub-2.log, registry-3, the sidecar's state and SQLite"
 
 
 def unfill(world):
     os.unlink(os.path.join(world.state, "filler"))
 
 
-CLOCKS = ("hub", "sidecar", "registry-3")
+CLOCKS = ("hub-1", "sidecar", "registry-3")
 
 
 def jump(world, rng):
@@ -127,10 +130,26 @@ def shrink(world, rng):
     return "counter-%d is taken out" % (gone + 1)
 
 
+def sicken(world, rng):
+    name, how = rng.choice(COUNTING), rng.choice(("answers 503", "hangs"))
+    if name.startswith("grpc"):
+        how = "answers 503"  # as gRPC says it
+    world.processes[name].tell(counter.HOW[how])
+    world.await_served(name, False)
+    world.shunned.append([name, now() + KNOWN, None])
+    return "%s %s" % (name, how)
+
+
+def heal(world):
+    name, world.shunned[-1][2] = world.shunned[-1][0], now()
+    world.processes[name].tell(counter.HOW["well"])
+    world.await_served(name, True)
+
+
 KINDS = (
-    killing("s", "counter-1", "counter-2", "counter-3"), killing("f", "front-1", "front-2"), killing("p", "sidecar"),
-    killing("h", "hub"), killing("r", "registry-1", "registry-2", "registry-3"), killing("b", "bridge"),
-    killing("a", "agent-1", "agent-2"), killing("e", "etcd"), killing("q", "postgres"),
+    killing("s", "counter-1", "counter-2", "counter-3"), killing("f", "front-1", "front-2"), killing("g", "grpc-1", "grpc-2"), killing("p", "sidecar"),
+    killing("h", "hub-1", "hub-2"), killing("r", "registry-1", "registry-2", "registry-3"), killing("b", "bridge"),
+    killing("a", "agent-1", "agent-2"), killing("e", "etcd"), killing("q", "postgres"), killing("n", "nats"),
     killing("u", "subscriber-1", "subscriber-2"),
     Fault("L", "slow and lossy line", bad_line, lambda w: w.net.set(), (6, 15)),
     Fault("N", "line cut", no_line, lambda w: w.net.set(), (2, 6)),
@@ -140,6 +159,7 @@ KINDS = (
     Fault("T", "clock jump", jump, unjump, (5, 15), needs="clock"),
     Fault("K", "certificates change", certificate, shown, (2, 3)),
     Fault("M", "mesh file changes", shrink, lambda w: w.mesh(), (3, 8)),
+    Fault("U", "instance unwell", sicken, heal, (6, 12), alone=True),
 )
 
 
@@ -156,12 +176,14 @@ def schedule(seed, seconds, can):
             bag = rng.sample(kinds, len(kinds))
         kind = bag.pop()
         length = rng.uniform(*kind.seconds)
+        if kind.alone:
+            at = max([at, *(b + WHOLE for _, b, _ in plan)])
         if at + length > seconds - CALM:
             return plan, rng
         busy = {f.letter for a, b, f in plan if b > at - 1}
         if kind.letter not in busy and not (kind.letter in SAME_LINE and busy & SAME_LINE):
             plan.append((round(at, 1), round(at + length, 1), kind))
-        at += rng.uniform(0.5, 2) if rng.random() < 0.15 else length + rng.uniform(*pause)
+        at += rng.uniform(0.5, 2) if rng.random() < 0.15 and not kind.alone else length + rng.uniform(*pause)
 
 
 def run(world, plan, rng, start, tick):

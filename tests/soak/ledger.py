@@ -9,13 +9,13 @@ import time
 from collections import Counter
 
 from load import quoted
-from world import post
+from world import COUNTING, post
 
 # Why something may fail while things break. Anything else is a fault of ours.
 KNOWN = {"NO_PEER", "BREAKER", "OVERLOAD", "TIMEOUT", "DEADLINE", "CONNECT", "RESET", "EOF", "IO", "TLS", "STATUS",
          "UNAVAILABLE", "CLOSED", "client:refused", "client:reset"}
 MORE = {"messages": {"CODE_503", "CODE_504"}, "rest": {"HTTP_503"}, "notes": {"LIMIT"},  # the disk is full
-        "reports": {"HTTP_503"}}
+        "reports": {"HTTP_503"}, "grpc": {"DEADLINE_EXCEEDED"}}
 SHOWN = 20  # examples of a discrepancy
 
 
@@ -74,10 +74,19 @@ class Ledger:
 def counted(world):
     """Ids in the services' logs, and how often each."""
     seen = Counter()
-    for i in range(len(world.counters)):
-        with contextlib.suppress(FileNotFoundError), open("%s/counted-%d" % (world.home, i + 1)) as f:
+    for name in COUNTING:
+        with contextlib.suppress(FileNotFoundError), open(world.counted(name)) as f:
             seen.update(line.strip() for line in f)
     return seen
+
+
+def shunned(ledger, world):
+    """Nobody calls an instance that is known to be unwell."""
+    for name, begin, end in world.shunned:
+        with contextlib.suppress(FileNotFoundError), open(world.counted(name) + ".unwell") as f:
+            late = [line.split()[1] for line in f if begin * 1000 < int(line.split()[0]) < end * 1000]
+            if late:
+                ledger.add("%d calls went to %s although it was known to be unwell" % (len(late), name), late)
 
 
 def table(world):
@@ -120,36 +129,35 @@ def deliveries(world):
     return out
 
 
-def missing_events(s, got):
-    """At least once: an event that was acknowledged for N subscribers has come to N of them."""
-    lost = []
-    for _, _, i, r in s.lines:
-        if r.startswith("ok:") and sum(i in g for g in got) < int(r[3:]):
-            lost.append("%s (%s)" % (i, r))
-    return lost
+def missing_events(streams, got):
+    """At least once: what was acknowledged has come to every subscriber, through whichever hub; from when each
+    hub has told its publisher that it has one."""
+    firsts = [min((t + ms / 1000 for t, ms, _, r in s.lines if r.startswith("ok:") and r != "ok:0"), default=0) for s in streams]
+    return ["%s (at %.1f s, came to %d)" % (i, t, sum(i in g for g in got)) for s in streams for t, _, i, r in s.lines
+            if r.startswith("ok:") and t > max(firsts) and not all(i in g for g in got)]
 
 
-def events(ledger, world, s):
+def events(ledger, world, streams):
     got = deliveries(world)
-    lost = missing_events(s, got)
+    lost = missing_events(streams, got)
     if lost:
-        ledger.add("events: %d acknowledged, but not delivered to as many as were told" % len(lost), lost)
-    known = {i for _, _, i, _ in s.lines}
+        ledger.add("events: %d acknowledged, but not delivered to every subscriber" % len(lost), lost)
+    known = {i for s in streams for _, _, i, _ in s.lines}
     if set().union(*got) - known:
         ledger.add("events: delivered, but never published", set().union(*got) - known)
-    promised = Counter(r for _, _, _, r in s.lines if r.startswith("ok:"))
-    ledger.stream(s, repeated=sum(n - 1 for g in got for n in g.values()),
-                  note="subscribers at the time: %s; delivered %s, %d of them although the publisher was told it failed" % (
-                      ", ".join("%s: %d" % (k[3:], n) for k, n in sorted(promised.items())),
-                      " and ".join(str(len(g)) for g in got), len(set().union(*got) - s.acknowledged)))
+    for s in streams:
+        mine = [{i: n for i, n in g.items() if i.startswith(s.name.replace("events", "publisher") + ".")} for g in got]
+        ledger.stream(s, repeated=sum(n - 1 for g in mine for n in g.values()),
+                      note="delivered %s, %d of them although the publisher was told it failed" % (
+                          " and ".join(str(len(g)) for g in mine), len(set().union(*mine) - s.acknowledged)))
 
 
-def reports(ledger, s, load):
+def reports(ledger, world, s, load):
     """Both agents tell what was taken last."""
     ledger.stream(s, note="%d tasks, read at both agents" % len(load.may))
     for task, may in load.may.items():
-        for i, agent in enumerate(load.agents):
-            got = load.known(agent, task)
+        for i, agent in enumerate(world.agents):
+            got = world.metadata(agent, task).get("soak")
             if got not in may:
                 ledger.add("reports: agent-%d tells %s of %s, not %s" % (i + 1, got, task, " or ".join(map(str, may))))
 

@@ -291,13 +291,6 @@ class Reports(Load):
             pass
         return "ok"
 
-    def known(self, agent, task):
-        """What @agent tells of it."""
-        me = {}
-        _, answer = self.http(me, agent[0], "GET", "/" + task, None, agent[2], agent[1])
-        self.disconnect(me)
-        return answer.get("soak")
-
 
 class Peer:
     """soak_peer, which counts by itself."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """tools/soak, in namespaces of its own by now."""
 import os
+import statistics
 import tempfile
 import time
 
@@ -11,9 +12,13 @@ import page
 from process import now
 from world import TYPE, World
 
-SAMPLE = 5.0           # seconds between measurements
-FD_SLACK, DIRTY_SLACK_KB = 32, 16 * 1024
+SAMPLE = 5.0  # seconds between measurements
 SETTLE = 60
+
+
+def middle(samples):
+    """One sample of the medians of several."""
+    return (*samples[-1][:3], *(statistics.median_low(s[i] for s in samples) for i in (3, 4, 5)))
 
 
 class Soak:
@@ -24,7 +29,6 @@ class Soak:
         self.samples, self.sampled = [], 0.0
         self.rate = float(os.environ.get("SINEW_SOAK_RATE", "1"))
         self.world = World(self.home, build, self.say)
-        self.world.trouble = []
         self.book = ledger.Ledger()
 
     def say(self, text):
@@ -62,8 +66,10 @@ class Soak:
         for x in self.loads:
             x.start()
         self.loads += [
+            load.Peer(w, "grpc", ["grpc", "g", str(int(20 * r))], w.client),
             load.Peer(w, "calls", ["calls", "c", str(int(60 * r)), "plain", "tls"], w.client),
-            load.Peer(w, "events", ["publish", "publisher", str(int(20 * r)), TYPE, w.broker, w.registry], {})]
+            *(load.Peer(w, "events-%d" % i, ["publish", "publisher-%d" % i, str(int(10 * r)), TYPE, *hub], {})
+              for i, hub in enumerate(w.hubs, 1))]
 
     def make_notes(self, port):
         """Its table; until the agent's first message is there."""
@@ -87,7 +93,7 @@ class Soak:
         self.version = page.commit()
         self.began = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
         self.begin_load()
-        can = {name for name, there in (("disk", w.mounted), ("clock", w.faketime)) if there}
+        can = {name for name, there in (("disk", w.mounted), ("clock", w.faketime)) if there} | set(w.processes)
         plan, rng = faults.schedule(self.seed, self.seconds, can)
         self.log = faults.run(w, plan, rng, self.start, self.tick)
         while now() - self.start < self.seconds:
@@ -107,9 +113,10 @@ class Soak:
         w, book = self.world, self.book
         self.streams = {x.name: ledger.Stream(x.name, x.path, self.start) for x in self.loads}
         s = self.streams
+        self.events = [x for name, x in s.items() if name.startswith("events")]
         self.settle()
         seen = ledger.counted(w)
-        for name in ("calls", "sidecar", "sidecar-2"):
+        for name in ("calls", "grpc", "sidecar", "sidecar-2"):
             mine = {i for _, _, i, _ in s[name].lines}
             book.stream(s[name], set(seen), repeated=sum(n - 1 for i, n in seen.items() if i in mine))
         book.stream(s["notes"], ledger.notes(w))
@@ -121,15 +128,16 @@ class Soak:
         by = {x.name: x for x in self.python}
         ledger.entries(book, s["messages"], by["messages"], w.registries[0])
         ledger.entries(book, s["rest"], by["rest"], w.registries[2])
-        ledger.reports(book, s["reports"], by["reports"])
-        ledger.events(book, w, s["events"])
+        ledger.reports(book, w, s["reports"], by["reports"])
+        ledger.events(book, w, self.events)
+        ledger.shunned(book, w)
         self.calm()
         self.processes()
 
     def settle(self):
         """Until what was promised to subscribers has come, but not for ever."""
         end = now() + SETTLE
-        while now() < end and ledger.missing_events(self.streams["events"], ledger.deliveries(self.world)):
+        while now() < end and ledger.missing_events(self.events, ledger.deliveries(self.world)):
             self.world.look()
             time.sleep(0.5)
 
@@ -152,12 +160,12 @@ class Soak:
                     self.book.add("%s ended by itself at %.1f s with status %d (%s)" % (name, at - self.start, status, said))
         for name in dict.fromkeys(s[1] for s in self.samples):
             mine = [s for s in self.samples if s[1] == name]
-            first = next((s for s in mine if s[0] >= faults.FIRST - SAMPLE), mine[0])
-            last = mine[-1]
+            warm = [s for s in mine if s[0] >= faults.FIRST - SAMPLE]
+            first, last = middle((warm or mine)[:page.MEDIAN_OF]), middle(mine[-page.MEDIAN_OF:])
             self.memory[name] = (first, last, max(s[3] for s in mine), max(s[5] for s in mine))
-            if last[5] > first[5] + FD_SLACK:
+            if last[5] > first[5] + page.FDS_MORE:
                 self.book.add("%s: descriptors grew from %d to %d" % (name, first[5], last[5]))
-            if last[4] > first[4] + DIRTY_SLACK_KB:
+            if last[4] > first[4] + page.DIRTY_MORE_KB:
                 self.book.add("%s: private dirty memory grew from %d to %d KiB" % (name, first[4], last[4]))
         for t in self.world.trouble:
             self.book.add(t)

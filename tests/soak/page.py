@@ -12,16 +12,20 @@ from plot import Plot
 from world import ROOT, STATE_MB
 
 LONGEST = 30  # seconds that anything takes
+# A process that has more at the end is a discrepancy; what is compared are medians of so many samples.
+FDS_MORE, DIRTY_MORE_KB, MEDIAN_OF = 12, 3 * 1024, 5
 
 WHAT = {
     "calls": "`sn_request()` of a C program to five instances behind agents, plain and TLS",
+    "grpc": "gRPC of a C program to two servers of ours, every third call a stream of 10 messages both ways",
     "sidecar": "HTTP to a sidecar that is killed, the same service", "sidecar-2": "the same, by a sidecar that is never killed",
     "notes": "inserts into SQLite, by the sidecar", "ledger": "inserts into PostgreSQL, by sidecar-2",
     "table": "`PutItem`, dynalite, by sidecar-2", "queue": "`PutRecord`, kinesalite, by sidecar-2",
     "messages": "registry entries by `sinew bridge` and two registries on PostgreSQL",
     "rest": "registry entries by HTTP, a registry on SQLite",
     "reports": "reported at one of two agents on etcd, until a connector of the other is told",
-    "events": "published to `sinew hub` (etcd), two subscribers at least once"}
+    "events-1": "published to `hub-1` (etcd; NATS to the other), a subscriber at each at least once",
+    "events-2": "the same, published to `hub-2`"}
 
 
 def percentile(sorted_values, p):
@@ -63,10 +67,11 @@ def load_plot(soak, path):
     plot = Plot("Latency of what was answered, by %s; faults are shaded" % ("minute" if width == 60 else "%d s" % width), seconds)
     s = soak.streams
     latencies(plot, "calls: sn_request() in a C program", [s["calls"]], width, seconds)
+    latencies(plot, "grpc: unary calls and streams", [s["grpc"]], width, seconds, 110)
     latencies(plot, "sidecar, sidecar-2: HTTP to the sidecar", [s["sidecar"], s["sidecar-2"]], width, seconds)
     latencies(plot, "notes, ledger, table, queue: databases and queues",
               [s[k] for k in ("notes", "ledger", "table", "queue") if k in s], width, seconds, 110)
-    latencies(plot, "events: published", [s["events"]], width, seconds, 110)
+    latencies(plot, "events: published at either hub", soak.events, width, seconds, 110)
     latencies(plot, "messages, rest: registry entries", [s["messages"], s["rest"]], width, seconds, 110)
     latencies(plot, "reports: from one agent to the other's connectors", [s["reports"]], width, seconds, 110)
     fine = width / 6
@@ -220,8 +225,9 @@ def write(soak, out):
         "## Latency", "", "![latency](load.svg)", "",
         "## Faults", "", *kinds(soak), "<details><summary>every fault</summary>", "", *every_fault(soak), "</details>", "",
         "## Memory and descriptors", "",
-        "*first*: after the warm-up of %d s; *last*: under the same load at the end. Where a process was killed meanwhile "
-        "its successor is measured. Nothing breaks in the last %d s." % (FIRST, CALM), "",
+        "*first*: after the warm-up of %d s; *last*: under the same load at the end; medians of %d samples. Where a process "
+        "was killed meanwhile its successor is measured. Nothing breaks in the last %d s. More than %d descriptors or %.0f MB "
+        "private dirty more than at first would be a discrepancy." % (FIRST, MEDIAN_OF, CALM, FDS_MORE, DIRTY_MORE_KB / 1024), "",
         *memory(soak), "![memory](memory.svg)", ""]
     with open(os.path.join(out, "README.md"), "w") as f:
         f.write("\n".join(lines))

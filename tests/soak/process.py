@@ -24,7 +24,7 @@ class Process:
         self.env = {k: v for k, v in os.environ.items()
                     if not k.startswith(("BERLIOZ_", "SINEW_", "NODE_", "AWS_"))}
         self.env.update(XDG_RUNTIME_DIR=site.home, XDG_STATE_HOME=site.home, HOME=site.home,
-                        SINEW_MODULE_PATH=os.path.join(site.build, "src/connect/database"))
+                        SINEW_MODULE_PATH="%s/src/connect/database:%s/src/connect/broker" % (site.build, site.build))
         self.env.update(env or {})
         self.ready, self.ours, self.out = ready, ours, out
         self.clock_file = os.path.join(site.home, name + ".clock") if clock and site.faketime else None
@@ -80,6 +80,11 @@ class Process:
                 self.p.kill()
                 self.p.wait()
                 return None
+
+    def tell(self, number):
+        with self.lock:
+            if self.alive():
+                self.p.send_signal(number)
 
     def look(self):
         """Called now and then: an end nobody asked for is written down, and it starts again."""

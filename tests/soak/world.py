@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The site that is soaked: what runs, where, and with which file.
 
-  far end of a bad line (network namespace): counter-1..3, front-1..2 (sinew, TLS, before counter-1..2)
-  near end: agent-1, agent-2 (TLS and a token; both on etcd), sidecar, sidecar-2 (never killed), hub,
-            registry-1..2 (PostgreSQL), registry-3 (SQLite), bridge, subscriber-1..2,
-            and what is not ours: etcd, PostgreSQL, dynalite, kinesalite
-  the agents, etcd and PostgreSQL are reached over lines of their own that can be cut.
+  far end of a bad line (network namespace): counter-1..3, front-1..2 (sinew, TLS, before counter-1..2),
+            grpc-1..2
+  near end: agent-1, agent-2 (TLS and a token; both on etcd), sidecar, sidecar-2 (never killed), hub-1..2
+            (etcd, NATS between them), registry-1..2 (PostgreSQL), registry-3 (SQLite), bridge, subscriber-1..2,
+            and what is not ours: etcd, NATS, PostgreSQL, dynalite,
+            kinesalite
+  the agents, etcd, NATS and PostgreSQL are reached over lines of their own that can be cut.
 
-What keeps files (hub.log, registry-3, the sidecar's state and its database) keeps them on a small tmpfs."""
+What keeps files (hub-N.log, registry-3, the sidecar's state and its database) keeps them on a small tmpfs."""
 import contextlib
 import ctypes
 import glob
@@ -18,6 +20,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -27,11 +30,13 @@ import net  # noqa: E402
 import postgres  # noqa: E402
 import services  # noqa: E402
 from ports import free_port  # noqa: E402
-from process import Outside, Process  # noqa: E402
+from process import Outside, Process, now  # noqa: E402
 
 CLONE_NEWNET = 0x40000000
 STATE_MB = 96
 TYPE = "soak.tick"
+COUNTING = ("counter-1", "counter-2", "counter-3", "grpc-1", "grpc-2")
+CHECK = {"every": "500ms", "timeout": "1s", "healthy_after": 2, "unhealthy_after": 2}
 POLICIES = {"connect-timeout": 700, "timeout": 2000, "deadline": 8000, "retry-initial-delay": 50, "retry-max-delay": 500,
             "breaker-open": 500, "breaker-max-open": 2000, "max-inflight": 2048}
 
@@ -63,6 +68,7 @@ class World:
         self.binary = os.path.join(self.build, "sinew")
         self.peer = os.path.join(self.build, "tests/soak/soak_peer")
         self.missing = []  # what cannot be had here
+        self.trouble, self.shunned = [], []  # shunned: (counter, from, to), when it was unwell and everybody knew
         self.processes, self.lines = {}, {}
         self.npm = None
         with contextlib.suppress(services.Missing):
@@ -150,19 +156,19 @@ class World:
         self._far_end()
         self._servers()
         self._agents()
-        self._hub()
+        self._hubs()
         self._registries()
         for p in self.processes.values():
             p.wait_ready()
 
     def _far_end(self):
-        host, self.counters, self.fronts = self.net.far_host, [], []
+        host, self.counters, self.fronts, self.greeters = self.net.far_host, [], [], []
         prefix = self.far
         for i in range(3):
             port = free_port()
             self.counters.append(port)
-            self.add("counter-%d" % (i + 1), [sys.executable, os.path.join(HERE, "counter.py"), host, str(port),
-                                              os.path.join(self.home, "counted-%d" % (i + 1))],
+            name = "counter-%d" % (i + 1)
+            self.add(name, [sys.executable, os.path.join(HERE, "counter.py"), host, str(port), self.counted(name)],
                      prefix=prefix, ours=False, ready=listens(host, port))
         for i in range(2):
             port = free_port()
@@ -172,6 +178,15 @@ class World:
                 "tls": {"cert": self.home + "/server.pem", "key": self.home + "/server.key"}}}})
             self.add("front-%d" % (i + 1), [self.binary, "run", path], prefix=prefix, ready=listens(host, port))
 
+            port, name = free_port(), "grpc-%d" % (i + 1)
+            self.greeters.append(port)
+            self.add(name, [self.peer, "serve", "%s:%d" % (host, port), self.counted(name)], prefix=prefix,
+                     ready=listens(host, port))
+
+    def counted(self, name):
+        """Where it writes down what it has counted; and with ".unwell" what came while it was unwell."""
+        return os.path.join(self.home, name + ".counted")
+
     def _servers(self):
         etcd = services.Etcd()
         pg = postgres.Postgres().start()
@@ -179,6 +194,11 @@ class World:
         self.pg_port = self.line("postgres", pg.port)
         self.processes["etcd"], self.processes["postgres"] = Outside("etcd", etcd), Outside("postgres", pg)
         self.pg = pg
+        with contextlib.suppress(services.Missing):
+            self.processes["nats"] = Outside("nats", services.Broker("nats"))
+            self.nats_port = self.line("nats", self.processes["nats"].server.port)
+        if "nats" not in self.processes:
+            self.lack("nats-server is missing: one hub")
         if self.npm is None:
             self.lack("npm or its packages are missing: no table, no queue")
             return
@@ -191,14 +211,18 @@ class World:
 
     def mesh(self, counters=(0, 1, 2)):
         """The mesh file, with these instances of the service in it."""
-        places = {i: self.net.place(self.counters[i]) for i in counters} if self.far else self._places(counters)
-        tls = [self.net.place(p) for p in self.fronts] if self.far else self._front_places
-        plain = {str(i + 1): {"address": h, "port": p} for i, (h, p) in places.items()}
-        secret = {str(i + 1): {"address": h, "port": p} for i, (h, p) in enumerate(tls)}
+        if not hasattr(self, "places"):
+            self.places = [[self.net.place(p) for p in ports] for ports in (self.counters, self.fronts, self.greeters)]
+        plain, secret, grpc = ({str(i + 1): {"address": h, "port": p} for i, (h, p) in enumerate(places)}
+                               for places in self.places)
+        plain = {i: p for i, p in plain.items() if int(i) - 1 in counters}
         here = {"region": "eu-north-1", "credentials": {"accessKeyId": "AK", "secretAccessKey": "SK"}}
         mesh = {
             "services": {"counter": {"endpoints": {
-                "plain": {"protocol": "http", "instances": plain}, "tls": {"protocol": "https", "instances": secret}}}},
+                "plain": {"protocol": "http", "instances": plain, "check": dict(CHECK, http="/healthz")},
+                "tls": {"protocol": "https", "instances": secret,
+                        "check": dict(CHECK, http="/healthz", host="soak.test", ca=self.home + "/ca.pem")},
+                "grpc": {"protocol": "grpc", "instances": grpc, "check": dict(CHECK, grpc="")}}}},
             "databases": {
                 "notes": [{"subClass": "sqlite", "config": {"path": self.state + "/notes.db"}}],
                 "ledger": [{"subClass": "postgres", "config": {"host": "127.0.0.1", "port": self.pg_port,
@@ -212,12 +236,6 @@ class World:
             mesh["queues"]["jobs"] = [{"streamName": "jobs", "config": dict(
                 here, endpoint="http://127.0.0.1:%d" % self.kinesalite.port)}]
         return self.file("mesh.yaml", mesh)
-
-    def _places(self, counters):
-        if not hasattr(self, "_plain_places"):
-            self._plain_places = [self.net.place(p) for p in self.counters]
-            self._front_places = [self.net.place(p) for p in self.fronts]
-        return {i: self._plain_places[i] for i in counters}
 
     def _agents(self):
         self.token, ca, mesh = os.urandom(12).hex(), self.home + "/ca.pem", self.mesh()
@@ -246,20 +264,43 @@ class World:
             os.mkdir(os.path.join(self.state, name))
             self.add(name, [self.binary, "run", path], ready=listens("127.0.0.1", port), clock=name == "sidecar")
 
-    def _hub(self):
-        self.broker, self.registry = ("127.0.0.1:%d" % free_port() for _ in range(2))
-        path = self.file("hub.yaml", {"name": "hub", "hub": {
-            "id": "hub-1", "broker": self.broker, "registry": self.registry, "log": self.state + "/hub.log",
-            "store": {"type": "etcd", "endpoints": ["http://127.0.0.1:%d" % self.etcd_port]},
-            "check": {"every": "2s", "failures": 3, "restarts": True}}})
-        self.add("hub", [self.binary, "hub", "--config", path], clock=True,
-                 ready=listens("127.0.0.1", int(self.broker.split(":")[1])))
-        self.delivered = []
-        for i in (1, 2):
-            out = os.path.join(self.home, "delivered-%d" % i)
-            self.delivered.append(out)
-            self.add("subscriber-%d" % i, [self.peer, "subscribe", "subscriber/%d" % i,
-                                           "127.0.0.1:%d" % free_port(), TYPE, self.broker, self.registry], out=out)
+    def metadata(self, agent, task):
+        """What @agent tells it."""
+        port, tls, headers = agent
+        r = urllib.request.Request("http%s://127.0.0.1:%d/%s" % ("s" if tls else "", port, task), headers=headers)
+        with urllib.request.urlopen(r, timeout=20, context=tls) as a:
+            return json.load(a)
+
+    def await_served(self, name, served, patience=15):
+        """Until both agents name the instance, and the front before it, or do not any more."""
+        kind, i = name.split("-")
+        endpoints = ["grpc"] if kind == "grpc" else ["plain"] if int(i) > len(self.fronts) else ["plain", "tls"]
+        end = now() + patience
+        while now() < end:
+            with contextlib.suppress(OSError, KeyError):
+                told = [self.metadata(a, "client")["peers"]["service"]["counter"] for a in self.agents]
+                if all((i in t[e]) == served for t in told for e in endpoints):
+                    return
+            time.sleep(0.05)
+        self.trouble.append("the agents %s %s after %d s" % ("do not name" if served else "still name", name, patience))
+
+    def _hubs(self):
+        self.hubs, self.delivered = [], []  # hubs: (broker, registry)
+        for i in range(2 if "nats" in self.processes else 1):
+            name, places = "hub-%d" % (i + 1), ["127.0.0.1:%d" % free_port() for _ in range(2)]
+            hub = {"id": name, "broker": places[0], "registry": places[1], "log": "%s/%s.log" % (self.state, name),
+                   "store": {"type": "etcd", "endpoints": ["http://127.0.0.1:%d" % self.etcd_port]},
+                   "check": {"every": "2s", "failures": 6, "restarts": True}}  # a subscriber that is killed is missed
+            if "nats" in self.processes:
+                hub["bus"] = {"type": "nats", "url": "nats://127.0.0.1:%d" % self.nats_port, "durable": True}
+            self.add(name, [self.binary, "hub", "--config", self.file(name + ".yaml", {"name": name, "hub": hub})],
+                     clock=i == 0, ready=listens("127.0.0.1", int(places[0].split(":")[1])))
+            self.hubs.append(places)
+        for i in range(2):
+            self.delivered.append(os.path.join(self.home, "delivered-%d" % (i + 1)))
+            self.add("subscriber-%d" % (i + 1), [self.peer, "subscribe", "subscriber/%d" % (i + 1),
+                                                 "127.0.0.1:%d" % free_port(), TYPE, *self.hubs[i % len(self.hubs)]],
+                     out=self.delivered[i])
 
     def _registries(self):
         self.registries = [free_port() for _ in range(3)]
@@ -291,7 +332,7 @@ class World:
         for name in ("dynalite", "kinesalite"):
             if hasattr(self, name):
                 getattr(self, name).stop()
-        for name, how in (("etcd", "stop"), ("postgres", "close")):
+        for name, how in (("etcd", "stop"), ("nats", "stop"), ("postgres", "close")):
             if name in self.processes:
                 getattr(self.processes[name].server, how)()
         for line in [*self.lines.values(), self.net]:
