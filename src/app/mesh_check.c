@@ -121,6 +121,43 @@ static bool is_host(const char *host)
 	return host[0] != '\0';
 }
 
+static bool is_one_of(struct sn_str key, const char *const *names)
+{
+	while (*names != NULL && !sn_str_eq(key, sn_str_from(*names)))
+		names++;
+	return *names != NULL;
+}
+
+/* Keys that say nothing to this kind of check. */
+static int verify_keys(const struct check *c, const struct sn_yaml_node *node,
+		struct sn_problems *problems)
+{
+	static const char *const of_http[] = {"status", NULL};
+	static const char *const of_both[] = {"host", "tls", "ca", "insecure", NULL};
+	static const char *const of_tls[] = {"ca", "insecure", NULL};
+	int r = 0;
+
+	SN_YAML_FOREACH(item, node)
+	{
+		const char *is_for = NULL, *this_one = c->tcp ? "`tcp`" : "`grpc`";
+
+		if (c->http == NULL && is_one_of(item->key, of_http)) {
+			is_for = "`http`";
+		} else if (c->tcp && is_one_of(item->key, of_both)) {
+			is_for = "`http` and `grpc`";
+		} else if (!c->tls && is_one_of(item->key, of_tls)) {
+			is_for = "checks by TLS (`tls: true`)";
+			this_one = "plain";
+		}
+		if (is_for == NULL)
+			continue;
+		sn__problem(problems, item->place, "check: `%s` is for %s, and this one is %s",
+				item->key.ptr, is_for, this_one);
+		r = SN_E_INVALID;
+	}
+	return r;
+}
+
 static int verify(const struct check *c, const struct sn_yaml_node *node,
 		struct sn_problems *problems)
 {
@@ -217,6 +254,8 @@ int sn__mesh_check_read(const struct sn_yaml_node *node, struct sn_str protocol,
 	if (r == 0 && (node->kind != SN_YAML_MAP || sn__yaml_get(node, "tls") == NULL))
 		c.tls = sn_str_eq(protocol, SN_STR("https")) ||
 				sn_str_eq(protocol, SN_STR("grpcs"));
+	if (r == 0 && node->kind == SN_YAML_MAP)
+		r = verify_keys(&c, node, problems);
 	if (r == 0)
 		r = put(out, &c);
 	sn__arena_finish(&arena);

@@ -150,7 +150,21 @@ static void badly_checked(void **state)
 			{"{http: /, host: a/b}", "host: expected a name"},
 			{"{http: /, port: 0}", "port"}, {"{http: /, every: 1ms}", "every"},
 			{"{http: /, healthy_after: 0}", "healthy_after"},
-			{"{http: /, intervall: 1s}", "intervall"}};
+			{"{http: /, intervall: 1s}", "intervall"},
+			{"{tcp: true, host: a}",
+					"f:1:71: check: `host` is for `http` and `grpc`, and this one is "
+					"`tcp`"},
+			{"{tcp: true, status: 204}",
+					"`status` is for `http`, and this one is `tcp`"},
+			{"{tcp: true, tls: true}", "`tls` is for `http` and `grpc`"},
+			{"{tcp: true, ca: f}", "`ca` is for `http` and `grpc`"},
+			{"{tcp: true, insecure: true}", "`insecure` is for `http` and `grpc`"},
+			{"{grpc: '', status: 204}",
+					"`status` is for `http`, and this one is `grpc`"},
+			{"{http: /, ca: f}",
+					"`ca` is for checks by TLS (`tls: true`), and this one is plain"},
+			{"{grpc: '', tls: false, insecure: true}",
+					"`insecure` is for checks by TLS"}};
 	struct sn_problems p;
 	struct sn_meshfile m;
 	char yaml[300], text[400];
