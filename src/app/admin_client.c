@@ -53,7 +53,7 @@ int sn__admin_default(const struct sn_cli *cli, const char *name, char **ret_lis
 	if (dir == NULL)
 		dir = folder_in("/run");
 	if (dir == NULL)
-		r = sn__session_record_dir(cli, &dir);
+		r = sn__session_record_dir(cli, &dir, NULL);
 	if (r < 0)
 		return r;
 	*ret_listen = sn__asprintf("unix:%s/%s.sock", dir, name);
@@ -80,7 +80,7 @@ static int find_default(const struct sn_cli *cli, const char *name, char **ret_l
 	*ret_listen = socket_in(getenv("XDG_RUNTIME_DIR"), "/sinew", name);
 	if (*ret_listen == NULL)
 		*ret_listen = socket_in("/run", "/sinew", name);
-	if (*ret_listen == NULL && sn__session_record_dir(cli, &state) == 0)
+	if (*ret_listen == NULL && sn__session_record_dir(cli, &state, NULL) == 0)
 		*ret_listen = socket_in(state, "", name);
 	return *ret_listen != NULL ? 0 : sn__admin_default(cli, name, ret_listen);
 }

@@ -44,7 +44,7 @@ static int registry_open(struct sn_cli *cli, const struct sn_config *config, str
 		section.listen = cli->opt[SN_OPT_LISTEN];
 	if (cli->opt[SN_OPT_STATE] == NULL && config->state != NULL)
 		state = sn__strdup(config->state);
-	else if (sn__session_record_dir(cli, &state) < 0)
+	else if (sn__session_record_dir(cli, &state, NULL) < 0)
 		state = NULL; /* a store in memory needs none */
 	r = sn__registry_listen(rt, &section, state, &err);
 	if (r < 0) {

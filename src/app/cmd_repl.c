@@ -628,7 +628,7 @@ static int run(struct repl *repl)
 			.arg = repl};
 	int r;
 
-	if (isatty(STDIN_FILENO) && sn__session_record_dir(repl->cli, &dir) == 0)
+	if (isatty(STDIN_FILENO) && sn__session_record_dir(repl->cli, &dir, NULL) == 0)
 		o.history = repl->history = sn__asprintf("%s/repl-history", dir);
 	if (sn__edit_open(&o, &repl->edit) < 0)
 		return SN_EXIT_FAILED;

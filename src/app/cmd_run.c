@@ -143,8 +143,7 @@ static int admin_listen(struct sn_cli *cli, const struct sn_config *config, stru
 	if (r == 0)
 		r = sn__enter(rt);
 	if (r < 0) {
-		sn__cli_say(cli, "no place for the admin API: set listen.admin (%s)",
-				sn_strerror(r));
+		sn__cli_say(cli, "no place for the socket of the admin API: set listen.admin");
 		return SN_EXIT_FAILED;
 	}
 	r = sn__open_admin(rt, config, listen, cli->opt[SN_OPT_AGENT], &err);

@@ -82,11 +82,10 @@ static int ask_running(struct sn_cli *cli, const char *id, struct told *t)
 static int look_up(struct sn_cli *cli, uint64_t id, struct sn_record *record, struct sn_error *err)
 {
 	SN_AUTO_FREE char *dir = NULL;
-	int r = sn__session_record_dir(cli, &dir);
+	int r = sn__session_record_dir(cli, &dir, err);
 
 	if (r != 0)
-		return sn__error_set(err, r, "no state directory: give --state DIR (%s)",
-				sn_strerror(r));
+		return r;
 	return id != 0 ? sn__recorder_find_in(dir, id, record, err)
 		       : sn__recorder_newest_in(dir, record, err);
 }

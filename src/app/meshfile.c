@@ -69,9 +69,9 @@ static bool is_text(struct ctx *c, const struct sn_yaml_node *node, const char *
 	return false;
 }
 
-/* Keys must be among @names (NULL-ended). */
-static void check_keys(struct ctx *c, const struct sn_yaml_node *map, const char *const *names,
-		const char *where)
+/* Keys must be among @names (NULL-ended); one that is not may also have been meant for @others. */
+static void check_keys_or(struct ctx *c, const struct sn_yaml_node *map, const char *const *names,
+		const char *const *others /* may be NULL */, const char *where)
 {
 	SN_YAML_FOREACH(item, map)
 	{
@@ -83,6 +83,8 @@ static void check_keys(struct ctx *c, const struct sn_yaml_node *map, const char
 		if (known)
 			continue;
 		near = sn__nearest(item->key.ptr, names);
+		if (near == NULL && others != NULL)
+			near = sn__nearest(item->key.ptr, others);
 		if (near != NULL)
 			sn__problem(c->problems, item->place,
 					"%s: unknown key `%s`; did you mean `%s`?", where,
@@ -91,6 +93,12 @@ static void check_keys(struct ctx *c, const struct sn_yaml_node *map, const char
 			sn__problem(c->problems, item->place, "%s: unknown key `%s`", where,
 					item->key.ptr);
 	}
+}
+
+static void check_keys(struct ctx *c, const struct sn_yaml_node *map, const char *const *names,
+		const char *where)
+{
+	check_keys_or(c, map, names, NULL, where);
 }
 
 static bool name_is_valid(struct sn_str name, bool underscore)
@@ -659,7 +667,7 @@ static void read_mesh(struct ctx *c, json_t *common, json_t *tasks, json_t *sour
 {
 	const struct sn_yaml_node *v;
 
-	check_keys(c, c->root, mesh_keys, "mesh file");
+	check_keys_or(c, c->root, mesh_keys, wire_keys, "mesh file");
 	read_form(c);
 	read_sources(c, sources);
 	c->peers = set(c, common, "peers", json_object());

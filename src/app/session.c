@@ -140,7 +140,7 @@ int sn__session_with(struct sn_cli *cli, const char *name, json_t *over, char **
 	return r < 0 ? SN_EXIT_FAILED : 0;
 }
 
-/* mkdir -p, private. */
+/* mkdir -p, private. On failure @path ends with what could not be made. */
 static int make_folders(char *path)
 {
 	for (char *p = path + 1;; p++) {
@@ -157,7 +157,7 @@ static int make_folders(char *path)
 	}
 }
 
-int sn__session_record_dir(const struct sn_cli *cli, char **ret_dir)
+int sn__session_record_dir(const struct sn_cli *cli, char **ret_dir, struct sn_error *err)
 {
 	const char *state = getenv("XDG_STATE_HOME");
 	const char *home = getenv("HOME");
@@ -170,10 +170,13 @@ int sn__session_record_dir(const struct sn_cli *cli, char **ret_dir)
 	else if (home != NULL && home[0] == '/')
 		dir = sn__asprintf("%s/.local/state/sinew", home);
 	else
-		return SN_E_NOT_FOUND;
+		return sn__error_set(err, SN_E_NOT_FOUND,
+				"no state directory: neither --state nor XDG_STATE_HOME nor HOME says "
+				"where");
 	if (dir == NULL)
-		return SN_E_NOMEM;
+		return sn__error_set(err, SN_E_NOMEM, "out of memory");
 	if (make_folders(dir) != 0) {
+		(void)sn__error_set(err, SN_E_IO, "state directory %s: %s", dir, strerror(errno));
 		sn__free(dir);
 		return SN_E_IO;
 	}
@@ -222,11 +225,15 @@ static int open_runtime(struct sn_cli *cli, struct sn_options opts, bool server,
 	const char *source = getenv("BERLIOZ_METADATA_SOURCE");
 	SN_AUTO_FREE char *record_dir = NULL;
 	struct sn_error *err = NULL;
+	struct sn_error state;
 	int r;
 
-	/* Without such a place there is no `sinew why`, and nothing else is missing. */
-	if (sn__session_record_dir(cli, &record_dir) == 0)
+	/* Without such a place a command has no `sinew why`, and nothing else is missing. */
+	if (sn__session_record_dir(cli, &record_dir, &state) == 0)
 		opts.record_dir = record_dir;
+	else if (server)
+		sn__cli_tell(cli, "%s; calls leave no story, stores need a path of their own",
+				sn_error_text(&state));
 	opts.config_text = cli->config_text;
 	opts.config = cli->config_text == NULL ? sn__session_config(cli) : NULL;
 	opts.agent = cli->opt[SN_OPT_AGENT];

@@ -36,8 +36,9 @@ void sn__session_close(struct sn_runtime *rt /* may be NULL */);
 
 /** Where the flight recorder of commands keeps its files, made when missing: --state,
  * $XDG_STATE_HOME/sinew or ~/.local/state/sinew. The caller frees it. SN_E_NOT_FOUND, SN_E_IO,
- * SN_E_NOMEM. */
-SN_MUST_USE int sn__session_record_dir(const struct sn_cli *cli, char **ret_dir);
+ * SN_E_NOMEM, and in @err a sentence. */
+SN_MUST_USE int sn__session_record_dir(
+		const struct sn_cli *cli, char **ret_dir, struct sn_error *err /* may be NULL */);
 
 /** A body or document of the command line: "-" is stdin, "@FILE" a file, anything else itself; appended
  * to @out. 0, or the exit status after what is wrong was said. */

@@ -175,21 +175,36 @@ static const struct sn_driver *look_in(
 
 #define NAMES_MAX 64
 
-/* One sentence for a type that nobody has. */
+struct names {
+	enum sn_topic topic;
+	const char *names[NAMES_MAX + 1]; /* ends with NULL */
+	size_t n;
+};
+
+static void add_name(const struct sn_driver *d, const struct sn_error *err, void *arg)
+{
+	struct names *names = arg;
+
+	(void)err;
+	if (d != NULL && d->topic == names->topic && names->n < NAMES_MAX)
+		names->names[names->n++] = d->name;
+}
+
+/* One sentence for a type that nobody has: a slip, or a module that is not installed. */
 static int unknown_type(enum sn_topic topic, const char *type, struct sn_error *err)
 {
-	const char *names[NAMES_MAX + 1], *near;
-	size_t n = 0;
+	struct names known = {.topic = topic};
+	const char *near;
 
-	for (const struct sn_driver *const *d = builtin; *d != NULL && n < NAMES_MAX; d++) {
-		if ((*d)->topic == topic)
-			names[n++] = (*d)->name;
-	}
-	names[n] = NULL;
-	near = sn__nearest(type, names);
-	return sn__error_set(err, SN_E_NOT_FOUND, "no %s driver is called %s%s%s%s",
-			topic_names[topic], type, near != NULL ? ": did you mean " : "",
-			near != NULL ? near : "", near != NULL ? "?" : "");
+	sn__drivers_each(add_name, &known);
+	near = sn__nearest(type, known.names);
+	if (near != NULL)
+		return sn__error_set(err, SN_E_NOT_FOUND,
+				"no %s driver is called %s: did you mean %s?", topic_names[topic],
+				type, near);
+	return sn__error_set(err, SN_E_NOT_FOUND,
+			"no %s driver is called %s: none is built in, and %s has no sinew-%s-%s.so",
+			topic_names[topic], type, sn__module_places(), topic_names[topic], type);
 }
 
 int sn__driver_find(enum sn_topic topic, struct sn_str type, const struct sn_driver **ret_driver,

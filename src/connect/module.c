@@ -211,6 +211,14 @@ static void each_in(struct sn_str dir, sn_driver_each_fn *fn, void *arg)
 		(void)closedir(d);
 }
 
+const char *sn__module_places(void)
+{
+	const char *path = secure_getenv("SINEW_MODULE_PATH");
+
+	return path != NULL && path[0] != '\0' ? "$SINEW_MODULE_PATH or " SN_MODULE_DIR
+					       : SN_MODULE_DIR;
+}
+
 void sn__modules_each(sn_driver_each_fn *fn, void *arg)
 {
 	const char *pos = secure_getenv("SINEW_MODULE_PATH");

@@ -15,6 +15,8 @@
 SN_MUST_USE int sn__module_find(enum sn_topic topic, const char *type,
 		const struct sn_driver **ret_driver, struct sn_error *err);
 
+/** Where modules are looked for, for messages. */
+const char *sn__module_places(void);
 /** Every module in the directories of above; of one type the first that is found. */
 void sn__modules_each(sn_driver_each_fn *fn, void *arg);
 

@@ -273,9 +273,26 @@ static struct sn_sidecar_route *find_route(const struct sn_runtime *rt, const ch
 	return NULL;
 }
 
+/* A header of ours that says nothing would be a call that is held to nothing: NULL, or what is wrong. */
+static const char *wrong_header(const struct sn_exchange *x)
+{
+	const char *retry = sn_exchange_header(x, "sinew-retry");
+	const char *timeout = sn_exchange_header(x, "sinew-timeout-ms");
+	uint64_t ms;
+
+	if (retry != NULL && !sn__str_ieq(sn_str_from(retry), SN_STR("safe")) &&
+			!sn__str_ieq(sn_str_from(retry), SN_STR("all")) &&
+			!sn__str_ieq(sn_str_from(retry), SN_STR("none")))
+		return "sinew-retry is safe, all or none";
+	if (timeout != NULL && sn__parse_u64(sn_str_from(timeout), UINT32_MAX, &ms) < 0)
+		return "sinew-timeout-ms is a whole number of milliseconds";
+	return NULL;
+}
+
 static void handle(struct sn_exchange *x, void *arg)
 {
 	struct sn_sidecar *side = arg;
+	const char *wrong = wrong_header(x);
 	const char *path = sn_exchange_path(x);
 	bool is_call = strncmp(path, "/call/", 6) == 0 ||
 			sn_exchange_header(x, "sinew-target") != NULL;
@@ -284,6 +301,8 @@ static void handle(struct sn_exchange *x, void *arg)
 
 	if (side->token != NULL && !sn__bearer_fits(x, side->token))
 		sn__sidecar_refuse(side, x, 401, "this needs \"Authorization: Bearer TOKEN\"");
+	else if (wrong != NULL)
+		sn__sidecar_refuse(side, x, 400, wrong);
 	else if (is_call && sn__place_of_call(path, sn__exchange_head(x), &p))
 		handle_call(side, x, &p);
 	else if (is_call)

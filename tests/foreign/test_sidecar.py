@@ -193,6 +193,16 @@ def test_no_peer_and_time_out_have_their_own_status(sinew, cleanup):
     assert answer.status == 504 and json.loads(body)["code"] in ("DEADLINE", "TIMEOUT")
 
 
+def test_a_header_of_ours_that_says_nothing_is_refused(sinew, cleanup):
+    s = Service()
+    r = run_with(sinew, cleanup, s)
+    for name, value, says in (("sinew-timeout-ms", "5s", "sinew-timeout-ms is a whole number of milliseconds"),
+                              ("sinew-retry", "never", "sinew-retry is safe, all or none")):
+        answer, body = r.ask("GET", "/call/service/basket/rest/", headers={name: value})
+        assert answer.status == 400 and json.loads(body)["detail"] == says
+    assert s.requests == []
+
+
 def test_the_deadline_is_passed_on(sinew, cleanup):
     s = Service()
     r = run_with(sinew, cleanup, s)
