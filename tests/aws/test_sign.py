@@ -102,7 +102,7 @@ class S3:
 
 def test_before_a_server_that_verifies(swift, sign):
     s3 = S3(swift, sign)
-    assert s3("PUT", "/sinew")[0] == 200
+    assert s3("PUT", "/sinew")[0] == 200, swift.logs()
     for name in ["plain", "with%20space", "a/b%2Bc~d", "%C3%A4", "x%3Dy%26z"]:
         status, answer = s3("PUT", "/sinew/" + name, body=b"of " + name.encode(),
                             headers=[("Content-Type", "text/plain;  charset=utf-8"),

@@ -15,10 +15,11 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/test.h"
+
+#include "../ports.h"
 
 enum server_kind { SERVER_NATS, SERVER_MOSQUITTO };
 
@@ -45,30 +46,6 @@ static inline int server_connect(unsigned port)
 
 	(void)close(fd);
 	return r;
-}
-
-/* Below the kernel's own range, so that it stays free while the server is away. */
-static inline unsigned server_free_port(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	for (unsigned i = 0; i < 500; i++) {
-		unsigned port = 20000 +
-				((unsigned)now.tv_nsec / 1000 + (unsigned)getpid() * 7 + i * 13) %
-						12000;
-		struct sockaddr_in a = {.sin_family = AF_INET,
-				.sin_port = htons((uint16_t)port),
-				.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		int r = bind(fd, (struct sockaddr *)&a, sizeof a);
-
-		(void)close(fd);
-		if (r == 0)
-			return port;
-	}
-	fail_msg("no free port");
-	return 0;
 }
 
 static inline void server_write_config(struct server *s)
@@ -126,7 +103,7 @@ static inline bool server_exists(enum server_kind kind)
 /* Not started yet. */
 static inline void server_init(struct server *s, enum server_kind kind, const char *extra)
 {
-	*s = (struct server){.kind = kind, .extra = extra, .port = server_free_port()};
+	*s = (struct server){.kind = kind, .extra = extra, .port = test_port()};
 	(void)snprintf(s->dir, sizeof s->dir, "/tmp/sinew-broker-XXXXXX");
 	assert_non_null(mkdtemp(s->dir));
 }

@@ -17,8 +17,10 @@ struct subject {
 	const char *type;
 	enum server_kind server;
 	const char *section; /* with the port in place of "%u" */
+	const char *hasty;   /* that takes who is slow for gone */
 	const char *bad[6], *says[6];
 	const char *a, *b, *filter; /* two subjects, and what covers both */
+	const char *aside;          /* a subject that it does not cover */
 	size_t too_much;            /* bytes of a message that the server refuses; 0: none */
 	bool groups, durable, request, headers, nack, pings;
 };
@@ -26,8 +28,9 @@ struct subject {
 static const struct subject subjects[] = {
 		{.type = "nats",
 				.server = SERVER_NATS,
-				.section = "{type: nats, url: 'nats://127.0.0.1:%u', reconnect-max: 200ms, "
-					   "ping-interval: 500ms, ack-wait: 1s}",
+				.section = "{type: nats, url: 'nats://127.0.0.1:%u', reconnect-max: 200ms}",
+				.hasty = "{type: nats, url: 'nats://127.0.0.1:%u', reconnect-max: 200ms, "
+					 "ping-interval: 500ms, ack-wait: 1s}",
 				.bad = {"{type: nats, url: 'http://x'}", "{type: nats, url: []}",
 						"{type: nats, user: a, token: b}",
 						"{type: nats, urls: x}",
@@ -37,6 +40,7 @@ static const struct subject subjects[] = {
 				.a = "t.a.x",
 				.b = "t.b",
 				.filter = "t.>",
+				.aside = "u.x",
 				.too_much = (1u << 20) + 1,
 				.groups = true,
 				.durable = true,
@@ -46,8 +50,9 @@ static const struct subject subjects[] = {
 				.pings = true},
 		{.type = "mqtt",
 				.server = SERVER_MOSQUITTO,
-				.section = "{type: mqtt, url: 'mqtt://127.0.0.1:%u', reconnect-max: 200ms, "
-					   "ping-interval: 5s}",
+				.section = "{type: mqtt, url: 'mqtt://127.0.0.1:%u', reconnect-max: 200ms}",
+				.hasty = "{type: mqtt, url: 'mqtt://127.0.0.1:%u', reconnect-max: 200ms, "
+					 "ping-interval: 5s}",
 				.bad = {"{type: mqtt, url: 'http://x'}",
 						"{type: mqtt, url: 'mqtt://:1'}",
 						"{type: mqtt, password: b}",
@@ -58,6 +63,7 @@ static const struct subject subjects[] = {
 				.a = "t/a/x",
 				.b = "t/b",
 				.filter = "t/#",
+				.aside = "u/x",
 				.groups = true,
 				.headers = true},
 };
@@ -112,7 +118,7 @@ static void turn(struct world *w)
 
 #define UNTIL(w, condition) \
 	do { \
-		uint64_t end_ = sn__loop_clock_ns((w)->host.loop) + 20 * SN_NS_PER_S; \
+		uint64_t end_ = sn__loop_clock_ns((w)->host.loop) + 60 * SN_NS_PER_S; \
 		while (!(condition)) { \
 			turn(w); \
 			if (sn__loop_clock_ns((w)->host.loop) > end_) \
@@ -178,12 +184,17 @@ static void broker_open(struct world *w)
 	broker_open_as(w, w->s->section);
 }
 
-static void broker_up(struct world *w)
+static void broker_up_as(struct world *w, const char *section)
 {
-	broker_open(w);
+	broker_open_as(w, section);
 	sn_broker_watch(w->broker, &w->watch);
 	assert_int_equal(w->told, 0);
 	UNTIL(w, w->up);
+}
+
+static void broker_up(struct world *w)
+{
+	broker_up_as(w, w->s->section);
 }
 
 static void on_closed(void *arg)
@@ -549,6 +560,41 @@ static void test_shapes(void **state)
 	each(shapes);
 }
 
+/* Who leaves while large messages arrive for it. */
+static void leaving(struct world *w, const struct subject *s)
+{
+	size_t size = (size_t)1 << 20;
+	char *big = calloc(1, size);
+	const struct sn_driver_message m = {.subject = s->a, .payload = big, .size = size};
+	struct sn_driver_message many[8];
+
+	for (unsigned i = 0; i < SN_COUNT(many); i++)
+		many[i] = m;
+	world_open(w, s, NULL);
+	server_start(&w->server);
+	broker_up(w);
+	for (unsigned round = 0; round < 20; round++) {
+		struct sending out = {
+				.pub = {.messages = many, .n = SN_COUNT(many), .done = on_sent}};
+		struct listener *l = listen_to(w, s->filter, NULL, NULL, 100);
+
+		UNTIL(w, l->active == 1);
+		out.pub.outcomes = out.outcomes;
+		assert_int_equal(sn_broker_publish(w->broker, &out.pub), 0);
+		UNTIL(w, l->got > round % 4);
+		unlisten(l);
+		send_wait(w, &out);
+	}
+	broker_close(w);
+	world_close(w);
+	free(big);
+}
+
+static void test_leaving(void **state)
+{
+	each(leaving);
+}
+
 static void malformed(struct world *w, const struct subject *s)
 {
 	static const char *const bad[] = {"", "a b", "a\nb"};
@@ -730,7 +776,7 @@ static void requests(struct world *w, const struct subject *s)
 	world_open(w, s, NULL);
 	server_start(&w->server);
 	broker_up(w);
-	ask(w, &q, s->a, "anybody?", 1000);
+	ask(w, &q, s->a, "anybody?", 30000);
 	UNTIL(w, q.done == 1);
 	assert_int_equal(q.pub.outcome.verdict, SN_DRIVER_UNAVAILABLE);
 	assert_int_equal(q.pub.outcome.code, SN_E_NO_PEER);
@@ -743,7 +789,7 @@ static void requests(struct world *w, const struct subject *s)
 		static char texts[SN_COUNT(many)][8];
 
 		(void)snprintf(texts[i], sizeof texts[i], "%u", i);
-		ask(w, &many[i], s->a, texts[i], 5000);
+		ask(w, &many[i], s->a, texts[i], 30000);
 	}
 	for (unsigned i = 0; i < SN_COUNT(many); i++) {
 		char want[16];
@@ -757,13 +803,13 @@ static void requests(struct world *w, const struct subject *s)
 	UNTIL(w, q.done == 1);
 	assert_int_equal(q.pub.outcome.verdict, SN_DRIVER_FAILED);
 	assert_int_equal(q.pub.outcome.code, SN_E_TIMEOUT);
-	ask(w, &q, s->b, "never mind", 10000);
+	ask(w, &q, s->b, "never mind", 30000);
 	run_for(w, 20);
 	sn_broker_request_cancel(w->broker, &q.pub, SN_E_CANCELLED);
 	assert_int_equal(q.done, 0);
 	UNTIL(w, q.done == 1);
 	assert_int_equal(q.pub.outcome.code, SN_E_CANCELLED);
-	ask(w, &q, s->b, "closed over", 10000);
+	ask(w, &q, s->b, "closed over", 30000);
 	unlisten(l);
 	unlisten(mute);
 	broker_close(w);
@@ -853,7 +899,7 @@ static void slow(struct world *w, const struct subject *s)
 	broker_close(w);
 	(void)kill(w->server.pid, SIGCONT);
 	/* One that falls silent is found out by its pings. */
-	broker_up(w);
+	broker_up_as(w, s->hasty);
 	if (s->pings || getenv("SINEW_SOAK") != NULL) {
 		server_halt(&w->server);
 		UNTIL(w, !w->up);
@@ -985,7 +1031,7 @@ static void counts(struct world *w, const struct subject *s)
 	memset(accepted, 0, sizeof accepted);
 	world_open(w, s, NULL);
 	server_start(&w->server);
-	broker_up(w);
+	broker_up_as(w, s->hasty);
 	l = listen_to(w, s->filter, NULL, "d2", 50);
 	l->recredit = true;
 	UNTIL(w, l->active == 1);
@@ -1022,10 +1068,10 @@ static void test_counts(void **state)
 /* What nobody has asked for is bounded, dropped and counted; so is what is on its way out. */
 static void bounds(struct world *w, const struct subject *s)
 {
-	struct sending out[3];
-	struct sn_broker *narrow;
+	const struct sn_driver_message last = {.subject = s->aside};
+	struct listener *l, *aside;
+	struct sending out[2];
 	char section[256];
-	struct listener *l;
 	int r;
 
 	world_open(w, s, NULL);
@@ -1033,14 +1079,15 @@ static void bounds(struct world *w, const struct subject *s)
 	(void)snprintf(section, sizeof section,
 			"{type: %s, url: '%s://127.0.0.1:%%u', max-pending: 70}", s->type,
 			s->server == SERVER_NATS ? "nats" : "mqtt");
-	broker_open_as(w, section);
-	sn_broker_watch(w->broker, &w->watch);
-	UNTIL(w, w->up);
+	broker_up_as(w, section);
 	l = listen_to(w, s->filter, NULL, NULL, 0);
-	UNTIL(w, l->active == 1);
+	aside = listen_to(w, s->aside, NULL, NULL, 1);
+	UNTIL(w, l->active == 1 && aside->active == 1);
 	for (unsigned i = 0; i < 3; i++)
 		send_all(w, s->a, 64 * i, 64, false);
-	run_for(w, 100);
+	/* A server keeps a connection's order: all of them have come. */
+	assert_int_equal(send_one(w, &last).verdict, SN_DRIVER_OK);
+	UNTIL(w, aside->got == 1);
 	sn_broker_credit(w->broker, &l->pub, 1000);
 	UNTIL(w, l->got == 70);
 	run_for(w, 50);
@@ -1049,16 +1096,16 @@ static void bounds(struct world *w, const struct subject *s)
 	UNTIL(w, l->got == 71);
 	assert_int_equal(l->pub.dropped, 3 * 64 - 70);
 	/* More than may be under way. */
-	narrow = w->broker;
 	send_start(w, &out[0], s->a, 0, 64, false);
 	memset(&out[1], 0, sizeof out[1]);
 	out[1].pub = out[0].pub;
 	out[1].pub.outcomes = out[1].outcomes;
-	r = sn_broker_publish(narrow, &out[1].pub);
+	r = sn_broker_publish(w->broker, &out[1].pub);
 	assert_int_equal(r, SN_E_LIMIT);
 	send_wait(w, &out[0]);
 	assert_int_equal(out[1].done, 0);
 	unlisten(l);
+	unlisten(aside);
 	broker_close(w);
 	world_close(w);
 }
@@ -1068,10 +1115,13 @@ static void test_bounds(void **state)
 	each(bounds);
 }
 
+#define REFUSED 50
+
 /* What the server does not permit ends, and the rest goes on. */
 static void permission(struct world *w, const struct subject *s)
 {
-	struct listener *refused, *l;
+	struct listener *refused[REFUSED], *l;
+	static char names[REFUSED][16];
 
 	if (s->server != SERVER_NATS)
 		return; /* mosquitto says nothing of it to clients */
@@ -1081,14 +1131,21 @@ static void permission(struct world *w, const struct subject *s)
 	server_start(&w->server);
 	broker_open_as(w, "{type: nats, url: 'nats://127.0.0.1:%u', user: a, password: b}");
 	l = listen_to(w, s->filter, NULL, NULL, 10);
-	refused = listen_to(w, "secret.x", NULL, NULL, 10);
-	UNTIL(w, refused->ended == 1 && l->active == 1);
-	assert_int_equal(refused->pub.outcome.verdict, SN_DRIVER_REJECTED);
-	assert_int_equal(refused->pub.outcome.code, SN_E_REJECTED);
+	for (unsigned i = 0; i < REFUSED; i++) { /* which the server says in one breath */
+		(void)snprintf(names[i], sizeof names[i], "secret.%u", i);
+		refused[i] = listen_to(w, names[i], NULL, NULL, 10);
+	}
+	UNTIL(w, l->active == 1);
+	for (unsigned i = 0; i < REFUSED; i++) {
+		UNTIL(w, refused[i]->ended == 1);
+		assert_int_equal(refused[i]->pub.outcome.verdict, SN_DRIVER_REJECTED);
+		assert_int_equal(refused[i]->pub.outcome.code, SN_E_REJECTED);
+	}
 	send_all(w, s->a, 1, 1, false);
 	UNTIL(w, l->got == 1);
 	unlisten(l);
-	unlisten(refused);
+	for (unsigned i = 0; i < REFUSED; i++)
+		unlisten(refused[i]);
 	broker_close(w);
 	world_close(w);
 }
@@ -1277,6 +1334,7 @@ int main(void)
 			cmocka_unit_test(test_server_down),
 			cmocka_unit_test(test_first_publish),
 			cmocka_unit_test(test_shapes),
+			cmocka_unit_test(test_leaving),
 			cmocka_unit_test(test_malformed),
 			cmocka_unit_test(test_credit),
 			cmocka_unit_test(test_groups),

@@ -13,6 +13,8 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "../ports.h"
+
 #define ONE "{\"1\": {\"protocol\": \"http\", \"port\": 1, \"address\": \"10.0.0.1\"}}"
 #define TWO \
 	"{\"1\": {\"protocol\": \"http\", \"port\": 1, \"address\": \"10.0.0.1\"}, " \
@@ -32,18 +34,6 @@ static struct sockaddr_in loopback(uint16_t port)
 	return (struct sockaddr_in){.sin_family = AF_INET,
 			.sin_port = htons(port),
 			.sin_addr = {htonl(INADDR_LOOPBACK)}};
-}
-
-static uint16_t free_port(void)
-{
-	struct sockaddr_in addr = loopback(0);
-	socklen_t len = sizeof(addr);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	assert_int_equal(bind(fd, (struct sockaddr *)&addr, len), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
-	close(fd);
-	return ntohs(addr.sin_port);
 }
 
 static void agent_start(struct agent *a, const char *mesh)
@@ -91,7 +81,7 @@ static int agent_open(void **state)
 	if (mkdtemp(a.dir) == NULL)
 		return -1;
 	snprintf(a.mesh, sizeof(a.mesh), "%s/mesh.json", a.dir);
-	a.port = free_port();
+	a.port = (uint16_t)test_port();
 	snprintf(a.url, sizeof(a.url), "ws://127.0.0.1:%u/t1", a.port);
 	agent_start(&a, PEERS(ONE));
 	*state = &a;

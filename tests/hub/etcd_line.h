@@ -90,7 +90,7 @@ static inline void line_start(struct line *l)
 static inline void line_open(struct line *l, unsigned to)
 {
 	l->to = to;
-	l->port = etcd_free_port();
+	l->port = test_port();
 	(void)snprintf(l->url, sizeof l->url, "http://127.0.0.1:%u", l->port);
 	line_start(l);
 }

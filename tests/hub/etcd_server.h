@@ -19,6 +19,8 @@
 
 #include "base/test.h"
 
+#include "../ports.h"
+
 extern char **environ;
 
 struct etcd_server {
@@ -28,18 +30,6 @@ struct etcd_server {
 	const char *more[16]; /* further arguments, NULL-ended */
 	bool tls;             /* clients come by TLS: @more says with what */
 };
-
-static inline unsigned etcd_free_port(void)
-{
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof a;
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	assert_int_equal(bind(fd, (struct sockaddr *)&a, len), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
-	close(fd);
-	return ntohs(a.sin_port);
-}
 
 static inline int etcd_connect(unsigned port)
 {
@@ -147,8 +137,8 @@ static inline void etcd_open(struct etcd_server *s)
 {
 	(void)snprintf(s->dir, sizeof s->dir, "/tmp/sinew-etcd-XXXXXX");
 	assert_non_null(mkdtemp(s->dir));
-	s->port = etcd_free_port();
-	s->peer_port = etcd_free_port();
+	s->port = test_port();
+	s->peer_port = test_port();
 	etcd_start(s);
 }
 

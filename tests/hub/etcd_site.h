@@ -6,6 +6,7 @@
 
 #include "connect/driver.h"
 #include "etcd_server.h"
+#include "hub/etcd.h"
 #include "hub/store_test.h"
 #include "io/http.h"
 
@@ -21,6 +22,14 @@ struct site {
 	unsigned n_away, n_back;
 	char why[200];
 };
+
+#define SITE_PATIENT_MS 60000u /* an etcd that is there answers in time, on any machine */
+
+/* How long operations wait from now on: short once nobody will answer. */
+static inline void site_wait(struct sn_hub_store *store, uint32_t ms)
+{
+	((struct sn_etcd *)store)->link.timeout_ms = ms;
+}
 
 static inline void site_setup(struct store_world *w)
 {
@@ -57,6 +66,8 @@ static inline int site_open(struct store_world *w, struct sn_hub_store **ret_sto
 
 	opts.endpoints = site_endpoints[0] != NULL ? site_endpoints : endpoints;
 	opts.prefix = site->prefix;
+	if (opts.timeout_ms == 0)
+		opts.timeout_ms = SITE_PATIENT_MS;
 	site->host.loop = w->loop;
 	if (site->host.pool == NULL)
 		assert_int_equal(sn__http_pool_create(w->loop, NULL, &site->host.pool), 0);
@@ -81,7 +92,7 @@ static const struct store_engine site_engine = {
 		.compact = site_compact,
 		.persistent = true,
 		.shared = true,
-		.ttl_ms = 1000,
+		.ttl_ms = 2000,
 		.late_ms = 600,
 };
 

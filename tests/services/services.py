@@ -30,7 +30,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.append(os.path.join(HERE, ".."))
 from ports import free_ports  # noqa: E402
 
-PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "40"))
+PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "100"))
 
 
 class Missing(Exception):
@@ -227,34 +227,42 @@ class Swift:
             self._write(kind + "-server.conf", common % port +
                         "devices = %s/devices\nmount_check = false\nfallocate_reserve = 0\n"
                         "[pipeline:main]\npipeline = %s-server\n[app:%s-server]\n"
-                        "use = egg:swift#%s\n" % (self.folder, kind, kind, kind))
+                        "use = egg:swift#%s\nconn_timeout = 20\nnode_timeout = 30\n"
+                        % (self.folder, kind, kind, kind))
             self._server(kind)
         self._write("proxy-server.conf", common % self.port +
                     "[pipeline:main]\npipeline = catch_errors gatekeeper healthcheck cache "
                     "listing_formats s3api tempauth proxy-server\n[app:proxy-server]\n"
                     "use = egg:swift#proxy\naccount_autocreate = true\n"
-                    "error_suppression_interval = 0\n[filter:tempauth]\nuse = egg:swift#tempauth\n"
+                    "error_suppression_interval = 0\nconn_timeout = 20\nnode_timeout = 30\n[filter:tempauth]\nuse = egg:swift#tempauth\n"
                     "user_test_tester = testing .admin\n[filter:cache]\nuse = egg:swift#memcache\n"
                     "memcache_servers = 127.0.0.1:%d\n[filter:s3api]\nuse = egg:swift#s3api\n"
                     "location = us-east-1\n" % cache +
                     "".join("[filter:%s]\nuse = egg:swift#%s\n" % (f, f) for f in SWIFT_FILTERS))
         self._server("proxy")
-        # Ready when a token is given: the proxy and memcached answer; the account's server too.
-        request = urllib.request.Request(self.url + "/auth/v1.0", headers={
-            "X-Auth-User": self.key, "X-Auth-Key": self.secret})
         end = time.monotonic() + PATIENCE
         while True:
             try:
-                with urllib.request.urlopen(request, timeout=5) as r:
-                    token = dict(r.headers)
-                urllib.request.urlopen(urllib.request.Request(token["X-Storage-Url"], headers={
-                    "X-Auth-Token": token["X-Auth-Token"]}), timeout=5).close()
+                self._use()
                 return
             except (OSError, KeyError):
                 dead = [p.args for p in self.processes if p.poll() is not None]
                 if dead or time.monotonic() > end:
                     raise AssertionError("Swift does not start: %s\n%s" % (dead, self.logs()))
                 time.sleep(0.1)
+
+    def _use(self):
+        """A token, a container and an object: each of the servers has its part in one of them."""
+        def ask(url, method="GET", **headers):
+            r = urllib.request.urlopen(urllib.request.Request(
+                url, b"" if method == "PUT" else None, headers, method=method), timeout=20)
+            with r:
+                return dict(r.headers)
+        given = ask(self.url + "/auth/v1.0", **{"X-Auth-User": self.key, "X-Auth-Key": self.secret})
+        token, storage = {"X-Auth-Token": given["X-Auth-Token"]}, given["X-Storage-Url"]
+        ask(storage, **token)
+        ask(storage + "/ready", "PUT", **token)
+        ask(storage + "/ready/too", "PUT", **token)
 
     def _server(self, kind):
         self._spawn(kind, ["/usr/bin/python3", os.path.join(self.folder, "run.py"), self.folder,

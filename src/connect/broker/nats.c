@@ -143,15 +143,47 @@ static void feed_unref(struct nats_feed *feed)
 		sn__crew_to_loop(&feed->inst->crew, &feed->job, feed_gone);
 }
 
-static void feed_remove(struct sn_crew_job *job)
+static void feed_destroy(struct nats_feed *feed)
 {
-	struct nats_feed *feed = SN_CONTAINER_OF(job, struct nats_feed, crew_job);
-
 	if (feed->link.next != NULL)
 		sn_list_remove(&feed->link);
 	natsSubscription_Destroy(feed->ns);
 	feed->ns = NULL;
 	feed_unref(feed);
+}
+
+/*
+ * The library's reading thread may be in the midst of a message for a subscription that is taken back, and
+ * holds no reference to it (libnats 3.4). It is done with that when it has read something that came later: the
+ * answer to a flush, one of which there is with each new subscription. Else the end of the connection.
+ */
+static void feed_remove(struct sn_crew_job *job)
+{
+	struct nats_feed *feed = SN_CONTAINER_OF(job, struct nats_feed, crew_job);
+
+	if (feed->ns == NULL) {
+		feed_destroy(feed);
+		return;
+	}
+	(void)natsSubscription_Unsubscribe(feed->ns);
+	sn_list_remove(&feed->link);
+	sn_list_push_back(&feed->inst->gone, &feed->link);
+}
+
+static void destroy_gone(struct nats_instance *inst)
+{
+	while (!sn_list_empty(&inst->gone))
+		feed_destroy(SN_CONTAINER_OF(inst->gone.next, struct nats_feed, link));
+}
+
+natsStatus nats__flush(struct nats_instance *inst)
+{
+	natsStatus s = natsConnection_FlushTimeout(
+			inst->conn->nc, (int64_t)inst->o->connect_timeout_ms);
+
+	if (s == NATS_OK)
+		destroy_gone(inst);
+	return s;
 }
 
 void nats__feed_drop(struct nats_feed *feed)
@@ -287,12 +319,13 @@ static void refused(struct sn_crew_job *job)
 	nats_free(inst, ref); /* on_closed() comes after it: nothing is over yet */
 }
 
-/* A thread of the library's. The connection is there until on_closed(). */
+/* A thread of the library's. The connection is there until on_closed(). The words are this thread's:
+ * those of the connection may be of a later error already. */
 static void on_error(natsConnection *nc, natsSubscription *ns, natsStatus err, void *closure)
 {
 	struct nats_conn *conn = closure;
+	const char *text = nats_GetLastError(NULL);
 	struct refusal *ref;
-	const char *text = NULL;
 
 	if (err != NATS_NOT_PERMITTED)
 		return;
@@ -300,7 +333,6 @@ static void on_error(natsConnection *nc, natsSubscription *ns, natsStatus err, v
 	if (ref == NULL)
 		return;
 	ref->inst = conn->inst;
-	(void)natsConnection_GetLastError(nc, &text);
 	(void)snprintf(ref->text, sizeof(ref->text), "%s", text != NULL ? text : "not permitted");
 	sn__crew_to_loop(&conn->inst->crew, &ref->job, refused);
 }
@@ -387,7 +419,7 @@ static void crew_connect(struct sn_crew_job *job)
 		SN_LIST_FOREACH (pos, &inst->feeds)
 			(void)nats__feed_subscribe(SN_CONTAINER_OF(pos, struct nats_feed, link));
 		/* Whatever fails now ends the connection as well: on_closed(). */
-		(void)natsConnection_FlushTimeout(conn->nc, (int64_t)inst->o->connect_timeout_ms);
+		(void)nats__flush(inst);
 	}
 	/* Not the connection's job: on_closed() may be using that already. */
 	sn__crew_to_loop(&inst->crew, &inst->drop_job, connected);
@@ -406,6 +438,7 @@ static void crew_drop(struct sn_crew_job *job)
 		natsSubscription_Destroy(feed->ns);
 		feed->ns = NULL;
 	}
+	destroy_gone(inst);
 	jsCtx_Destroy(conn->js);
 	natsConnection_Destroy(conn->nc);
 	inst->conn = NULL;
@@ -608,6 +641,7 @@ static int nats_open(void *instance, struct sn_driver_open *how)
 	inst->o = how->options;
 	inst->pause_ms = inst->o->reconnect_min_ms;
 	sn_list_init(&inst->feeds);
+	sn_list_init(&inst->gone);
 	sn_list_init(&inst->subs);
 	sn_list_init(&inst->ops);
 	if (getrandom(id, sizeof(id), 0) != (ssize_t)sizeof(id))

@@ -89,6 +89,7 @@ struct nats_instance {
 	struct sn_crew_job watch_job;
 	struct nats_feed *replies;
 	struct sn_list feeds; /* nats_feed.link; the crew's thread */
+	struct sn_list gone;  /* and those that are unsubscribed, until a flush */
 
 	struct sn_list subs;      /* nats_sub.link */
 	struct sn_list ops;       /* nats_op.link: not done */
@@ -109,7 +110,7 @@ struct nats_instance {
 /* What the library delivers to: counted by the loop and by each subscription of the library. */
 struct nats_feed {
 	struct sn_crew_job job, crew_job;
-	struct sn_list link; /* instance.feeds */
+	struct sn_list link; /* instance.feeds, .gone */
 	struct nats_instance *inst;
 	void (*handle)(struct nats_item *item); /* loop thread; takes it */
 	void *owner;                            /* loop thread; NULL: nobody any more */
@@ -161,6 +162,8 @@ struct nats_feed *nats__feed_create(struct nats_instance *inst, const char *subj
 void nats__feed_drop(struct nats_feed *feed);
 /** The crew's thread: subscribe it at the connection that there is, now and after each reconnection. */
 natsStatus nats__feed_subscribe(struct nats_feed *feed);
+/** The crew's thread: wait until the server has all that was sent. */
+natsStatus nats__flush(struct nats_instance *inst);
 /** Loop thread: it does not wait any more; each item once. */
 void nats__item_count_down(struct nats_item *item);
 void nats__item_free(struct nats_item *item); /* any thread */

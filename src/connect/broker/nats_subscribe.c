@@ -346,8 +346,7 @@ static void crew_subscribe(struct sn_crew_job *job)
 	}
 	/* It counts when the server has it. Those of a new connection were flushed with it. */
 	if (sub->status == NATS_OK && fresh)
-		sub->status = natsConnection_FlushTimeout(
-				inst->conn->nc, (int64_t)inst->o->connect_timeout_ms);
+		sub->status = nats__flush(inst);
 	sn__crew_to_loop(&inst->crew, &sub->job, crew_done);
 }
 
