@@ -20,7 +20,7 @@ class NameServer:
     """zone[(name, type)] is (ttl, [text of a record, ...]), an rcode, or SILENT. Names that stand in no
     entry do not exist; others have nothing of the type. `negative_s`: how long "nothing" holds."""
 
-    def __init__(self):
+    def __init__(self, port=0):
         self.zone = {}
         self.negative_s = 1
         self.truncate = False  # over UDP
@@ -58,7 +58,7 @@ class NameServer:
             allow_reuse_address = daemon_threads = True
 
         while True:
-            self.tcp = TcpServer(("127.0.0.1", 0), Tcp)
+            self.tcp = TcpServer(("127.0.0.1", port), Tcp)
             self.port = self.tcp.server_address[1]
             try:
                 self.udp = socketserver.UDPServer(("127.0.0.1", self.port), Udp)

@@ -8,7 +8,7 @@ import time
 
 import counter
 from process import now
-from world import COUNTING
+from world import CHECKED, COUNTERS, COUNTING
 
 GRACE = 12.0  # seconds after a fault within which failures are still its own
 FIRST, CALM = 12.0, 30.0
@@ -125,13 +125,13 @@ def shown(world):
 
 
 def shrink(world, rng):
-    gone = rng.randrange(3)
-    world.mesh([i for i in range(3) if i != gone])
+    gone = rng.randrange(COUNTERS)
+    world.mesh([i for i in range(COUNTERS) if i != gone])
     return "counter-%d is taken out" % (gone + 1)
 
 
 def sicken(world, rng):
-    name, how = rng.choice(COUNTING), rng.choice(("answers 503", "hangs"))
+    name, how = rng.choice(CHECKED), rng.choice(("answers 503", "hangs"))
     if name.startswith("grpc"):
         how = "answers 503"  # as gRPC says it
     world.processes[name].tell(counter.HOW[how])
@@ -147,9 +147,10 @@ def heal(world):
 
 
 KINDS = (
-    killing("s", "counter-1", "counter-2", "counter-3"), killing("f", "front-1", "front-2"), killing("g", "grpc-1", "grpc-2"), killing("p", "sidecar"),
+    killing("s", *(n for n in COUNTING if n.startswith("counter"))), killing("f", "front-1", "front-2"),
+    killing("g", "grpc-1", "grpc-2"), killing("p", "sidecar"),
     killing("h", "hub-1", "hub-2"), killing("r", "registry-1", "registry-2", "registry-3"), killing("b", "bridge"),
-    killing("a", "agent-1", "agent-2"), killing("e", "etcd"), killing("q", "postgres"), killing("n", "nats"),
+    killing("a", "agent-1", "agent-2"), killing("e", "etcd"), killing("q", "postgres"), killing("n", "nats"), killing("d", "names"),
     killing("u", "subscriber-1", "subscriber-2"),
     Fault("L", "slow and lossy line", bad_line, lambda w: w.net.set(), (6, 15)),
     Fault("N", "line cut", no_line, lambda w: w.net.set(), (2, 6)),

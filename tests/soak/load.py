@@ -155,7 +155,7 @@ class Calls(Load):
         self.port = port
 
     def one(self, me, tag):
-        endpoint = "tls" if me["k"] % 2 else "plain"
+        endpoint = ("plain", "tls", "named")[me["k"] % 3]
         status, answer = self.http(me, self.port, "POST", "/call/service/counter/%s/count/%s" % (endpoint, tag), b"",
                                    {"Idempotency-Key": tag, "sinew-timeout-ms": str(DEADLINE_MS)})
         if status == 200:

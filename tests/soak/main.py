@@ -67,7 +67,7 @@ class Soak:
             x.start()
         self.loads += [
             load.Peer(w, "grpc", ["grpc", "g", str(int(20 * r))], w.client),
-            load.Peer(w, "calls", ["calls", "c", str(int(60 * r)), "plain", "tls"], w.client),
+            load.Peer(w, "calls", ["calls", "c", str(int(60 * r)), "plain", "tls", "named"], w.client),
             *(load.Peer(w, "events-%d" % i, ["publish", "publisher-%d" % i, str(int(10 * r)), TYPE, *hub], {})
               for i, hub in enumerate(w.hubs, 1))]
 

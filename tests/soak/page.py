@@ -16,7 +16,7 @@ LONGEST = 30  # seconds that anything takes
 FDS_MORE, DIRTY_MORE_KB, MEDIAN_OF = 12, 3 * 1024, 5
 
 WHAT = {
-    "calls": "`sn_request()` of a C program to five instances behind agents, plain and TLS",
+    "calls": "`sn_request()` of a C program to seven instances that two agents name, plain, TLS and by DNS",
     "grpc": "gRPC of a C program to two servers of ours, every third call a stream of 10 messages both ways",
     "sidecar": "HTTP to a sidecar that is killed, the same service", "sidecar-2": "the same, by a sidecar that is never killed",
     "notes": "inserts into SQLite, by the sidecar", "ledger": "inserts into PostgreSQL, by sidecar-2",

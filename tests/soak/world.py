@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The site that is soaked: what runs, where, and with which file.
 
-  far end of a bad line (network namespace): counter-1..3, front-1..2 (sinew, TLS, before counter-1..2),
-            grpc-1..2
+  far end of a bad line (network namespace): counter-1..5 (4 and 5 found by DNS), front-1..2
+            (sinew, TLS, before counter-1..2), grpc-1..2
   near end: agent-1, agent-2 (TLS and a token; both on etcd), sidecar, sidecar-2 (never killed), hub-1..2
             (etcd, NATS between them), registry-1..2 (PostgreSQL), registry-3 (SQLite), bridge, subscriber-1..2,
             and what is not ours: etcd, NATS, PostgreSQL, dynalite,
@@ -16,6 +16,7 @@ import glob
 import json
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -35,7 +36,9 @@ from process import Outside, Process, now  # noqa: E402
 CLONE_NEWNET = 0x40000000
 STATE_MB = 96
 TYPE = "soak.tick"
-COUNTING = ("counter-1", "counter-2", "counter-3", "grpc-1", "grpc-2")
+CHECKED = ("counter-1", "counter-2", "counter-3", "grpc-1", "grpc-2")  # and asked whether they are well
+COUNTING = (*CHECKED, "counter-4", "counter-5")
+LISTED, COUNTERS = 3, 5  # counters in the mesh file, and in all
 CHECK = {"every": "500ms", "timeout": "1s", "healthy_after": 2, "unhealthy_after": 2}
 POLICIES = {"connect-timeout": 700, "timeout": 2000, "deadline": 8000, "retry-initial-delay": 50, "retry-max-delay": 500,
             "breaker-open": 500, "breaker-max-open": 2000, "max-inflight": 2048}
@@ -154,6 +157,7 @@ class World:
         self.make_authority()
         self.put("pem"), self.put("key")
         self._far_end()
+        self._names()
         self._servers()
         self._agents()
         self._hubs()
@@ -164,7 +168,7 @@ class World:
     def _far_end(self):
         host, self.counters, self.fronts, self.greeters = self.net.far_host, [], [], []
         prefix = self.far
-        for i in range(3):
+        for i in range(COUNTERS):
             port = free_port()
             self.counters.append(port)
             name = "counter-%d" % (i + 1)
@@ -182,6 +186,23 @@ class World:
             self.greeters.append(port)
             self.add(name, [self.peer, "serve", "%s:%d" % (host, port), self.counted(name)], prefix=prefix,
                      ready=listens(host, port))
+
+        self.places = [[self.net.place(p) for p in ports] for ports in (self.counters, self.fronts, self.greeters)]
+
+    def _names(self):
+        """A name server for those that the mesh file does not list, if there is a Python that has dnspython."""
+        self.resolver, has = free_port(), [p for p in (sys.executable, "/usr/bin/python3") if os.path.exists(p) and
+                                           subprocess.run([p, "-c", "import dns.message"], capture_output=True).returncode == 0]
+        if not has:
+            self.lack("dnspython is missing: all instances stand in the mesh file")
+            return
+        self.add("names", [has[0], os.path.join(HERE, "names.py"), str(self.resolver), self.zone(range(COUNTERS))], ours=False,
+                 ready=listens("127.0.0.1", self.resolver))
+
+    def zone(self, counters):
+        found = [(i, *self.places[0][i]) for i in counters if i >= LISTED]
+        return self.file("zone", {"_count._tcp.soak.test SRV": ["0 1 %d host-%d.soak.test." % (port, i) for i, _, port in found],
+                                  **{"host-%d.soak.test A" % i: [host] for i, host, _ in found}})
 
     def counted(self, name):
         """Where it writes down what it has counted; and with ".unwell" what came while it was unwell."""
@@ -209,17 +230,22 @@ class World:
             "ProvisionedThroughput": {"ReadCapacityUnits": 1000, "WriteCapacityUnits": 1000}})
         post(self.kinesalite.port, "Kinesis_20131202.CreateStream", {"StreamName": "jobs", "ShardCount": 1})
 
-    def mesh(self, counters=(0, 1, 2)):
-        """The mesh file, with these instances of the service in it."""
-        if not hasattr(self, "places"):
-            self.places = [[self.net.place(p) for p in ports] for ports in (self.counters, self.fronts, self.greeters)]
-        plain, secret, grpc = ({str(i + 1): {"address": h, "port": p} for i, (h, p) in enumerate(places)}
+    def mesh(self, counters=range(COUNTERS)):
+        """The mesh file, with these instances of the service in it or in the DNS."""
+        every, secret, grpc = ({str(i + 1): {"address": h, "port": p} for i, (h, p) in enumerate(places)}
                                for places in self.places)
-        plain = {i: p for i, p in plain.items() if int(i) - 1 in counters}
+        plain, named = ({i: p for i, p in every.items() if int(i) - 1 in counters and (int(i) > LISTED) == behind}
+                        for behind in (False, True))
+        named = {"instances": named}
+        if "names" in self.processes:
+            self.zone(counters)
+            self.processes["names"].tell(signal.SIGHUP)
+            named = {"from": "srv://_count._tcp.soak.test"}
         here = {"region": "eu-north-1", "credentials": {"accessKeyId": "AK", "secretAccessKey": "SK"}}
         mesh = {
             "services": {"counter": {"endpoints": {
                 "plain": {"protocol": "http", "instances": plain, "check": dict(CHECK, http="/healthz")},
+                "named": dict(named, check=dict(CHECK, tcp=True)),
                 "tls": {"protocol": "https", "instances": secret,
                         "check": dict(CHECK, http="/healthz", host="soak.test", ca=self.home + "/ca.pem")},
                 "grpc": {"protocol": "grpc", "instances": grpc, "check": dict(CHECK, grpc="")}}}},
@@ -227,7 +253,7 @@ class World:
                 "notes": [{"subClass": "sqlite", "config": {"path": self.state + "/notes.db"}}],
                 "ledger": [{"subClass": "postgres", "config": {"host": "127.0.0.1", "port": self.pg_port,
                                                                "user": "sinew", "database": "postgres"}}]},
-            "queues": {},
+            "queues": {}, "resolver": "127.0.0.1:%d" % self.resolver,
             "policies": dict(POLICIES, **{"tls-ca": self.home + "/ca.pem", "tls-server-name": "soak.test"}),
             "tasks": {"client": {}, "sidecar": {}, "sidecar-2": {}}}
         if self.npm:
