@@ -120,7 +120,7 @@ static void completion_options(const struct sn_opt *o)
 static void completion_words(const char *args)
 {
 	if (strncmp(args, "KIND", 4) == 0 || strncmp(args, "[KIND", 5) == 0)
-		(void)fputs("service cluster database queue", stdout);
+		(void)fputs("service cluster database queue hyperty", stdout);
 	while (*args != '\0') {
 		size_t n = strcspn(args, " ");
 
@@ -137,9 +137,14 @@ static void completion(void)
 {
 	(void)puts("# bash completion of sinew");
 	(void)puts("_sinew()\n{\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} cmd= w");
-	(void)puts("\tlocal -i i\n\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
-		   "\t\tcase ${COMP_WORDS[i]} in -*) ;; *) cmd=${COMP_WORDS[i]}; break ;; esac\n"
-		   "\tdone");
+	(void)fputs("\tlocal -i i\n\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
+		    "\t\tcase ${COMP_WORDS[i]} in\n\t\t",
+			stdout);
+	for (const struct sn_opt *o = sn__global_opts; o->name != NULL; o++)
+		if (o->arg != NULL)
+			(void)printf("%s--%s", o == sn__global_opts ? "" : "|", o->name);
+	(void)puts(") i+=1 ;; # and its argument\n\t\t-*) ;;\n"
+		   "\t\t*) cmd=${COMP_WORDS[i]}; break ;;\n\t\tesac\n\tdone");
 	(void)fputs("\tlocal all='", stdout);
 	completion_options(sn__global_opts);
 	(void)puts("'\n\tcase $cmd in");

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line itself: help, mistakes, what is printed where, exit statuses."""
+import glob
 import json
 import os
 import re
@@ -33,6 +34,22 @@ def test_help_on_every_level_with_an_example(sinew):
         assert (r.returncode, r.stderr) == (0, "")
         assert r.stdout.startswith("Usage: sinew " + name)
         assert "Example:\n  sinew " in r.stdout
+
+
+def test_documents_use_options_that_are_there(sinew):
+    """Of every `sinew COMMAND --option` in README.md and docs."""
+    def options(*command):
+        return set(re.findall(r"--[a-z][a-z-]*", sinew.run(*command, "--help").stdout))
+    known = {name: options() | options(name) for name in commands(sinew)}
+    used = re.compile(r"\bsinew ((?:--[a-z-]+ \S+ )*)(%s)\b([^`\n|;]*)" % "|".join(known))
+    pages = [os.path.join(SOURCE, "README.md")] + glob.glob(os.path.join(SOURCE, "docs/*.md"))
+    assert len(pages) > 30
+    for page in pages:
+        with open(page, encoding="utf-8") as f:
+            text = f.read().replace("\\\n", " ")
+        for m in used.finditer(text):
+            there = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", m.group(1) + m.group(3)))
+            assert there <= known[m.group(2)], (page, m.group(0))
 
 
 def test_every_command_has_a_man_page(sinew):
@@ -170,3 +187,8 @@ def test_check(sinew):
     assert r.returncode == 2
     assert "bad.yaml:1:1" in r.stderr and "agent" in r.stderr
     assert sinew.run("check", "none.yaml").returncode == 2
+    (sinew.tmp / "twice.yaml").write_text(
+        "listen:\n  sidecar: {address: 127.0.0.1:3500}\n  admin: 127.0.0.1:3500\nhub: {broker: ':0', registry: ':0'}\n")
+    r = sinew.run("check", "twice.yaml")
+    assert r.returncode == 2 and r.stderr == \
+        "twice.yaml:3:10: 127.0.0.1:3500 is what listen.sidecar listens on (line 2)\n", r.stderr
