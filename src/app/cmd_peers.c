@@ -110,6 +110,8 @@ int sn__cmd_peers(struct sn_cli *cli)
 	else
 		r = sn__put_json(peers != NULL ? sn_peers_json(peers) : "null",
 				cli->opt[SN_OPT_SECRETS] != NULL);
+	if (r == 0 && peers == NULL && cli->opt[SN_OPT_WATCH] == NULL)
+		sn__session_hint(cli, rt);
 	sn_peers_unref(peers);
 	sn__session_close(rt);
 	return r;
@@ -126,6 +128,7 @@ int sn__cmd_peer(struct sn_cli *cli)
 		return r;
 	r = sn_get_random_peer(rt, cli->args[0], cli->args[1], cli->args[2], &peers, &info);
 	if (r == SN_E_NO_PEER) {
+		sn__session_hint(cli, rt);
 		r = sn__put_json("null", true);
 		r = r != 0 ? r : SN_EXIT_NO_PEER;
 	} else if (r != 0) {

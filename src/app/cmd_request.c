@@ -146,6 +146,8 @@ static int send_request(struct sn_cli *cli, struct request *q)
 		sn__cli_story(cli, err);
 	else if (r != 0)
 		sn__cli_say(cli, "%s", sn_strerror(r));
+	if (r == SN_E_NO_PEER)
+		sn__session_hint(cli, rt);
 	r = res != NULL ? print_answer(cli, res) : sn__cli_exit_of(r);
 	sn_response_destroy(res);
 	sn_error_destroy(err);

@@ -12,7 +12,9 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "mesh/catalog.h"
 #include "mesh/config.h"
+#include "mesh/runtime.h"
 
 #define AGENT_MAX 2048
 #define LINE_MAX_BYTES 1100
@@ -299,6 +301,52 @@ int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt)
 	}
 	*ret_rt = rt;
 	return 0;
+}
+
+#define HINTS_MAX 1000
+
+struct hints {
+	struct sn_arena arena;
+	const char *names[HINTS_MAX + 1]; /* ends with NULL */
+	size_t n;
+};
+
+/* ["service","app","client"] as it is typed; names that need escapes are not typed by mistake. */
+static int add_hint(struct sn_str path, const struct sn_peers *value, void *arg)
+{
+	struct hints *h = arg;
+	char *name = sn__arena_zalloc(&h->arena, path.len + 1), *to = name;
+
+	(void)value;
+	if (name == NULL || h->n == HINTS_MAX || memchr(path.ptr, '\\', path.len) != NULL)
+		return 0;
+	for (size_t i = 0; i < path.len; i++)
+		if (strchr("[]\"", path.ptr[i]) == NULL)
+			*to++ = path.ptr[i] == ',' ? ' ' : path.ptr[i];
+	h->names[h->n++] = name;
+	return 0;
+}
+
+void sn__session_hint(const struct sn_cli *cli, struct sn_runtime *rt)
+{
+	struct hints h = {.n = 0};
+	SN_AUTO_FREE char *asked = NULL;
+	const char *near = NULL;
+
+	sn__arena_init(&h.arena, 4096, 1 << 20);
+	if (sn__catalog_each_path(rt->catalog, SN_SECTION_PEERS, add_hint, &h) == 0)
+		asked = sn__asprintf("%s %s%s%s", cli->args[0], cli->args[1],
+				cli->n_args > 2 ? " " : "", cli->n_args > 2 ? cli->args[2] : "");
+	if (asked != NULL)
+		near = sn__nearest(asked, h.names);
+	if (near != NULL && strcmp(near, asked) != 0)
+		sn__cli_say(cli, "nobody serves %s; did you mean %s?", asked, near);
+	else if (near == NULL && asked != NULL && h.n == 0)
+		sn__cli_say(cli, "nobody serves %s: no peers are known at all", asked);
+	else if (near == NULL && asked != NULL)
+		sn__cli_say(cli, "nobody serves %s; %zu other target%s known, such as %s", asked,
+				h.n, h.n == 1 ? " is" : "s are", h.names[0]);
+	sn__arena_finish(&h.arena);
 }
 
 void sn__session_close(struct sn_runtime *rt)

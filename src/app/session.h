@@ -32,6 +32,8 @@ SN_MUST_USE int sn__session_with(
 		struct sn_cli *cli, const char *name, json_t *over, char **ret_text);
 /** `sinew run` of a file that is given as a text (cmd_run.c). */
 int sn__run_text(struct sn_cli *cli, const char *text);
+/** On stderr, for who asked for a target that nobody serves: the nearest one that is known, or how many are. */
+void sn__session_hint(const struct sn_cli *cli, struct sn_runtime *rt);
 void sn__session_close(struct sn_runtime *rt /* may be NULL */);
 
 /** Where the flight recorder of commands keeps its files, made when missing: --state,

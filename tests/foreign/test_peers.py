@@ -31,8 +31,11 @@ def test_unknown_target_is_null(sinew, cleanup):
     cleanup(agent)
     r = sinew.run("peers", "service", "nobody", "client", agent=agent)
     assert (r.returncode, r.stdout.strip()) == (0, "null")
+    assert r.stderr == "sinew: nobody serves service nobody client; 1 other target is known, such as service app client\n"
     r = sinew.run("peer", "service", "nobody", "client", agent=agent)
     assert (r.returncode, r.stdout.strip()) == (3, "null")
+    r = sinew.run("peers", "service", "ap", "client", agent=agent)
+    assert r.stderr == "sinew: nobody serves service ap client; did you mean service app client?\n"
 
 
 def test_unknown_task_sends_empty_object(sinew, cleanup):
