@@ -67,22 +67,48 @@ static void on_tell(struct sn_task *task)
 	t->env.changed(t->env.arg);
 }
 
-/* The instances of a source as what each of them adds to a peer. */
-static json_t *places_of(const struct sn_hub_instance *list, size_t n)
+static json_t *place_of(const struct sn_hub_instance *one)
+{
+	SN_AUTO_JSON json_t *place = json_object();
+
+	if (place == NULL || json_object_set_new(place, "port", json_integer(one->port)) < 0 ||
+			json_object_set_new(place, "address", json_string(one->address)) < 0)
+		return NULL;
+	if (one->weight != SN_HUB_SOURCE_WEIGHT_NONE &&
+			json_object_set_new(place, "weight", json_integer(one->weight)) < 0)
+		return NULL;
+	return SN_TAKE(place);
+}
+
+static bool is_place_of(const json_t *place, const struct sn_hub_instance *one)
+{
+	const json_t *weight = json_object_get(place, "weight");
+	json_int_t is = weight != NULL ? json_integer_value(weight) : SN_HUB_SOURCE_WEIGHT_NONE;
+
+	return is == one->weight &&
+			json_integer_value(json_object_get(place, "port")) == one->port &&
+			strcmp(json_string_value(json_object_get(place, "address")),
+					one->address) == 0;
+}
+
+/* The instances of a source as what each of them adds to a peer. Those that are as they were @before are
+ * the same objects: of thousands a few change at a time, and further down nobody looks at the rest. */
+static json_t *places_of(const struct sn_hub_instance *list, size_t n, json_t *before)
 {
 	SN_AUTO_JSON json_t *all = json_object();
+	void *at = json_object_iter(before); /* in order of names, as the list is */
 
 	for (size_t i = 0; i < n; i++) {
-		const struct sn_hub_instance *one = &list[i];
-		json_t *place = json_object();
+		json_t *place = NULL;
+		int order = -1;
 
-		if (place == NULL || json_object_set_new(all, one->name, place) < 0 ||
-				json_object_set_new(place, "port", json_integer(one->port)) < 0 ||
-				json_object_set_new(place, "address", json_string(one->address)) <
-						0)
-			return NULL;
-		if (one->weight != SN_HUB_SOURCE_WEIGHT_NONE &&
-				json_object_set_new(place, "weight", json_integer(one->weight)) < 0)
+		while (at != NULL && (order = strcmp(json_object_iter_key(at), list[i].name)) < 0)
+			at = json_object_iter_next(before, at);
+		if (at != NULL && order == 0 && is_place_of(json_object_iter_value(at), &list[i]))
+			place = json_incref(json_object_iter_value(at));
+		else
+			place = place_of(&list[i]);
+		if (place == NULL || json_object_set_new(all, list[i].name, place) < 0)
 			return NULL;
 	}
 	return SN_TAKE(all);
@@ -91,7 +117,7 @@ static json_t *places_of(const struct sn_hub_instance *list, size_t n)
 static void on_changed(void *arg, const struct sn_hub_instance *list, size_t n)
 {
 	struct source *s = arg;
-	json_t *places = places_of(list, n);
+	json_t *places = places_of(list, n, s->instances);
 
 	if (places == NULL) {
 		sn_agent_say(&s->targets->env.log, "error",
@@ -420,15 +446,42 @@ static const char *second_name(const json_t *place, char *out, size_t size)
 	return out;
 }
 
-static int add_instance(const struct target *t, const char *name, json_t *place, json_t *all)
+/* What was made before, of which all but a few come again in the same order. */
+struct former {
+	json_t *peers; /* NULL: nothing */
+	void *next;    /* of them */
+};
+
+/* The peer that was made of @place under @name; NULL: it has to be made. */
+static json_t *former_peer(struct former *f, const char *name, const json_t *place)
+{
+	json_t *peer;
+
+	if (f->next == NULL || strcmp(json_object_iter_key(f->next), name) != 0)
+		f->next = json_object_iter_at(f->peers, name);
+	if (f->next == NULL)
+		return NULL;
+	peer = json_object_iter_value(f->next);
+	f->next = json_object_iter_next(f->peers, f->next);
+	/* The members of a place are only its own, and those of the peers made of it. */
+	return json_object_get(peer, "address") == json_object_get(place, "address") ? peer : NULL;
+}
+
+/* @alone: no name can be taken. */
+static int add_instance(const struct target *t, const char *name, json_t *place, bool alone,
+		struct former *former, json_t *all)
 {
 	char other[SN_ADDR_TEXT_MAX];
 	json_t *peer;
 
-	if (json_object_get(all, name) != NULL)
+	if (!alone && json_object_get(all, name) != NULL) {
 		name = second_name(place, other, sizeof other);
-	if (json_object_get(all, name) != NULL)
-		return 0; /* named twice: it is the same */
+		if (json_object_get(all, name) != NULL)
+			return 0; /* named twice: it is the same */
+	}
+	peer = former_peer(former, name, place);
+	if (peer != NULL)
+		return json_object_set(all, name, peer) < 0 ? SN_E_NOMEM : 0;
 	peer = sn__json_copy(json_object_get(t->spec, "peer"));
 	if (peer == NULL || json_object_set_new(all, name, peer) < 0 ||
 			json_object_update(peer, place) < 0)
@@ -440,13 +493,17 @@ static int add_instance(const struct target *t, const char *name, json_t *place,
 static json_t *all_instances(const struct target *t, const json_t *fixed)
 {
 	json_t *all = fixed != NULL ? sn__json_copy(fixed) : json_object();
+	/* What was carried over is of another spec. */
+	struct former former = {.peers = t->seen != UINT64_MAX ? t->all : NULL};
 	const char *name;
 	json_t *place;
 
 	for (size_t i = 0; i < t->n_from && all != NULL; i++) {
+		bool alone = json_object_size(all) == 0;
+
 		json_object_foreach(t->from[i]->instances, name, place)
 		{
-			if (add_instance(t, name, place, all) == 0)
+			if (add_instance(t, name, place, alone, &former, all) == 0)
 				continue;
 			json_decref(all);
 			return NULL;

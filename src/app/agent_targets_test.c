@@ -267,6 +267,33 @@ static const struct step *list_then_silence(struct script *script, struct sn_str
 	return memmem(request.ptr, request.len, "watch=true", 10) != NULL ? &silence : &list;
 }
 
+#define POD(name, address) \
+	"{\"addresses\":[\"" address "\"],\"targetRef\":{\"kind\":\"Pod\",\"name\":\"" name "\"}}"
+#define SLICE(pods) \
+	"{\"metadata\":{\"name\":\"w\",\"resourceVersion\":\"6\"},\"ports\":[{\"port\":80}]," \
+	"\"endpoints\":[" pods "]}"
+#define BODY "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+
+static const struct step *list_then_change(struct script *script, struct sn_str request)
+{
+	static const struct step list = {.answer = BODY
+			"{\"metadata\":{\"resourceVersion\":\"5\"},\"items\":[" SLICE(
+					POD("a", "10.0.0.1") "," POD("b", "10.0.0.2") "," POD("c",
+							"10.0.0.3") "," POD("e", "10.0.0.5")) "]}",
+			.then = THEN_CLOSE};
+	static const struct step change = {
+			.answer = BODY "{\"type\":\"MODIFIED\",\"object\":" SLICE(
+					POD("b", "10.0.0.9") "," POD("c", "10.0.0.3") "," POD("d",
+							"10.0.0.4") "," POD("e", "10.0.0.5")) "}\n",
+			.then = THEN_CLOSE};
+	static const struct step silence = {.answer = BODY, .then = THEN_STALL};
+
+	if (memmem(request.ptr, request.len, "watch=true", 10) == NULL)
+		return &list;
+	return memmem(request.ptr, request.len, "resourceVersion=5", 17) != NULL ? &change
+										 : &silence;
+}
+
 #define KUBE(server) "kubernetes: {server: 'http://127.0.0.1:" server "'}\n"
 #define X_OF_KUBE "services: {a: {endpoints: {x: {from: k8s://a/b}}}}\n"
 
@@ -315,6 +342,59 @@ static void refused(void **state)
 	assert_int_equal(use(&s, good, NULL), 0);
 	run_ms(&s, 1000);
 	assert_int_equal(script.n_requests, 2);
+	site_close(&s);
+	run_ms(&s, 1000);
+	script_finish(&script);
+}
+
+static json_t *served_peer(struct site *s, const char *identity)
+{
+	SN_AUTO_JSON json_t *common = NULL, *tasks = NULL;
+	json_t *at;
+
+	assert_int_equal(sn__targets_merge(s->plan, &s->mesh, &common, &tasks), 0);
+	at = sn__json_get(sn__json_get(common, "peers"), "service");
+	return json_incref(sn__json_get(sn__json_get(sn__json_get(at, "a"), "x"), identity));
+}
+
+/* Of many a few change: what has not is the same object, what has is another. */
+static void changed_in_part(void **state)
+{
+	static const char mesh[] = X_OF_KUBE KUBE("6443");
+	SN_AUTO_JSON json_t *b = NULL, *c = NULL, *e = NULL, *now = NULL;
+	struct script script;
+	struct site s;
+
+	site_open(&s, *state);
+	script_open_at(&script, s.w->b, "127.0.0.1", 6443, &(struct step){.answer = NULL}, 1);
+	script.choose = list_then_change;
+	assert_int_equal(use(&s, mesh, NULL), 0);
+	while (s.n_changed == 0)
+		run_ms(&s, 1);
+	assert_served(&s, "x(a.a=10.0.0.1 b.a=10.0.0.2 c.a=10.0.0.3 e.a=10.0.0.5) ");
+	b = served_peer(&s, "b.a");
+	c = served_peer(&s, "c.a");
+	e = served_peer(&s, "e.a");
+	run_ms(&s, 2000);
+	assert_served(&s, "x(b.a=10.0.0.9 c.a=10.0.0.3 d.a=10.0.0.4 e.a=10.0.0.5) ");
+	now = served_peer(&s, "b.a");
+	assert_ptr_not_equal(now, b);
+	json_decref(now);
+	now = served_peer(&s, "c.a");
+	assert_ptr_equal(now, c);
+	json_decref(now);
+	now = served_peer(&s, "e.a");
+	assert_ptr_equal(now, e);
+	assert_string_equal(sn__json_str(sn__json_get(now, "protocol")), "http");
+	/* Another spec makes others of the same places. */
+	assert_int_equal(use(&s,
+					 "services: {a: {endpoints: {x: {protocol: grpc, from: "
+					 "k8s://a/b}}}}\n" KUBE("6443"),
+					 NULL),
+			0);
+	json_decref(now);
+	now = served_peer(&s, "e.a");
+	assert_string_equal(sn__json_str(sn__json_get(now, "protocol")), "grpc");
 	site_close(&s);
 	run_ms(&s, 1000);
 	script_finish(&script);
@@ -451,6 +531,7 @@ int main(void)
 			cmocka_unit_test_setup_teardown(read_again, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(failing, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(refused, world_sim, world_close),
+			cmocka_unit_test_setup_teardown(changed_in_part, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(unwell, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(forms, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(out_of_memory, world_sim, world_close),

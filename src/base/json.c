@@ -163,12 +163,42 @@ static int quote_char(unsigned char c, struct sn_buf *out)
 	return sn__buf_printf(out, "\\u%04x", c);
 }
 
+/* What most texts are: nothing to escape. */
+static bool is_plain(struct sn_str s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		unsigned char c = (unsigned char)s.ptr[i];
+
+		if (c < 0x20 || c >= 0x7f || c == '"' || c == '\\')
+			return false;
+	}
+	return true;
+}
+
+static int quote_plain(struct sn_str s, struct sn_buf *out)
+{
+	char *room;
+	int r = sn__buf_reserve(out, s.len + 2, &room);
+
+	if (r < 0)
+		return r;
+	room[0] = '"';
+	if (s.len > 0)
+		memcpy(room + 1, s.ptr, s.len);
+	room[s.len + 1] = '"';
+	sn__buf_commit(out, s.len + 2);
+	return 0;
+}
+
 int sn__json_quote(struct sn_str s, struct sn_buf *out)
 {
 	size_t before = out->len;
 	size_t start = 0;
-	int r = sn__buf_append(out, "\"", 1);
+	int r;
 
+	if (is_plain(s))
+		return quote_plain(s, out);
+	r = sn__buf_append(out, "\"", 1);
 	for (size_t i = 0; r == 0 && i < s.len;) {
 		unsigned char c = (unsigned char)s.ptr[i];
 		size_t n;
