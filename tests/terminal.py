@@ -5,7 +5,7 @@ import pty
 import select
 import time
 
-PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "20"))
+PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "60"))
 
 
 class Terminal:

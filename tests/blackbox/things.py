@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.dirname(HERE))
 import ports  # noqa: E402
 
 SINEW = os.path.abspath(os.environ.get("SINEW_BINARY", os.path.join(HERE, "../../build/sinew")))
-PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "20"))
+PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "60"))
 LONG = bool(os.environ.get("SINEW_FAULT_LONG"))
 MU = "\u00b5Home"
 BROKER_ID = MU + "/core/eventBroker"

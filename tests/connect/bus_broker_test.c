@@ -45,7 +45,7 @@ static void turn(struct world *w)
 
 #define UNTIL(w, condition) \
 	do { \
-		uint64_t end_ = sn__loop_clock_ns((w)->host.loop) + 20 * SN_NS_PER_S; \
+		uint64_t end_ = sn__loop_clock_ns((w)->host.loop) + 60 * SN_NS_PER_S; \
 		while (!(condition)) { \
 			turn(w); \
 			if (sn__loop_clock_ns((w)->host.loop) > end_) \
@@ -236,6 +236,17 @@ static void settle(struct world *w, unsigned n_hubs)
 		memset(w->hubs[i].got, 0, sizeof w->hubs[i].got);
 }
 
+/* Until hub @i knows that its broker is away. */
+static void until_cut(struct world *w, unsigned i)
+{
+	struct publishing pp;
+
+	do {
+		publish(w, i, NUMBERS - 10, &pp);
+		UNTIL(w, pp.done == 1);
+	} while (pp.code != SN_E_CONNECT);
+}
+
 /* ---- tests ---- */
 
 static bool have(enum server_kind kind, const char *type)
@@ -313,7 +324,8 @@ static void test_cut(void **state)
 	hub_open(&w, 1);
 	settle(&w, 2);
 	server_kill(&w.server);
-	run_for(&w, 50);
+	for (unsigned i = 0; i < 2; i++)
+		until_cut(&w, i);
 	for (unsigned n = 0; n < 20; n++)
 		publish(&w, n % 2, n, &pp[n]);
 	for (unsigned n = 0; n < 20; n++) {

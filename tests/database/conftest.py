@@ -23,7 +23,7 @@ from foreign import cleanup, sinew  # noqa: E402,F401
 
 BUILD = os.path.abspath(os.environ.get("SINEW_BUILD_ROOT", os.path.join(HERE, "../../build")))
 PEER = os.path.join(BUILD, "tests/database/database_peer")
-PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "40"))
+PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "60"))
 REGION = "eu-north-1"
 
 

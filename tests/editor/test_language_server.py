@@ -13,7 +13,7 @@ sys.path += [os.path.join(HERE, "../services")]
 from services import Missing, npm  # noqa: E402
 
 BINARY = os.path.abspath(os.environ.get("SINEW_BINARY", "build/sinew"))
-PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "40"))
+PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "60"))
 try:
     MODULES = npm(HERE)
 except Missing as e:

@@ -23,7 +23,7 @@ from ports import free_port  # noqa: E402,F401
 BINARY = os.path.abspath(os.environ.get("SINEW_BINARY", "build/sinew"))
 LONG = bool(os.environ.get("SINEW_FAULT_LONG"))
 SANITIZED = b"__asan_init" in open(BINARY, "rb").read() if os.path.exists(BINARY) else False
-PATIENCE = 30 if not SANITIZED else 90
+PATIENCE = 60 if not SANITIZED else 90
 DEADLINE = 2.0  # of a call
 IDLE = 1.5      # policy idle-timeout
 SLACK = 2.0 if not SANITIZED else 6.0  # of this machine, which may be busy

@@ -20,7 +20,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "../services"))
 sys.path.insert(0, os.path.join(HERE, "../microhome"))
 import services  # noqa: E402
-from fault import BINARY, LONG, SANITIZED, wait_until  # noqa: E402
+from fault import BINARY, LONG, SANITIZED, free_port, wait_until  # noqa: E402
 from net import Impossible, Namespaces, Streams  # noqa: E402
 
 import importlib.util  # noqa: E402
@@ -64,7 +64,7 @@ class End:
         self.home = tmp / name
         self.home.mkdir()
         self.path = self.home / "hub.yaml"
-        ports = [inside(prefix, self._free) for _ in range(2)]
+        ports = [inside(prefix, free_port) for _ in range(2)]
         self.registry, self.broker = ((host, p) for p in ports)
         section = dict(section, id=name, insecure=True, registry="%s:%d" % self.registry,
                        broker="%s:%d" % self.broker)
@@ -72,10 +72,6 @@ class End:
         self.nodes = {}
         self.p = None
         self.start()
-
-    def _free(self):
-        with socket.create_server((self.host, 0)) as s:
-            return s.getsockname()[1]
 
     def start(self):
         env = {k: v for k, v in os.environ.items() if not k.startswith(("BERLIOZ_", "SINEW_CONFIG"))}
@@ -129,7 +125,7 @@ class End:
         self.nodes[id_] = n
         return n
 
-    def register(self, id_, patience=40):
+    def register(self, id_, patience=90):
         """As a service does: again until it is told that it is there."""
         n = self.nodes[id_]
         end = time.monotonic() + patience
@@ -271,7 +267,7 @@ def ends(net, cleanup, tmp_path):
     return a, b
 
 
-def expect(a, b, seconds=40):
+def expect(a, b, seconds=90):
     """Both hubs say what there is, each node once."""
     want = sorted((n.id, n.address) for e in (a, b) for n in e.nodes.values())
 
@@ -366,8 +362,8 @@ def test_events_survive_too(net, ends):
             end.node(id_)
             end.register(id_)
         for id_, more in (("least/", {"delivery": "at-least-once"}), ("most/", {})):
-            r = end.ask(id_ + end.name, "µHome.core.subscribe", dict({"subscribe": "t"}, **more))
-            assert r[0] == 1, r
+            wait_until(lambda: (end.ask(id_ + end.name, "µHome.core.subscribe", dict({"subscribe": "t"}, **more))
+                                or [0])[0] == 1, "%s cannot subscribe" % id_)
     publishers = [Publisher(end) for end in ends]
     wait_until(lambda: all(len(p.accepted) >= 20 for p in publishers), "nothing is accepted")
     b.kill()

@@ -18,7 +18,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.abspath(os.environ.get("SINEW_BUILD_ROOT", os.path.join(HERE, "../../build")))
 PEER = os.path.join(BUILD, "tests/grpc/grpc_peer")
 PYTHON = "/usr/bin/python3"  # Debian's, which has grpcio
-PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "40"))
+PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "60"))
 
 
 # ---- grpc-js ----

@@ -19,7 +19,7 @@ import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 PROTOS = "/usr/share/grpc-proto"
-PATIENCE = 20
+PATIENCE = 60
 LIMIT = 4 << 20
 TEST = "grpc.testing.TestService"
 INITIAL, TRAILING = "x-grpc-test-echo-initial", "x-grpc-test-echo-trailing-bin"

@@ -326,9 +326,9 @@ class TestWebSocketClient:
         assert out[0].startswith("closed TLS") and "certificate" in out[0]
 
     def test_refused(self):
-        with socket.create_server(("127.0.0.1", 0)) as s:
-            port = s.getsockname()[1]
-        r = run(PEER, "ws", "ws://127.0.0.1:%d/" % port, input="")
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))  # not listening, and nobody else's
+            r = run(PEER, "ws", "ws://127.0.0.1:%d/" % s.getsockname()[1], input="")
         assert r.stdout.startswith("closed CONNECT 111 ")
 
     def test_not_found(self, server):

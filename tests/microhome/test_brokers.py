@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import ROOT
+from conftest import PATIENCE, ROOT
 
 sys.path.insert(0, os.path.join(ROOT, "tests/services"))
 import services
@@ -19,7 +19,6 @@ BUILD = os.environ.get("SINEW_BUILD_ROOT", os.path.join(ROOT, "build"))
 MODULES = os.path.join(BUILD, "src/connect/broker")
 INFO = {"log": {"level": "info"}}
 BOTH = {"registry": "127.0.0.1:0", "broker": "127.0.0.1:0"}
-PATIENCE = 20
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def broker(monkeypatch):
 def until(true, what):
     deadline = time.monotonic() + PATIENCE
     while not true():
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, what() if callable(what) else what
         time.sleep(0.02)
 
 
@@ -54,7 +53,12 @@ def said(hub, text):
 
 
 def values(node):
-    return [e["data"] for e in node.got]
+    """What came, but for those of joined(), of which there may be more under way."""
+    return [e["data"] for e in node.got if e["data"] != "probe"]
+
+
+def came(node, n):
+    until(lambda: len(values(node)) >= n, lambda: "%d of %d: %s" % (len(values(node)), n, values(node)))
 
 
 def joined(hubs, nodes):
@@ -66,13 +70,10 @@ def joined(hubs, nodes):
             def heard():
                 tries[0] += 1
                 h.publish("t", "probe")
-                return "probe" in values(n)
+                return "probe" in [e["data"] for e in n.got]
             until(heard, "the hubs hear each other")
             for m in nodes:
                 m.got.clear()
-    time.sleep(0.1)
-    for m in nodes:
-        m.got.clear()
 
 
 def test_hubs_joined_by_nats(hub, nodes, broker):
@@ -90,7 +91,7 @@ def test_hubs_joined_by_nats(hub, nodes, broker):
     for k in range(40):
         assert hubs[k % 2].publish("t", k)[0] == 1
     for n in ns:
-        n.wait(40)
+        came(n, 40)
     time.sleep(0.1)
     for n in ns:
         assert sorted(values(n)) == list(range(40))
@@ -101,12 +102,12 @@ def test_hubs_joined_by_nats(hub, nodes, broker):
         said(h, "the broker is away")
         h.publish("t", "own%d" % i)
     for i, n in enumerate(ns):
-        n.wait(1)
+        came(n, 1)
         assert values(n) == ["own%d" % i]
     server.start()
     joined(hubs, ns)
     hubs[0].publish("t", "again")
-    assert "again" in [e["data"] for n in ns for e in n.wait(1)]
+    until(lambda: all("again" in values(n) for n in ns), "both again")
     # A hub that is killed does not disturb the other.
     hubs[0].p.kill()
     hubs[0].p.wait()
@@ -132,7 +133,7 @@ def test_durable_bus(hub, nodes, broker):
     two.p.wait()
     for k in range(20):
         assert one.publish("t", k)[0] == 1
-    n1.wait(20)
+    came(n1, 20)
     again = hub(section(2), **INFO)
     again_node = nodes("n3")
     assert again_node.register(again)[0] == again_node.subscribe(again, "t")[0] == 1
@@ -164,10 +165,10 @@ def test_mqtt_in_and_out(hub, nodes, broker):
     threading.Thread(target=lambda: [lines.append(x.rstrip("\n")) for x in out.stdout],
                      daemon=True).start()
     try:
-        def came():
+        def arrived():
             publish("uhome/in/kitchen/light", '{"on": true}')
             return n.got and lines
-        until(came, "the first message")
+        until(arrived, "the first message")
         e = n.got[0]
         assert (e["type"], e["data"]) == ("kitchen.light", {"on": True})
         assert lines[0] == 'uhome/out/kitchen/light {"on": true}' or \

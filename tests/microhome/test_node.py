@@ -8,7 +8,7 @@ import subprocess
 import threading
 
 import pytest
-from conftest import BINARY, BROKER, PATIENCE, REGISTRY, ask, connect, event, pack, read_package
+from conftest import BINARY, BROKER, PATIENCE, REGISTRY, ask, connect, event, free_port, pack, read_package
 
 
 class Sinew:
@@ -152,13 +152,10 @@ def test_registration_is_tried_again_and_subscribing_too(nodes, sinew_node):
     def subscribe(payload):
         times["subscribe"] += 1
         return 2 if times["subscribe"] == 100 else {"message": "Successful subscribed to event"}
-    holder = socket.socket()
-    holder.bind(("127.0.0.1", 0))
-    port = holder.getsockname()[1]
+    port = free_port()
     n = sinew_node("lamp", "--registry", "127.0.0.1:%d" % port, "--broker", "127.0.0.1:%d" % port,
                    "--on", "a=true")
     n.said("lamp listens")
-    holder.close()
     both = nodes("core", port=port, answer=lambda p: (
         {"message": "Successfully registered microservice 'lamp'"} if p["type"].endswith("register")
         else subscribe(p)))

@@ -20,7 +20,7 @@ from fixtures import fault_proxy, kinesalite, sdk  # noqa: E402,F401
 BUILD = os.path.abspath(os.environ.get("SINEW_BUILD_ROOT", os.path.join(HERE, "../../build")))
 PEER = os.path.join(BUILD, "tests", "queue", "queue_peer")
 BINARY = os.path.abspath(os.environ.get("SINEW_BINARY", os.path.join(BUILD, "sinew")))
-PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "40"))
+PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "60"))
 _numbers = itertools.count(1)
 
 

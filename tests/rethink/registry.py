@@ -19,7 +19,7 @@ from ports import free_port  # noqa: E402
 BUILD = os.path.abspath(os.environ.get("SINEW_BUILD_ROOT", os.path.join(HERE, "../../build")))
 SOURCE = os.path.abspath(os.environ.get("SINEW_SOURCE_ROOT", os.path.join(HERE, "../..")))
 BINARY = os.environ.get("SINEW_BINARY", os.path.join(BUILD, "sinew"))
-PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "40"))
+PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "60"))
 OURS = ("STORAGE_TYPE", "EXPIRES", "EXPIRES_MAX", "DOMAIN_ENV", "LOAD_BALANCER_IP", "LEGACY_PUT",
         "KEYSTORE", "KEYSTORE_PASSWORD", "SINEW_CONFIG", "BERLIOZ_AGENT_PATH")
 
