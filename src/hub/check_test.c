@@ -129,19 +129,20 @@ static const char *address_of(const struct sn_addr *addr)
 	return sn__addr_text(addr, text[at++ % 4]);
 }
 
-/* Where nobody listens. */
+/* Where nobody listens, nor anybody else: the socket stays. */
 static const char *nowhere(void)
 {
 	struct sn_addr addr = world_addr("127.0.0.1:0");
-	struct sn_listener *l;
-	const char *text;
+	static int fd = -1;
 
 	if (w->sim != NULL)
 		return "127.0.0.1:9";
-	assert_int_equal(sn__listen(w->a, &addr, NULL, NULL, NULL, &l, NULL), 0);
-	text = address_of(sn__listener_addr(l));
-	sn__listener_close(l);
-	return text;
+	if (fd < 0) {
+		fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		assert_int_equal(bind(fd, &addr.u.sa, addr.len), 0);
+	}
+	assert_int_equal(getsockname(fd, &addr.u.sa, &addr.len), 0);
+	return address_of(&addr);
 }
 
 /* ---- tcp ---- */
@@ -331,6 +332,40 @@ static void http(void **state)
 	assert_non_null(strstr(check(&s, nowhere()), "Connection refused"));
 	forget(&s);
 	assert_string_equal(check(&s, "nonsense"), "the address is not HOST:PORT");
+	finish();
+	pass(1000);
+	script_finish(&sc);
+}
+
+/* Memory runs short with the second request's arrival. */
+static const struct step *choose_short(struct script *sc, struct sn_str request)
+{
+	if (sc->at == 1)
+		sn__mem_fail_nth(1);
+	return &sc->steps[SN_MIN(sc->at, 1u)];
+}
+
+/* A connection that was kept is closed under the second check, which has no memory to begin again: what is
+ * told is how the first attempt ended. */
+static void http_again_without_memory(void **state)
+{
+	static const struct step steps[] = {{.answer = OK}, {.then = THEN_CLOSE}};
+	struct sn_check_http_options opts = {.path = "/"};
+	struct shot s = {0};
+	struct script sc;
+
+	script_open(&sc, w->a, steps, SN_COUNT(steps));
+	sc.choose = choose_short;
+	open_http(&opts);
+	assert_string_equal(check(&s, address_of(&sc.addr)), "");
+	shoot(&s, address_of(&sc.addr), 2000);
+	wait(&s);
+	assert_true(sn__mem_failed());
+	sn__mem_fail_nth(0);
+	assert_int_equal(sc.n_accepted, 1);
+	assert_string_equal(s.text, "GET /: connection closed without an answer");
+	assert_true(s.code == SN_E_EOF || s.code == SN_E_CLOSED);
+	forget(&s);
 	finish();
 	pass(1000);
 	script_finish(&sc);
@@ -653,6 +688,7 @@ int main(void)
 			SIM(grpc),
 			UV(grpc_rude),
 			SIM(grpc_rude),
+			SIM(http_again_without_memory),
 			UV(sweep),
 			SIM(sweep),
 			UV(dropped_when_told),

@@ -394,6 +394,56 @@ static void twins(void **state)
 	assert_int_equal(world_enter(w, 0, "v", "a:5"), SN_HUB_OK);
 }
 
+/* Hub @i's lease is being kept alive: the store has done so, the answer is on its way. */
+static struct way_op *keeping(struct world *w, unsigned i)
+{
+	SN_LIST_FOREACH (at, &w->hubs[i].way.ops) {
+		struct way_op *o = SN_CONTAINER_OF(at, struct way_op, link);
+
+		if (o->op.kind == SN_HUB_KEEP && sn_timer_armed(&o->timer))
+			return o;
+	}
+	return NULL;
+}
+
+/* The second of two with one id is refused, and the first goes, all while the second's lease is being kept
+ * alive: it takes the id when that has ended. */
+static void twin_while_keeping(void **state)
+{
+	struct world *w = *state;
+	struct sn_hub_counts counts;
+	struct way_op *o;
+
+	world_hub_open(w, 2);
+	world_hub_open_as(w, 0, "same");
+	world_pass(w, 100);
+	w->hubs[0].way.cut = true; /* it does not see the second come */
+	world_hub_open_as(w, 1, "same");
+	world_pass(w, 100);
+	w->hubs[1].way.delay_ms = 1000000;
+	for (unsigned i = 0; (o = keeping(w, 1)) == NULL; i++) {
+		assert_true(i < 400);
+		world_pass(w, 1);
+	}
+	way_heal(&w->hubs[0].way);
+	for (unsigned i = 0; !is_refused(w, 1); i++) {
+		assert_true(i < 200);
+		world_pass(w, 1);
+	}
+	assert_ptr_equal(keeping(w, 1), o);
+	world_hub_close(w, 0, false);
+	world_pass(w, 20);
+	assert_ptr_equal(keeping(w, 1), o);
+	w->hubs[1].way.delay_ms = 0;
+	w->hubs[1].way.last_ns = 0;
+	sn__timer_start(w->loop, &o->timer, 0, way_answer);
+	world_pass(w, 200);
+	assert_false(is_refused(w, 1));
+	assert_int_equal(world_enter(w, 1, "x", "a:1"), SN_HUB_OK);
+	sn__hub_registry_counts(w->hubs[2].registry, &counts);
+	assert_int_equal(counts.hubs, 2); /* it says so itself, and the third has seen it */
+}
+
 /* Inserted, but the answer was lost: the node was told no, so it is not there; and may come again. */
 static void taken_back(void **state)
 {
@@ -696,6 +746,7 @@ int main(void)
 			TEST(adopted),
 			TEST(partitioned),
 			TEST(twins),
+			TEST(twin_while_keeping),
 			TEST(taken_back),
 			TEST(away_at_first),
 			TEST(restarted),
