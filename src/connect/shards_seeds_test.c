@@ -8,7 +8,7 @@
  * ahead of answers, nobody asks too often, and in the end everything was dealt with.
  */
 
-#include "connect/shards.h"
+#include "connect/shards_impl.h"
 #include "io/seeds_test.h"
 
 #define SHARDS 64
@@ -201,12 +201,15 @@ static void list_json(const struct request *r)
 		(void)snprintf(w.json + len, sizeof w.json - len, "],\"NextToken\":\"t%d\"}", i);
 	else
 		(void)snprintf(w.json + len, sizeof w.json - len, "]}");
-	if (i >= w.n_shards && !w.listed) {
-		w.listed = true;
-		for (int k = 0; k < w.n_shards; k++)
-			if (w.from == SN_QUEUE_LATEST && w.shards[k].closed)
-				w.shards[k].unwanted = true;
-	}
+}
+
+/* It has its first whole list, which is not the first that it was sent if it had no memory for that. */
+static void reader_listed(void)
+{
+	w.listed = true;
+	for (int k = 0; k < w.n_shards; k++)
+		if (w.from == SN_QUEUE_LATEST && w.shards[k].closed)
+			w.shards[k].unwanted = true;
 }
 
 static unsigned first_at(const struct shard *sh, uint64_t ms)
@@ -346,6 +349,8 @@ static void serve(struct request *r)
 		sn__mem_fail_nth(1 + roll(6));
 	sn__shards_answer(w.s, r->handle, &a, w.now_ns);
 	sn__mem_fail_nth(0);
+	if (w.s->listed && !w.listed)
+		reader_listed();
 }
 
 /* ---- the reader ---- */
