@@ -1,21 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/json_pull.h"
 
-/* Bytes that may stand in a string as they are, and need no look at what follows: printable ASCII
- * but quote and backslash. Eight are tested at once: the tests set the top bit of a byte for which
- * they hold (and perhaps of bytes above it, which does no harm: the slow loop looks again). */
-#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
-
-static bool eight_plain(const char *p)
-{
-	uint64_t w;
-
-	memcpy(&w, p, sizeof(w));
-	return (((w - EACH(0x20)) | ((w ^ EACH('"')) - EACH(1)) | ((w ^ EACH('\\')) - EACH(1)) |
-				w) &
-			       EACH(0x80)) == 0;
-}
-
 static int fail(struct sn_json_pull *r, int code)
 {
 	if (r->error == 0)
@@ -144,11 +129,12 @@ static int scan_string(struct sn_json_pull *r, struct sn_json_string *ret)
 	bool escaped = false;
 
 	for (;;) {
-		size_t n = 1;
+		size_t n = 8;
 
-		while (r->end - p >= 8 && eight_plain(p))
-			p += 8;
+		for (; n == 8 && r->end - p >= 8; p += n)
+			n = sn_json_run(p);
 		r->p = p;
+		n = 1;
 		if (p == r->end)
 			return fail(r, SN_E_PARSE);
 		if (*p == '"')
@@ -395,8 +381,8 @@ static int skip_checking(struct sn_json_pull *r)
 static const char *string_end(const char *p, const char *end)
 {
 	for (p++; p < end; p++) {
-		while (end - p >= 8 && eight_plain(p))
-			p += 8;
+		for (size_t n = 8; n == 8 && end - p >= 8; p += n)
+			n = sn_json_run(p);
 		if (p < end && *p == '"')
 			return p + 1;
 		if (p < end && *p == '\\')

@@ -16,6 +16,9 @@
  *			rc = sn__json_skip(&r, &raw);
  */
 
+#include <stdint.h>
+#include <string.h>
+
 #include "base/str.h"
 
 #define SN_JSON_PULL_DEPTH 64u
@@ -92,5 +95,27 @@ bool sn__json_string_eq(struct sn_json_string a, struct sn_json_string b);
 SN_MUST_USE int sn__json_uint(struct sn_str number, uint64_t max, uint64_t *ret_value);
 /** Whether both are exactly the same number: 1, 1.0 and 10e-1 are. */
 bool sn__json_number_eq(struct sn_str a, struct sn_str b);
+
+/** How many of the eight bytes at @p, from the first, may stand in a string as they are and need no
+ * look at what follows: printable ASCII but quote and backslash. Fewer than there are where the
+ * machine's bytes are not in this order. */
+static inline size_t sn_json_run(const char *p)
+{
+	const uint64_t each = UINT64_C(0x0101010101010101), top = each * 0x80;
+	uint64_t w, not_plain;
+
+	/* Each test sets the top bit of the bytes for which it holds (and perhaps of bytes above). */
+	memcpy(&w, p, sizeof(w));
+	not_plain = ((w - each * 0x20) | ((w ^ each * '"') - each) | ((w ^ each * '\\') - each) |
+				    w) &
+			top;
+	if (not_plain == 0)
+		return 8;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	return (size_t)__builtin_ctzll(not_plain) / 8;
+#else
+	return 0;
+#endif
+}
 
 #endif

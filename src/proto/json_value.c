@@ -322,8 +322,18 @@ size_t sn__json_quote_to(struct sn_str text, char *out)
 
 	out[n++] = '"';
 	for (size_t i = 0; i < text.len; i++) {
-		unsigned char c = (unsigned char)text.ptr[i];
+		unsigned char c;
 
+		while (text.len - i > 8) {
+			size_t run = sn_json_run(text.ptr + i);
+
+			memcpy(out + n, text.ptr + i, 8);
+			n += run;
+			i += run;
+			if (run < 8)
+				break;
+		}
+		c = (unsigned char)text.ptr[i];
 		if (c >= 0x20 && c != '"' && c != '\\') {
 			out[n++] = (char)c;
 			continue;
