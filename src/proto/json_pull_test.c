@@ -265,6 +265,42 @@ static void quoting(void **state)
 	assert_memory_equal(back, text.ptr, text.len);
 }
 
+/* What cannot stand as it is, at every place of texts of every length: bytes are looked at by eights.
+ * Memory ends with the text. */
+static void quoting_at_every_place(void **state)
+{
+	static const char *const odd[] = {"\"", "\\", "\n", "\x1f", "\xc3\xa9", "\x7f"};
+	char out[256], back[64];
+
+	for (size_t len = 0; len < 20; len++) {
+		for (size_t at = 0; at <= len; at++) {
+			const char *here = odd[(len + at) % SN_COUNT(odd)];
+			size_t n = len + strlen(here), n_out;
+			char *text = test_malloc(n), *quoted;
+			struct sn_json_string s;
+			struct sn_json_pull r;
+			struct sn_str raw;
+
+			memset(text, 'a', n);
+			memcpy(text + at, here, strlen(here));
+			n_out = sn__json_quote_to((struct sn_str){text, n}, out);
+			quoted = test_malloc(n_out);
+			memcpy(quoted, out, n_out);
+			sn__json_begin(&r, (struct sn_str){quoted, n_out});
+			assert_int_equal(sn__json_string(&r, &s), 0);
+			assert_int_equal(sn__json_unescape(s, back), n);
+			assert_memory_equal(back, text, n);
+			sn__json_begin_checked(&r, (struct sn_str){quoted, n_out});
+			assert_int_equal(sn__json_skip(&r, &raw), 0);
+			assert_int_equal(raw.len, n_out);
+			assert_int_equal(sn__json_check((struct sn_str){quoted, n_out - 1}, NULL),
+					SN_E_PARSE);
+			test_free(quoted);
+			test_free(text);
+		}
+	}
+}
+
 /* What is only passed on: any text, more levels, both kinds of them. */
 static void wide(void **state)
 {
@@ -326,6 +362,7 @@ int main(void)
 			cmocka_unit_test(equality),
 			cmocka_unit_test(out_of_memory),
 			cmocka_unit_test(quoting),
+			cmocka_unit_test(quoting_at_every_place),
 			cmocka_unit_test(wide),
 	};
 
