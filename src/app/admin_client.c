@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "io/http.h"
 #include "mesh/config.h"
+#include "proto/url.h"
 
 #define ANSWER_MAX (64u << 20)
 
@@ -123,6 +124,72 @@ static int dial(struct sn_admin_client *c, const char *listen, struct sn_error *
 	if (r == 0)
 		r = sn__http_dest_create(c->pool, &opts, &c->dest);
 	return r < 0 ? sn__error_set(err, r, "%s", sn_strerror(r)) : 0;
+}
+
+/* As the connector goes there for its WebSocket (src/dialect/open.c). */
+static int dial_agent(struct sn_admin_client *c, const char *url_text,
+		const struct sn_config_tls *from /* may be NULL */)
+{
+	struct sn_http_dest_options opts = {.idle_ms = 60000};
+	struct sn_tls_options tls = {.alpn = "http/1.1"};
+	char host[SN_URL_HOST_MAX + 1], authority[SN_URL_HOST_MAX + 16];
+	struct sn_url url;
+	int r = sn__url_parse(sn_str_from(url_text), &url, NULL);
+
+	if (r == 0)
+		r = sn__loop_uv_open(NULL, &c->loop, NULL);
+	if (r == 0)
+		r = sn__http_pool_create(c->loop, NULL, &c->pool);
+	if (r < 0)
+		return r;
+	(void)snprintf(host, sizeof host, "%.*s", (int)url.host.len, url.host.ptr);
+	(void)snprintf(authority, sizeof authority, "%.*s", (int)url.authority.len,
+			url.authority.ptr);
+	opts.host = host;
+	opts.port = url.port;
+	opts.host_header = authority;
+	if (from != NULL) {
+		tls.ca = from->ca;
+		tls.cert = from->cert;
+		tls.key = from->key;
+		tls.server_name = from->server_name;
+		tls.no_verify = !from->verify;
+	}
+	if (url.secure)
+		r = sn__tls_create(c->loop, &tls, false, &opts.tls);
+	if (r == 0)
+		r = sn__http_dest_create(c->pool, &opts, &c->dest);
+	sn__tls_unref(opts.tls);
+	return r;
+}
+
+int sn__admin_client_agent(const struct sn_cli *cli, struct sn_admin_client **ret_client)
+{
+	struct sn_admin_client *c = sn__calloc(1, sizeof(*c));
+	const char *token = getenv("SINEW_AGENT_TOKEN");
+	char url[SN_SESSION_AGENT_MAX];
+	struct sn_config *config;
+	int r;
+
+	if (c == NULL)
+		return SN_E_NOMEM;
+	c->cli = cli;
+	sn__buf_init(&c->body, ANSWER_MAX);
+	config = sn__session_agent(cli, url, sizeof url);
+	if (config != NULL && config->agent.token != NULL)
+		token = config->agent.token;
+	r = dial_agent(c, url, config != NULL ? &config->agent.tls : NULL);
+	if (r == 0 && token != NULL && token[0] != '\0') {
+		c->authorization = sn__asprintf("Bearer %s", token);
+		r = c->authorization != NULL ? 0 : SN_E_NOMEM;
+	}
+	sn__config_destroy(config);
+	if (r < 0) {
+		sn__admin_client_close(c);
+		return r;
+	}
+	*ret_client = c;
+	return 0;
 }
 
 int sn__admin_client_open(const struct sn_cli *cli, struct sn_admin_client **ret_client)

@@ -2,8 +2,8 @@
 #ifndef SN_SRC_APP_ADMIN_CLIENT_H
 #define SN_SRC_APP_ADMIN_CLIENT_H
 
-/* Internal. The admin API of a running sinew, from the command line: `sinew top`, `breaker`, `why`.
- * Blocking; main thread. */
+/* Internal. The admin API of a running sinew, from the command line: `sinew top`, `breaker`, `why`; and
+ * what an agent tells over HTTP. Blocking; main thread. */
 
 #include <jansson.h>
 
@@ -21,6 +21,9 @@ SN_MUST_USE int sn__admin_default(const struct sn_cli *cli, const char *name, ch
 /** The one that --admin, the file or the default names. 0, or an exit status after what is wrong was
  * said. */
 SN_MUST_USE int sn__admin_client_open(
+		const struct sn_cli *cli, struct sn_admin_client **ret_client);
+/** The agent that sn__session_agent() names, over HTTP; nothing is said. 0, or an SN_E code. */
+SN_MUST_USE int sn__admin_client_agent(
 		const struct sn_cli *cli, struct sn_admin_client **ret_client);
 void sn__admin_client_close(struct sn_admin_client *client /* may be NULL */);
 /** One request, answered within --timeout with JSON. *ret_doc: a new reference. 0, or an exit status

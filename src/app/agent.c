@@ -7,6 +7,7 @@
 #include "app/agent_fan.h"
 #include "app/agent_hub.h"
 #include "app/agent_share.h"
+#include "app/agent_status.h"
 #include "app/agent_store.h"
 #include "app/agent_targets.h"
 #include "app/meshfile.h"
@@ -247,6 +248,13 @@ static void handle(struct sn_exchange *x, void *arg)
 			sn_exchange_abort(x);
 	} else if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
 		respond_error(x, 405, "GET /TASK or POST /report");
+	} else if (strncmp(path, SN_AGENT_STATUS, strlen(SN_AGENT_STATUS)) == 0) {
+		const struct sn_agent_status status = {.loop = agent->loop,
+				.targets = agent->targets,
+				.plan = agent->plan,
+				.connectors = agent->fan.n_clients};
+
+		sn__agent_status(x, &status);
 	} else if (strchr(id.ptr, '/') != NULL || (id.len == 0 && !agent->loaded.wire)) {
 		respond_error(x, 404, "the agent path must end in the task id: /TASK");
 	} else if (agent->share != NULL && !sn__agent_share_ready(agent->share)) {

@@ -7,6 +7,7 @@
  *
  *   GET /TASK          with upgrade: WebSocket, first the complete metadata, then one section a
  *                      message when it changes; plain: the same object over HTTP
+ *   GET /-/...         src/app/agent_status.h
  *   POST /report       [{"id": TASK, "metadata": {SECTION: VALUE}}]: store, push what differs
  *
  * Loop thread.

@@ -33,6 +33,8 @@ struct instance {
 	struct kind *kind;
 	unsigned refs;
 	unsigned version;
+	uint64_t since_ns;   /* it is unwell */
+	char *why;           /* NULL: it is not, or out of memory */
 	const char *address; /* in key */
 	char key[];          /* "KIND ADDRESS" */
 };
@@ -40,6 +42,7 @@ struct instance {
 struct sn_check_group {
 	struct sn_checks *checks;
 	struct kind *kind;
+	size_t n;              /* instances, also those that are not checked */
 	struct sn_map by_name; /* member, by identity */
 };
 
@@ -68,6 +71,9 @@ static void changed(struct sn_hub_checked *checked, const struct sn_error *err)
 	struct sn_checks *c = i->checks;
 
 	i->version++;
+	i->since_ns = sn__loop_now_ns(c->env.loop);
+	sn__free(i->why);
+	i->why = err != NULL ? sn__strdup(err->text) : NULL;
 	if (err != NULL)
 		sn_agent_say(&c->env.log, "warning", "%s is unwell: %s", i->address, err->text);
 	else
@@ -186,6 +192,7 @@ static void instance_unref(struct instance *i)
 	(void)sn__map_remove(&c->instances, sn_str_from(i->key));
 	sn__hub_health_remove(&i->checked);
 	kind_unref(c, i->kind);
+	sn__free(i->why);
 	sn__free(i);
 }
 
@@ -291,6 +298,7 @@ int sn__check_group_set(struct sn_check_group *g, const json_t *instances)
 	/* Those in both lists have been referenced anew, and are not asked anew. */
 	members_drop(&g->by_name);
 	g->by_name = members;
+	g->n = json_object_size(instances);
 	return 0;
 }
 
@@ -324,6 +332,41 @@ json_t *sn__check_group_served(const struct sn_check_group *g, json_t *instances
 		return served;
 	json_decref(served);
 	return json_incref(instances);
+}
+
+void sn__check_group_counts(
+		const struct sn_check_group *g, size_t *ret_instances, size_t *ret_unwell)
+{
+	const struct sn_map_entry *e;
+
+	*ret_instances = g->n;
+	*ret_unwell = 0;
+	for (size_t k = 0; (e = sn__map_next(&g->by_name, &k)) != NULL;)
+		*ret_unwell += ((const struct member *)e->value)->instance->checked.state ==
+				SN_HUB_STATE_UNWELL;
+}
+
+int sn__check_group_unwell(const struct sn_check_group *g,
+		int (*fn)(const struct sn_check_unwell *unwell, void *arg), void *arg)
+{
+	const struct sn_map_entry *e;
+	size_t n, unwell;
+	int r = 0;
+
+	sn__check_group_counts(g, &n, &unwell);
+	for (size_t k = 0; r >= 0 && (e = sn__map_next(&g->by_name, &k)) != NULL;) {
+		const struct member *m = e->value;
+		const struct instance *i = m->instance;
+		const struct sn_check_unwell one = {.identity = m->name,
+				.address = i->address,
+				.why = i->why != NULL ? i->why : "out of memory",
+				.since_ns = i->since_ns,
+				.served = unwell == n};
+
+		if (i->checked.state == SN_HUB_STATE_UNWELL)
+			r = fn(&one, arg);
+	}
+	return SN_MIN(r, 0);
 }
 
 int sn__check_group_create(struct sn_checks *c, json_t *spec, struct sn_check_group **ret_group,
@@ -384,6 +427,11 @@ int sn__checks_open(const struct sn_checks_env *env, struct sn_checks **ret_chec
 	}
 	*ret_checks = c;
 	return 0;
+}
+
+void sn__checks_counts(const struct sn_checks *c, struct sn_hub_health_counts *ret_counts)
+{
+	sn__hub_health_counts(c->health, ret_counts);
 }
 
 static void on_pool_closed(void *arg)

@@ -17,7 +17,7 @@
 
 #include "app/agent_log.h"
 #include "base/error.h"
-#include "io/loop.h"
+#include "hub/health.h"
 
 #define SN_CHECKS_TELL_MS 250 /* changes are told together that come within */
 
@@ -35,6 +35,7 @@ struct sn_checks_env {
 SN_MUST_USE int sn__checks_open(const struct sn_checks_env *env, struct sn_checks **ret_checks);
 /** After its groups. Nothing is told any more; the rest ends in the next turns. */
 void sn__checks_close(struct sn_checks *checks /* may be NULL */);
+void sn__checks_counts(const struct sn_checks *checks, struct sn_hub_health_counts *ret_counts);
 
 /** @spec: a target's "check" of the mesh file; referenced. SN_E_INVALID (@err: what cannot be used),
  * SN_E_NOMEM. */
@@ -48,5 +49,18 @@ uint64_t sn__check_group_version(const struct sn_check_group *group);
 SN_MUST_USE int sn__check_group_set(struct sn_check_group *group, const json_t *instances);
 /** Those of @instances that are served: a reference. NULL: out of memory. */
 json_t *sn__check_group_served(const struct sn_check_group *group, json_t *instances);
+
+/* An instance that is unwell. */
+struct sn_check_unwell {
+	const char *identity, *address, *why;
+	uint64_t since_ns; /* of the loop's time */
+	bool served;       /* all the same, for all of its endpoint are */
+};
+/** @fn is told of each that @group has; what it returns below 0 ends that, and is returned. */
+SN_MUST_USE int sn__check_group_unwell(const struct sn_check_group *group,
+		int (*fn)(const struct sn_check_unwell *unwell, void *arg), void *arg);
+/** How many instances it has, and how many of them are unwell. */
+void sn__check_group_counts(
+		const struct sn_check_group *group, size_t *ret_instances, size_t *ret_unwell);
 
 #endif

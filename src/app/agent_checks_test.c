@@ -124,6 +124,68 @@ static void serves(struct sn_check_group *g, const char *instances, const char *
 #define A "\"a\":{\"address\":\"10.0.0.1\",\"port\":80}"
 #define B "\"b\":{\"address\":\"10.0.0.2\",\"port\":80}"
 
+static int keep_unwell(const struct sn_check_unwell *u, void *arg)
+{
+	char *text = arg;
+
+	assert_true(u->since_ns > 0 && u->since_ns <= sn__loop_now_ns(w->a));
+	(void)snprintf(text + strlen(text), 200 - strlen(text), "%s %s %s%s/", u->identity,
+			u->address, u->why, u->served ? " served" : "");
+	return 0;
+}
+
+static int enough(const struct sn_check_unwell *u, void *arg)
+{
+	++*(unsigned *)arg;
+	return SN_E_LIMIT;
+}
+
+/* Who is unwell in @g, of how many. */
+static void unwell(const struct sn_check_group *g, size_t n, size_t n_unwell, const char *want)
+{
+	char text[200] = "";
+	size_t all, out;
+
+	sn__check_group_counts(g, &all, &out);
+	assert_int_equal(all, n);
+	assert_int_equal(out, n_unwell);
+	assert_int_equal(sn__check_group_unwell(g, keep_unwell, text), 0);
+	assert_string_equal(text, want);
+}
+
+static void told(void **state)
+{
+	static const char b[] = "b 10.0.0.2:80 connect to 10.0.0.2:80: Connection refused";
+	struct sn_listener *l = listen_at("10.0.0.1:80");
+	struct sn_hub_health_counts counts;
+	struct sn_check_group *g;
+	unsigned n = 0;
+	char want[200];
+
+	assert_int_equal(create(TCP, &g), 0);
+	set(g, "{" A "," B ",\"none\":{\"weight\":1}}");
+	unwell(g, 3, 0, "");
+	pass_s(10);
+	(void)snprintf(want, sizeof want, "%s/", b);
+	unwell(g, 3, 1, want);
+	sn__checks_counts(checks, &counts);
+	assert_int_equal(counts.unwell, 1);
+	set(g, "{" B "}"); /* then nobody else is left */
+	(void)snprintf(want, sizeof want, "%s served/", b);
+	unwell(g, 1, 1, want);
+	sn__listener_close(l);
+	set(g, "{" A "," B "}");
+	pass_s(10);
+	assert_int_equal(sn__check_group_unwell(g, enough, &n), SN_E_LIMIT);
+	assert_int_equal(n, 1);
+	l = listen_at("10.0.0.2:80");
+	set(g, "{" B "}");
+	pass_s(10);
+	unwell(g, 1, 0, "");
+	sn__check_group_destroy(g);
+	sn__listener_close(l);
+}
+
 static void shared(void **state)
 {
 	struct sn_listener *l = listen_at("10.0.0.1:80"), *l6 = listen_at("[::1]:80");
@@ -258,6 +320,7 @@ static void sweep(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+			cmocka_unit_test_setup_teardown(told, setup, teardown),
 			cmocka_unit_test_setup_teardown(shared, setup, teardown),
 			cmocka_unit_test_setup_teardown(refused, setup, teardown),
 			cmocka_unit_test_setup_teardown(closed_busy, setup, teardown),

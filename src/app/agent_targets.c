@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "app/agent_checks.h"
 #include "base/json.h"
 #include "base/map.h"
 #include "base/mem.h"
@@ -290,6 +289,11 @@ void sn__targets_close(struct sn_targets *t)
 	sn__free(t->resolver);
 	sn__map_finish(&t->sources);
 	sn__free(t);
+}
+
+void sn__targets_counts(const struct sn_targets *t, struct sn_hub_health_counts *ret_counts)
+{
+	sn__checks_counts(t->checks, ret_counts);
 }
 
 /* ---- plans ---- */
@@ -606,6 +610,21 @@ static int put(struct target *t, json_t *peers, const json_t *original)
 	if (t->served == NULL)
 		return json_object_del(peers, key) == 0 ? 0 : SN_E_NOMEM;
 	return json_object_set(peers, key, t->served) == 0 ? 0 : SN_E_NOMEM;
+}
+
+int sn__target_plan_checks(const struct sn_target_plan *plan,
+		int (*fn)(const char *target, const struct sn_check_group *group, void *arg),
+		void *arg)
+{
+	int r = 0;
+
+	for (size_t i = 0; plan != NULL && r >= 0 && i < plan->n; i++) {
+		const struct target *t = &plan->list[i];
+
+		if (t->checks != NULL)
+			r = fn(sn__json_str(sn__json_get(t->spec, "target")), t->checks, arg);
+	}
+	return SN_MIN(r, 0);
 }
 
 static json_t *with_peers(const json_t *sections, json_t *peers)

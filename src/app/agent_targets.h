@@ -16,7 +16,7 @@
 #include <jansson.h>
 
 #include "app/meshfile.h"
-#include "app/agent_log.h"
+#include "app/agent_checks.h"
 #include "base/error.h"
 #include "io/loop.h"
 
@@ -34,6 +34,8 @@ struct sn_targets_env {
 SN_MUST_USE int sn__targets_open(const struct sn_targets_env *env, struct sn_targets **ret_targets);
 /** After its plans. */
 void sn__targets_close(struct sn_targets *targets /* may be NULL */);
+/** Of all checks. */
+void sn__targets_counts(const struct sn_targets *targets, struct sn_hub_health_counts *ret_counts);
 /** What @mesh asks for. @former: the plan in force, which stays as it is until sn__target_plan_use().
  * SN_E_INVALID (@err: what is wrong), SN_E_NOMEM. */
 SN_MUST_USE int sn__targets_plan(struct sn_targets *targets, const struct sn_meshfile *mesh,
@@ -46,5 +48,10 @@ void sn__target_plan_destroy(struct sn_target_plan *plan /* may be NULL */);
  * caller. SN_E_NOMEM. */
 SN_MUST_USE int sn__targets_merge(struct sn_target_plan *plan /* may be NULL */,
 		const struct sn_meshfile *mesh, json_t **ret_common, json_t **ret_tasks);
+/** @fn is told of each endpoint that is checked (@target: "service shop/web"); what it returns below 0
+ * ends that, and is returned. */
+SN_MUST_USE int sn__target_plan_checks(const struct sn_target_plan *plan /* may be NULL */,
+		int (*fn)(const char *target, const struct sn_check_group *group, void *arg),
+		void *arg);
 
 #endif

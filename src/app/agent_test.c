@@ -245,6 +245,11 @@ static void plain(void **state)
 	assert_non_null(strstr(r.body, "must end in the task id"));
 	assert_int_equal(http(f, &r, "GET", "/a/b", NULL, NULL), 404);
 	assert_int_equal(http(f, &r, "DELETE", "/a", NULL, NULL), 405);
+	assert_int_equal(http(f, &r, "GET", "/-/checks", NULL, NULL), 200);
+	assert_string_equal(r.body, "[]");
+	assert_int_equal(http(f, &r, "GET", "/-/metrics", NULL, NULL), 200);
+	assert_non_null(strstr(r.body, "\nsinew_agent_connectors{} 0\n"));
+	assert_int_equal(http(f, &r, "GET", "/-/checks/", NULL, NULL), 404);
 }
 
 static void sockets_and_reports(void **state)

@@ -248,7 +248,9 @@ const struct sn_cmd sn__commands[] = {
 		{"peers", "KIND NAME [ENDPOINT]", 2, 3, "print the peers of a target",
 				"Prints a JSON object, identity to peer, as the agent sent it; null when the "
 				"target is unknown. With --watch a line follows for each change, until SIGINT "
-				"or SIGTERM.\n\n" TARGET_TEXT WAIT_TEXT,
+				"or SIGTERM.\n\nInstances that are unwell, as the checks of a `sinew agent` say, "
+				"are told on stderr: since when, why, and whether they are served (which they "
+				"are when all of the target are unwell).\n\n" TARGET_TEXT WAIT_TEXT,
 				"sinew peers service app client\nsinew peers service app client --watch",
 				peers_opts, sn__cmd_peers},
 		{"peer", "KIND NAME [ENDPOINT]", 2, 3,
@@ -321,6 +323,8 @@ const struct sn_cmd sn__commands[] = {
 		{"agent", "", 0, 0, "serve peers to connectors over WebSocket",
 				"The other end of a connector's socket: serves each task its metadata from the "
 				"mesh file, pushes what changes when the file changes, and takes POST /report. "
+				"GET /-/checks lists the instances that are unwell, GET /-/metrics is for "
+				"Prometheus. "
 				"The address is printed on stderr. Ends with SIGTERM or SIGINT.\n\n"
 				"Off loopback it listens with TLS (--cert, --key) and either a token (--token) "
 				"or connectors' certificates (--ca), or with --insecure. Connectors of ours "

@@ -246,6 +246,7 @@ static void read_instances(struct ctx *c, const struct sn_yaml_node *list, struc
 /* Where the peers of an endpoint stand in `peers`. */
 struct path {
 	char id[512];
+	char target[512]; /* for people: "service shop/web" */
 	const char *keys[3];
 	unsigned n;
 };
@@ -256,6 +257,8 @@ static void path_of(struct ctx *c, const char *kind, struct sn_str name, struct 
 	bool service = strcmp(kind, "service") == 0, flat = c->form == FORM_FLAT_ID;
 
 	ret_path->n = 0;
+	(void)snprintf(ret_path->target, sizeof ret_path->target, "%s %s/%s", kind, name.ptr,
+			endpoint.ptr);
 	if (c->form == FORM_KIND_TREE) {
 		ret_path->keys[ret_path->n++] = kind;
 		ret_path->keys[ret_path->n++] = name.ptr;
@@ -313,6 +316,7 @@ static void add_target(struct ctx *c, const struct path *path,
 	}
 	if (check != NULL)
 		(void)set(c, target, "check", check);
+	(void)set_text(c, target, "target", sn_str_from(path->target));
 	list = set(c, target, "path", json_array());
 	for (unsigned i = 0; i < path->n && list != NULL; i++)
 		if (json_array_append_new(list, json_string(path->keys[i])) < 0)

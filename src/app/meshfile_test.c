@@ -71,8 +71,8 @@ static void elsewhere(void **state)
 	(void)snprintf(text, sizeof text, yaml, "");
 	load(text, &m);
 	(void)snprintf(want, sizeof want,
-			"[{\"path\":[\"service\",\"app\",\"web\"],%s,\"from\":[\"dns://a:1\"]},"
-			"{\"path\":[\"service\",\"app\",\"api\"],%s,"
+			"[{\"target\":\"service app/web\",\"path\":[\"service\",\"app\",\"web\"],%s,\"from\":[\"dns://a:1\"]},"
+			"{\"target\":\"service app/api\",\"path\":[\"service\",\"app\",\"api\"],%s,"
 			"\"from\":[\"srv://_a._b.c\",\"k8s://d/e:f\"]}]",
 			http, grpc);
 	assert_json(m.targets, want);

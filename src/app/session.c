@@ -16,7 +16,6 @@
 #include "mesh/config.h"
 #include "mesh/runtime.h"
 
-#define AGENT_MAX 2048
 #define LINE_MAX_BYTES 1100
 
 /* What the library says: shown with -v and -vv; the latest warning is kept for the sentence about an
@@ -186,28 +185,25 @@ int sn__session_record_dir(const struct sn_cli *cli, char **ret_dir, struct sn_e
 	return 0;
 }
 
-/* The agent as the command line, the file and the environment name it, in this order. */
-static void agent_of(const struct sn_cli *cli, const char *path, char *out, size_t size)
+struct sn_config *sn__session_agent(const struct sn_cli *cli, char *out, size_t size)
 {
-	const char *env = getenv("BERLIOZ_AGENT_PATH");
+	const char *path = sn__session_config(cli), *url = cli->opt[SN_OPT_AGENT];
 	struct sn_config *config = NULL;
 	int r = SN_E_NOT_FOUND;
 
-	out[0] = '\0';
-	if (cli->opt[SN_OPT_AGENT] != NULL) {
-		(void)snprintf(out, size, "%s", cli->opt[SN_OPT_AGENT]);
-		return;
-	}
 	if (cli->config_text != NULL)
 		r = sn__config_parse("file", sn_str_from(cli->config_text), NULL, NULL, &config,
 				NULL, NULL);
 	else if (path != NULL)
 		r = sn__config_load(path, &config, NULL, NULL);
-	if (r == 0 && config->agent.url != NULL)
-		(void)snprintf(out, size, "%s", config->agent.url);
-	else if (env != NULL)
-		(void)snprintf(out, size, "%s", env);
-	sn__config_destroy(config);
+	if (r < 0)
+		config = NULL;
+	if (url == NULL && config != NULL)
+		url = config->agent.url;
+	if (url == NULL)
+		url = getenv("BERLIOZ_AGENT_PATH");
+	(void)snprintf(out, size, "%s", url != NULL ? url : "");
+	return config;
 }
 
 static int open_failed(const struct sn_cli *cli, int code, struct sn_error *err)
@@ -220,7 +216,7 @@ static int open_failed(const struct sn_cli *cli, int code, struct sn_error *err)
 /* Outlives the runtime of the one session a process has. */
 static struct session_log session_log = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-/* @agent: room for AGENT_MAX bytes, gets the agent's URL for messages. */
+/* @agent: room for SN_SESSION_AGENT_MAX bytes, gets the agent's URL for messages. */
 static int open_runtime(struct sn_cli *cli, struct sn_options opts, bool server, char *agent,
 		struct sn_runtime **ret_rt)
 {
@@ -246,7 +242,7 @@ static int open_runtime(struct sn_cli *cli, struct sn_options opts, bool server,
 	/* What warns of a server is for whoever runs it, and its file may ask for more or less. */
 	if (server && session_log.shown == SN_LOG_ERROR)
 		session_log.shown = SN_LOG_DEBUG;
-	agent_of(cli, opts.config, agent, AGENT_MAX);
+	sn__config_destroy(sn__session_agent(cli, agent, SN_SESSION_AGENT_MAX));
 	if (agent[0] == '\0' && source == NULL && server && opts.no_listen)
 		opts.agent = ""; /* it serves something of its own */
 	else if (opts.config == NULL && opts.config_text == NULL && agent[0] == '\0' &&
@@ -264,7 +260,7 @@ int sn__session_start(
 		struct sn_cli *cli, sn_log_fn *access, void *access_arg, struct sn_runtime **ret_rt)
 {
 	struct sn_options opts = SN_OPTIONS_INIT;
-	char agent[AGENT_MAX];
+	char agent[SN_SESSION_AGENT_MAX];
 
 	opts.access = access;
 	opts.access_arg = access_arg;
@@ -274,7 +270,7 @@ int sn__session_start(
 int sn__session_start_bare(struct sn_cli *cli, struct sn_runtime **ret_rt)
 {
 	struct sn_options opts = SN_OPTIONS_INIT;
-	char agent[AGENT_MAX];
+	char agent[SN_SESSION_AGENT_MAX];
 
 	opts.no_listen = true;
 	return open_runtime(cli, opts, true, agent, ret_rt);
@@ -283,7 +279,7 @@ int sn__session_start_bare(struct sn_cli *cli, struct sn_runtime **ret_rt)
 int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt)
 {
 	struct sn_options opts = SN_OPTIONS_INIT;
-	char agent[AGENT_MAX];
+	char agent[SN_SESSION_AGENT_MAX];
 	struct sn_runtime *rt;
 	int r;
 

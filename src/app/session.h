@@ -25,6 +25,11 @@ SN_MUST_USE int sn__session_start(struct sn_cli *cli, sn_log_fn *access, void *a
 SN_MUST_USE int sn__session_start_bare(struct sn_cli *cli, struct sn_runtime **ret_rt);
 /** --config, $SINEW_CONFIG, or sinew.yaml when there is one; NULL: none. */
 const char *sn__session_config(const struct sn_cli *cli);
+#define SN_SESSION_AGENT_MAX 2048 /* bytes of an agent's URL */
+struct sn_config;
+/** The agent's URL as the command line, the file and the environment name it, in this order; "": they do
+ * not. Returns the file, to be destroyed; NULL: none, or it cannot be read. */
+struct sn_config *sn__session_agent(const struct sn_cli *cli, char *out, size_t size);
 /** The file of the command line (an empty one when there is none) with the members of the map @over in
  * its section @name, and @name as its name unless it has one, as a text for sn__run_text(). 0, or the
  * exit status after what is wrong was said. */

@@ -2,6 +2,7 @@
 """The agent's checks against servers that are not ours, each a process of its own: Python's
 http.server, grpcio, and one that accepts and says nothing. They are killed and started again, and
 who went out and came back is counted."""
+import calendar
 import concurrent.futures
 import json
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 
 import dns_peer
@@ -94,12 +96,12 @@ def until(condition):
 class CheckingAgent:
     """`sinew agent` with a mesh file; what it says of instances, line by line."""
 
-    def __init__(self, sinew, endpoints, doc=None):
+    def __init__(self, sinew, endpoints, doc=None, options=()):
         doc = doc or {"services": {"shop": {"endpoints": {
             name: {"protocol": protocol, "instances": [s.address for s in servers], "check": check}
             for name, (protocol, servers, check) in endpoints.items()}}}}
         (sinew.tmp / "mesh.json").write_text(json.dumps(doc))
-        self.process, self.port = sinew.agent("--mesh", "mesh.json")
+        self.process, self.port = sinew.agent("--mesh", "mesh.json", *options)
         self.said, self.other = [], []
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -160,6 +162,60 @@ def test_http_servers_come_and_go(sinew, cleanup, tmp_path):
     assert agent.served("web") == {one.port, two.port}
     two.start()
     agent.serves("web", two)
+
+
+def test_who_is_out_is_seen(sinew, cleanup):
+    """In `sinew peers`, over HTTP and in the metrics, of an agent that asks for a token."""
+    def ask(what):
+        request = urllib.request.Request("http://127.0.0.1:%d/-/%s" % (agent.port, what),
+                                         headers={"Authorization": "Bearer tea"})
+        with urllib.request.urlopen(request, timeout=PATIENCE) as r:
+            return r.read().decode()
+
+    def peers():
+        url = "ws://127.0.0.1:%d/t" % agent.port
+        r = sinew.run("peers", "service", "shop", "web", "--agent", url,
+                      env={"SINEW_AGENT_TOKEN": "tea"})
+        assert r.returncode == 0, r.stderr
+        return set(json.loads(r.stdout)), r.stderr
+
+    one = Process("-m", "http.server", "--bind", "127.0.0.1", "PORT")
+    cleanup(one)
+    two = Process("-m", "http.server", "--bind", "127.0.0.1", "PORT")
+    cleanup(two)
+    (sinew.tmp / "token").write_text("tea\n")
+    agent = CheckingAgent(sinew, {"web": ("http", [one, two], {"http": "/", **TIMES}),
+                                  "raw": ("tcp", [two], {"tcp": True, **TIMES})},
+                          options=("--token", "token"))
+    assert peers() == ({"1", "2"}, "")
+    assert json.loads(ask("checks")) == []
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen("http://127.0.0.1:%d/-/checks" % agent.port, timeout=PATIENCE)
+    two.kill()
+    before = time.time()
+    until(lambda: len(json.loads(ask("checks"))) == 2)
+    web, raw = sorted(json.loads(ask("checks")), key=lambda o: o["target"], reverse=True)
+    since = calendar.timegm(time.strptime(web.pop("since"), "%Y-%m-%dT%H:%M:%SZ"))
+    assert before - 2 < since < time.time() + 2 and web.pop("seconds") <= time.time() - before + 1
+    assert web == {"target": "service shop/web", "identity": "2", "address": two.address,
+                   "served": False, "why": "GET /: connect to %s: Connection refused" % two.address}
+    assert raw["target"] == "service shop/raw" and raw["served"], raw
+    until(lambda: peers()[0] == {"1"})
+    said = peers()[1]
+    assert re.fullmatch(r"sinew: 2 \(%s\) is unwell since \d{4}-[-0-9T:]+Z and not served: GET /: "
+                        r"connect to %s: Connection refused\n" % (two.address, two.address), said), said
+    metrics = ask("metrics")
+    for line in ('instances{target="service shop/web",state="well"} 1',
+                 'instances{target="service shop/web",state="unwell"} 1',
+                 'instances{target="service shop/raw",state="unwell"} 1', "connectors{} 0"):
+        assert "\nsinew_agent_%s\n" % line in metrics, metrics
+    assert int(re.search(r'sinew_agent_checks_total\{result="failed"\} (\d+)', metrics)[1]) >= 6
+    one.kill()
+    until(lambda: "as all are, so it is served all the same" in peers()[1])
+    one.start()
+    two.start()
+    until(lambda: json.loads(ask("checks")) == [])
+    until(lambda: peers() == ({"1", "2"}, ""))
 
 
 def test_instances_that_dns_tells_are_checked(sinew, cleanup):
