@@ -19,6 +19,7 @@ struct tail {
 	struct sn_buf line;
 	atomic_bool over; /* it ended by itself, or stdout is gone */
 	struct sn_error *err;
+	char trouble[160]; /* the beginning of what was said last */
 };
 
 static int put_data(const struct sn_queue_message *m, struct sn_buf *b)
@@ -67,6 +68,7 @@ static void on_batch(struct sn_queue_batch *batch, void *arg)
 	size_t n = sn_queue_batch_count(batch);
 	struct tail *t = arg;
 
+	t->trouble[0] = '\0';
 	for (size_t i = 0; i < n && !atomic_load(&t->over); i++) {
 		struct sn_queue_message m;
 
@@ -84,11 +86,15 @@ static void on_batch(struct sn_queue_batch *batch, void *arg)
 
 static void on_trouble(const char *shard, const struct sn_error *err, void *arg)
 {
-	const struct tail *t = arg;
+	struct tail *t = arg;
+	const char *text = sn_error_text(err);
 
-	if (t->cli->opt[SN_OPT_VERBOSE] != NULL)
-		sn__cli_say(t->cli, "%s%s%s", shard, shard[0] != '\0' ? ": " : "",
-				sn_error_text(err));
+	/* Once, for who wonders why nothing comes; -v: each time. */
+	if (t->cli->opt[SN_OPT_VERBOSE] == NULL &&
+			strncmp(text, t->trouble, sizeof(t->trouble) - 1) == 0)
+		return;
+	(void)snprintf(t->trouble, sizeof(t->trouble), "%s", text);
+	sn__cli_say(t->cli, "%s%s%s; trying again", shard, shard[0] != '\0' ? ": " : "", text);
 }
 
 static void on_end(const struct sn_error *err, void *arg)
