@@ -105,19 +105,24 @@ static void get_healthz(struct sn_admin *a, struct sn_exchange *x)
 static void get_readyz(struct sn_admin *a, struct sn_exchange *x)
 {
 	json_t *missing = a->rt->draining ? json_pack("[s]", "draining") : json_array();
+	char text[SN_PART_MISSING_MAX];
+	int r = missing == NULL ? -1 : 0;
 	bool ready;
 
 	SN_LIST_FOREACH (pos, &a->rt->dialects) {
 		struct sn_dialect_part *part = SN_CONTAINER_OF(pos, struct sn_dialect_part, link);
-		char text[SN_PART_MISSING_MAX];
 
-		if (part->ops->missing != NULL && part->ops->missing(part, text) &&
-				json_array_append_new(missing, json_string(text)) < 0) {
-			json_decref(missing);
-			missing = NULL;
-		}
+		if (r == 0 && part->ops->missing != NULL && part->ops->missing(part, text))
+			r = json_array_append_new(missing, json_string(text));
 	}
-	if (missing == NULL) {
+	SN_LIST_FOREACH (pos, &a->rt->servers) {
+		struct sn_hosted *hosted = SN_CONTAINER_OF(pos, struct sn_hosted, link);
+
+		if (r == 0 && hosted->missing != NULL && hosted->missing(hosted, text))
+			r = json_array_append_new(missing, json_string(text));
+	}
+	if (r != 0) {
+		json_decref(missing);
 		sn__admin_error(x, SN_E_NOMEM, NULL);
 		return;
 	}

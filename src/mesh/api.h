@@ -53,6 +53,9 @@ static inline bool sn_monitor_silent(const struct sn_monitor *m)
 struct sn_hosted {
 	void (*closing)(struct sn_hosted *h); /* it stops accepting; may be NULL */
 	void (*free)(struct sn_hosted *h);    /* it is gone */
+	/* Loop thread: whether readiness waits for something of it, and one sentence for what, in
+	 * SN_PART_MISSING_MAX bytes; may be NULL: never. */
+	bool (*missing)(struct sn_hosted *h, char *out);
 	struct sn_runtime *rt;
 	struct sn_http_server *server;
 	struct sn_list link; /* in rt->servers until it is gone */

@@ -52,6 +52,21 @@ def test_bad_settings_are_one_sentence(section, env, said):
     assert said in log and len(log.strip().splitlines()) == 1
 
 
+def test_without_its_database_it_is_not_ready():
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        r = Registry({"storage-type": "postgres", "expires": 1,
+                      "url": "postgresql://127.0.0.1:%d/x" % nobody.getsockname()[1]})
+        until, says = time.monotonic() + PATIENCE, ""
+        while "registry: the store is away: 127.0.0.1:" not in says:
+            assert time.monotonic() < until, says
+            says = subprocess.run(["curl", "-s", "--unix-socket", admin_of(r)[5:], "http://localhost/readyz"],
+                                  capture_output=True, text=True, timeout=PATIENCE).stdout
+            time.sleep(0.05)
+        assert json.loads(says)["ready"] is False
+        r.stop()
+
+
 def test_with_nothing_set_it_is_sqlite_and_survives(tmp_path):
     state = str(tmp_path)
     r = Registry(state=state)

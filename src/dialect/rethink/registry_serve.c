@@ -249,6 +249,8 @@ struct service {
 	uint64_t period_ns;
 	struct sn_timer timer;
 	struct sn_reg_op beat;
+	struct sn_error beat_err;
+	bool away; /* the store, at the last beat */
 	bool beating, turned, stopping;
 	struct sn_series *expired;
 	bool catalog; /* the hyperties are peers */
@@ -285,6 +287,7 @@ static void beat_over(struct service *s)
 	int r = s->beat.result;
 
 	s->beating = false;
+	s->away = r < 0 && r != SN_E_AGAIN;
 	if (s->expired != NULL && r >= 0)
 		sn_counter_add(s->expired, s->beat.n);
 	if (s->stopping) {
@@ -305,7 +308,9 @@ static void beat(struct sn_timer *t)
 	struct service *s = SN_CONTAINER_OF(t, struct service, timer);
 	int r;
 
+	s->beat_err = (struct sn_error){0};
 	s->beat = (struct sn_reg_op){.act = SN_REG_EXPIRE,
+			.err = &s->beat_err,
 			.now = (int64_t)(sn__loop_wall_ns(s->rt->loop) / SN_NS_PER_S),
 			.done = beat_done};
 	s->beating = true;
@@ -317,6 +322,17 @@ static void beat(struct sn_timer *t)
 }
 
 /* ---- opening and closing ---- */
+
+static bool store_missing(struct sn_hosted *hosted, char *out)
+{
+	const struct service *s = SN_CONTAINER_OF(hosted, struct service, hosted);
+
+	if (s->away)
+		(void)snprintf(out, SN_PART_MISSING_MAX, "registry: the store is away: %.200s",
+				s->beat_err.text[0] != '\0' ? s->beat_err.text
+							    : sn_strerror(s->beat.result));
+	return s->away;
+}
 
 static void catalog_gone(struct sn_reg_catalog *c)
 {
@@ -607,6 +623,7 @@ static int service_make(struct sn_hosting *how, struct sn_hosted **ret_hosted, s
 		return r;
 	}
 	s->hosted.free = service_free;
+	s->hosted.missing = store_missing;
 	how->arg = &s->http;
 	how->config.check_origin = sn__addr_is_loopback(&how->config.addr);
 	sn__drain_hold(how->rt);
