@@ -70,14 +70,21 @@ static void on_notification(const char *message, void *arg)
 	wake(p);
 }
 
-static bool has_room(struct pipe *p)
+struct state {
+	bool room, output, over, lost;
+};
+
+static struct state look(struct pipe *p)
 {
-	bool room;
+	struct state s;
 
 	(void)pthread_mutex_lock(&p->lock);
-	room = p->in_flight < WINDOW && p->out.len < OUT_HIGH;
+	s.lost = p->lost;
+	s.output = p->out.len > 0;
+	s.room = p->in_flight < WINDOW && p->out.len < OUT_HIGH;
+	s.over = p->ended && p->in.len == 0 && p->in_flight == 0 && !s.output;
 	(void)pthread_mutex_unlock(&p->lock);
-	return room;
+	return s;
 }
 
 static bool is_blank(struct sn_str line)
@@ -124,7 +131,7 @@ static int take_lines(struct pipe *p)
 	size_t taken;
 	int r = 0;
 
-	while (r == 0 && has_room(p) && next_line(p, &line, &taken)) {
+	while (r == 0 && look(p).room && next_line(p, &line, &taken)) {
 		bool whole = taken > line.len;
 
 		if (!p->skipping)
@@ -166,23 +173,6 @@ static void write_some(struct pipe *p)
 	else if (written < 0 && errno != EINTR && errno != EAGAIN)
 		p->lost = true;
 	(void)pthread_mutex_unlock(&p->lock);
-}
-
-struct state {
-	bool room, output, over, lost;
-};
-
-static struct state look(struct pipe *p)
-{
-	struct state s;
-
-	(void)pthread_mutex_lock(&p->lock);
-	s.lost = p->lost;
-	s.output = p->out.len > 0;
-	s.room = p->in_flight < WINDOW && p->out.len < OUT_HIGH;
-	s.over = p->ended && p->in.len == 0 && p->in_flight == 0 && !s.output;
-	(void)pthread_mutex_unlock(&p->lock);
-	return s;
 }
 
 /* Until all of the input has been answered. */
@@ -252,9 +242,13 @@ static int serve_stdin(const struct sn_cli *cli)
 	sn__buf_init(&p.out, OUT_MAX);
 	(void)pthread_mutex_init(&p.lock, NULL);
 	p.told = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	r = p.told >= 0 ? open_and_pump(&p, settings) : SN_EXIT_FAILED;
-	if (p.told >= 0)
+	if (p.told >= 0) {
+		r = open_and_pump(&p, settings);
 		(void)close(p.told);
+	} else {
+		sn__cli_say(cli, "eventfd: %s", strerror(errno));
+		r = SN_EXIT_FAILED;
+	}
 	(void)pthread_mutex_destroy(&p.lock);
 	sn__buf_finish(&p.in);
 	sn__buf_finish(&p.out);

@@ -285,24 +285,25 @@ static void put_list(struct sql_log *l, const char *sql, const struct sn_buf *li
 	p[1] = sn_sql_int((int64_t)l->shift);
 }
 
-/* Behind what was kept just now. Whoever reads misses what has gone, and counts it (bus_queue.c). */
-static void put_trim(struct sql_log *l, unsigned n_kept)
+/* Behind what was kept just now: whether. Whoever reads misses what has gone, and counts it (bus_queue.c). */
+static bool put_trim(struct sql_log *l, unsigned n_kept)
 {
 	uint64_t max = l->log.kept_max;
 
 	l->trim_at = 0;
 	l->since_trim += n_kept;
 	if (n_kept == 0 || l->since_trim < SN_MAX(max / TRIM_PARTS, 1))
-		return;
+		return false;
 	l->since_trim = 0;
 	l->trim_at = l->unit.n_statements;
 	statement(l, trim_wanted, 1)[0] = sn_sql_int((int64_t)max);
-	(void)statement(l, drop_events, 0);
+	return true;
 }
 
 static void write_now(struct sql_log *l)
 {
 	struct sn_list *at;
+	bool unwanted = false; /* events that nobody wants any more */
 	unsigned n = 0;
 	int r;
 
@@ -323,10 +324,11 @@ static void write_now(struct sql_log *l)
 		}
 		if (take_list(&l->flying_drops, &l->drops)) {
 			put_list(l, drop_wanted, &l->flying_drops);
-			(void)statement(l, drop_events, 0);
+			unwanted = true;
 		}
 	}
-	put_trim(l, n);
+	if (put_trim(l, n) || unwanted)
+		(void)statement(l, drop_events, 0);
 	if (l->unit.n_statements == 0) {
 		l->written = l->flying_ticket;
 		kick(l);

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mutated streams of valid traffic at a hub, a domain registry and a connector; servers that answer nonsense.
-Whatever comes, they go on serving others, and end in order. $SINEW_SEED chooses the streams, $SINEW_FAULT_LONG
+Whatever comes, they go on serving others, and end in order. $SINEW_SEED chooses the streams, $SINEW_LONG
 makes it last a minute each instead of a moment."""
 import json
 import os

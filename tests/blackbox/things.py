@@ -18,7 +18,7 @@ import ports  # noqa: E402
 
 SINEW = os.path.abspath(os.environ.get("SINEW_BINARY", os.path.join(HERE, "../../build/sinew")))
 PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "60"))
-LONG = bool(os.environ.get("SINEW_FAULT_LONG"))
+LONG = bool(os.environ.get("SINEW_LONG"))
 MU = "\u00b5Home"
 BROKER_ID = MU + "/core/eventBroker"
 REGISTRY_ID = MU + "/core/serviceRegistry"
@@ -84,9 +84,9 @@ class Listener:
 class Process:
     """A program; its lines of stdout and stderr are kept."""
 
-    def __init__(self, args, stdin=None, env=None, cwd=None):
+    def __init__(self, args, env=None, cwd=None):
         self.p = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                  env=dict(os.environ, **(env or {})), cwd=cwd)
+                                  env=env, cwd=cwd)
         self.out, self.err = [], []
         self.lines = queue.Queue()
         self.readers = [threading.Thread(target=self._read, args=a, daemon=True)
@@ -147,14 +147,7 @@ class Sinew(Process):
             with open(path, "w") as f:
                 f.write(config)
             args += ["--config", path]
-        self.p = subprocess.Popen([SINEW] + args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                  env=e, cwd=folder)
-        self.out, self.err = [], []
-        self.lines = queue.Queue()
-        self.readers = [threading.Thread(target=self._read, args=a, daemon=True)
-                        for a in ((self.p.stdout, self.out), (self.p.stderr, self.err))]
-        for t in self.readers:
-            t.start()
+        super().__init__([SINEW] + args, env=e, cwd=folder)
 
     def __exit__(self, *_):
         status = self.end()

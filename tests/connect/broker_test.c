@@ -900,7 +900,7 @@ static void slow(struct world *w, const struct subject *s)
 	(void)kill(w->server.pid, SIGCONT);
 	/* One that falls silent is found out by its pings. */
 	broker_up_as(w, s->hasty);
-	if (s->pings || getenv("SINEW_SOAK") != NULL) {
+	if (s->pings || getenv("SINEW_LONG") != NULL) {
 		server_halt(&w->server);
 		UNTIL(w, !w->up);
 		(void)kill(w->server.pid, SIGCONT);

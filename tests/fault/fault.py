@@ -2,7 +2,7 @@
 """Sinew under load while something breaks, and what must hold then: every call is answered, or failed
 with its story; none outlives its deadline; descriptors and memory come back to where they were.
 
-SINEW_FAULT_LONG=1 (make soak): each for longer, and worse. SINEW_SEED: another course of chances."""
+SINEW_LONG=1 (make soak): each for longer, and worse. SINEW_SEED: another course of chances."""
 import hashlib
 import http.client
 import json
@@ -21,7 +21,7 @@ sys.path.append(os.path.join(HERE, ".."))
 from ports import free_port  # noqa: E402,F401
 
 BINARY = os.path.abspath(os.environ.get("SINEW_BINARY", "build/sinew"))
-LONG = bool(os.environ.get("SINEW_FAULT_LONG"))
+LONG = bool(os.environ.get("SINEW_LONG"))
 SANITIZED = b"__asan_init" in open(BINARY, "rb").read() if os.path.exists(BINARY) else False
 PATIENCE = 60 if not SANITIZED else 90
 DEADLINE = 2.0  # of a call

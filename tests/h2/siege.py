@@ -21,7 +21,7 @@ from ports import free_port  # noqa: E402,F401
 
 BUILD = os.environ.get("SINEW_BUILD_ROOT", "build")
 NGHTTPD = os.environ.get("SINEW_H2_TARGET") == "nghttpd"
-LONG = bool(os.environ.get("SINEW_H2_LONG"))  # make soak: more of everything
+LONG = bool(os.environ.get("SINEW_LONG"))  # make soak: more of everything
 MIB = 1 << 20
 FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))  # ours and those of who we start

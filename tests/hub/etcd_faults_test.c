@@ -344,7 +344,7 @@ static void on_counted(struct sn_hub_op *op, const struct sn_hub_entry *e)
 /* All keys at one revision, while others change them. */
 static void test_many_keys(void **state)
 {
-	unsigned n = getenv("SINEW_FAULT_LONG") != NULL ? 100000 : 20000;
+	unsigned n = getenv("SINEW_LONG") != NULL ? 100000 : 20000;
 	struct store_world *w = *state;
 	struct put *puts = test_calloc(n, sizeof *puts);
 	struct store_op range = {

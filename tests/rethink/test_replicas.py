@@ -13,7 +13,7 @@ import pytest
 from registry import PATIENCE, Postgres, Registry
 
 BODY = {"resources": [], "dataSchemes": [], "descriptor": "d", "expires": 600, "status": "live", "runtime": "r"}
-SOAK = "SINEW_SOAK" in os.environ
+LONG = bool(os.environ.get("SINEW_LONG"))
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_nothing_acknowledged_is_lost(postgres, three):
     victim.restart()
     time.sleep(0.5)
     postgres.kill()
-    time.sleep(5 if SOAK else 1)
+    time.sleep(5 if LONG else 1)
     postgres.start()
     time.sleep(0.5)
     n = len(acknowledged)

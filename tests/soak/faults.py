@@ -119,7 +119,7 @@ def shown(world):
             except (OSError, ssl.SSLError):
                 pass
             if now() > end:
-                world.trouble.append("the new certificate is not served on port %d after 10 s" % port)
+                world.ails("the new certificate is not served on port %d after 10 s" % port)
                 break
             time.sleep(0.3)
 

@@ -7,8 +7,6 @@ import subprocess
 import threading
 import time
 
-FAKETIME = "/usr/lib/%s/faketime/libfaketime.so.1"
-
 
 def now():
     """Seconds; the clock of the load's lines too."""

@@ -297,6 +297,10 @@ class World:
         with urllib.request.urlopen(r, timeout=20, context=tls) as a:
             return json.load(a)
 
+    def ails(self, what):
+        """Something is wrong with the run, whatever the load says."""
+        self.trouble.append(what)
+
     def await_served(self, name, served, patience=15):
         """Until both agents name the instance, and the front before it, or do not any more."""
         kind, i = name.split("-")
@@ -308,7 +312,7 @@ class World:
                 if all((i in t[e]) == served for t in told for e in endpoints):
                     return
             time.sleep(0.05)
-        self.trouble.append("the agents %s %s after %d s" % ("do not name" if served else "still name", name, patience))
+        self.ails("the agents %s %s after %d s" % ("do not name" if served else "still name", name, patience))
 
     def _hubs(self):
         self.hubs, self.delivered = [], []  # hubs: (broker, registry)

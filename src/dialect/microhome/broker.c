@@ -9,8 +9,8 @@
  *
  * Every node is a subscriber of the bus with a queue of its own. Events go to it one after the other,
  * each on its own connection, as the original would; a node of our kind keeps its connection, and then
- * up to SN_MH_WINDOW_MAX are under way at once. A package is written once for all of them. There is always one delivery in a node's own memory, so
- * that it goes on without any.
+ * up to SN_MH_WINDOW_MAX are under way at once. A package is written once for all of them. There is
+ * always one delivery in a node's own memory, so that it goes on without any.
  *
  * A subscriber at least once outlives its registration: when it is off the list it is *parked*, its
  * events wait, and it is dropped when it unsubscribes or after retain_ms. Its subscriptions are kept

@@ -5,6 +5,7 @@
  * replyAddress, in the form it came in: an object, or text that holds one. */
 
 #include <arpa/inet.h>
+#include <stdio.h>
 
 #include "base/json.h"
 #include "base/mem.h"
@@ -87,19 +88,19 @@ static void drop(struct sn_bridge_vertx *v, const char *why)
 	sn__timer_start(loop_of(v), &v->timer, SN_MIN(pause_ns, BACKOFF_MAX_NS), begin);
 }
 
-static const char *why_of(const struct sn_bridge_vertx *v, const char *otherwise)
+/* For what the stream says, which goes with it, or for @otherwise. */
+static void drop_broken(struct sn_bridge_vertx *v, const char *otherwise)
 {
 	const struct sn_error *err = v->stream != NULL ? sn__stream_error(v->stream) : NULL;
+	char why[SN_ERROR_TEXT_MAX];
 
-	return err != NULL ? err->text : otherwise;
+	(void)snprintf(why, sizeof(why), "%s", err != NULL ? err->text : otherwise);
+	drop(v, why);
 }
 
 static void on_broken(struct sn_timer *timer)
 {
-	struct sn_bridge_vertx *v = SN_CONTAINER_OF(timer, struct sn_bridge_vertx, timer);
-	SN_AUTO_FREE char *why = sn__strdup(why_of(v, "the connection broke"));
-
-	drop(v, why != NULL ? why : "the connection broke");
+	drop_broken(SN_CONTAINER_OF(timer, struct sn_bridge_vertx, timer), "the connection broke");
 }
 
 static void flush(struct sn_bridge_vertx *v)
@@ -304,9 +305,7 @@ static void on_event(struct sn_stream *s, unsigned events, void *arg)
 	struct sn_bridge_vertx *v = arg;
 
 	if (events & SN_STREAM_FAILED) {
-		SN_AUTO_FREE char *why = sn__strdup(why_of(v, "no connection"));
-
-		drop(v, why != NULL ? why : "no connection");
+		drop_broken(v, "no connection");
 		return;
 	}
 	if (events & SN_STREAM_CONNECTED)
