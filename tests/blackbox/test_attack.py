@@ -14,9 +14,7 @@ import uuid
 import pytest
 
 import things
-from test_connector import Bridge, WebSocket
-from test_domain_registry import FULL, OBJECT, Client, path
-from things import Hub, MU, Sinew, event, healthy, local, package
+from things import FULL, MU, OBJECT, Client, Hub, Sinew, WebSocket, event, healthy, local, package, path
 
 SECONDS = float(os.environ.get("SINEW_ATTACK_SECONDS", "60" if things.LONG else "0.7"))
 SEED = int(os.environ.get("SINEW_SEED", "1"))

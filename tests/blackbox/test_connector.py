@@ -2,7 +2,6 @@
 """The registry connector (`sinew registry send`, `sinew bridge`) against a registry that is not ours: a
 server made of sockets that keeps each request's bytes and answers what the test says."""
 import json
-import os
 import re
 import socket
 import struct
@@ -12,10 +11,8 @@ from urllib.parse import unquote
 import pytest
 
 import things
-from things import Sinew, local, sinew, until
+from things import ME, TO, Bridge, Sinew, WebSocket, local, sinew, until
 
-TO = "domain://registry.nimbus.example"
-ME = "hyperty://nimbus.example/me"
 NONE = (404, {"message": "Not Found"})
 
 
@@ -62,53 +59,6 @@ class Server(things.Listener):
         with self.lock:
             got, self.asked = self.asked, []
         return got
-
-
-class Bridge(Sinew):
-    """`sinew bridge --stdin`."""
-
-    def __init__(self, folder, url, more=""):
-        self.answers, self.told, self.changed = {}, [], threading.Condition()
-        self.n = 0
-        super().__init__(folder, "bridge", "--stdin", config="bridge:\n  url: %s\n%s" % (
-            url, "".join("  %s\n" % l for l in more.splitlines())))
-
-    def took(self, line):
-        o = json.loads(line)
-        with self.changed:
-            if o.get("type", "").lower() == "response":
-                key = json.dumps(o["id"]) if "id" in o else None
-                assert key not in self.answers, "answered twice: " + line
-                self.answers[key] = o
-            else:
-                self.told.append(o)
-            self.changed.notify_all()
-
-    def post(self, type_, body, **change):
-        self.n += 1
-        m = {"id": self.n, "type": type_, "from": ME, "to": TO, "body": body, **change}
-        m = {k: v for k, v in m.items() if v is not ...}
-        self.write(json.dumps(m, ensure_ascii=False) + "\n")
-        return m
-
-    def ask(self, type_, body, **change):
-        """The response's body."""
-        m = self.post(type_, body, **change)
-        key = json.dumps(m["id"])
-        with self.changed:
-            assert self.changed.wait_for(lambda: key in self.answers, things.PATIENCE), "no answer to %.300s; %s" % (m, self.err)
-            r = self.answers.pop(key)
-        assert list(r) == ["id", "type", "from", "to", "body"] and r["type"] == "response", r
-        assert (r["id"], r["from"], r["to"]) == (m["id"], m["to"], m["from"]) and type(r["id"]) is type(m["id"])
-        return r["body"]
-
-    def end(self, *how):
-        try:
-            self.p.stdin.close()
-            self.p.wait(things.PATIENCE)
-        except (OSError, ValueError):
-            pass
-        return super().end(*how)
 
 
 @pytest.fixture(scope="module")
@@ -537,54 +487,6 @@ def test_settings_from_the_environment(server, tmp_path):
 
 
 # A runtime by WebSocket, with the registry of ours behind it.
-
-class WebSocket:
-    def __init__(self, address):
-        self.s = socket.create_connection(things.split(address), timeout=things.PATIENCE)
-        self.f = self.s.makefile("rb")
-        self.s.sendall(("GET / HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-                        "Sec-WebSocket-Version: 13\r\n\r\n" % address).encode())
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            line = self.f.readline()
-            assert line, head
-            head += line
-        assert head.startswith(b"HTTP/1.1 101") and b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head
-
-    def frame(self, data, op=1, fin=True):
-        n, mask = len(data), os.urandom(4)
-        size = bytes([0x80 | n]) if n < 126 else b"\xfe" + struct.pack(">H", n) if n < 65536 else b"\xff" + struct.pack(">Q", n)
-        return bytes([(0x80 if fin else 0) | op]) + size + mask + bytes(b ^ mask[i & 3] for i, b in enumerate(data))
-
-    def send(self, value, **how):
-        data = value if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False).encode()
-        self.s.sendall(self.frame(data, **how))
-
-    def take(self):
-        """(op, data)."""
-        a, n = self.f.read(2)
-        assert not n & 0x80
-        if n == 126:
-            n = struct.unpack(">H", self.f.read(2))[0]
-        elif n == 127:
-            n = struct.unpack(">Q", self.f.read(8))[0]
-        return a & 15, self.f.read(n)
-
-    def ask(self, value):
-        self.send(value)
-        return self.answer()
-
-    def answer(self):
-        while True:
-            op, data = self.take()
-            assert op == 1, (op, data)
-            r = json.loads(data)
-            if r.get("type") == "response":
-                return r["body"]
-
-    def close(self):
-        self.f.close()
-        self.s.close()
 
 
 def test_the_manuals_messages_by_websocket(tmp_path):

@@ -2,91 +2,19 @@
 """`sinew registry serve` against the description of the domain registry, by a client made of a socket."""
 import json
 import re
-import socket
 import ssl
 import subprocess
 import threading
 import time
-from urllib.parse import quote
 
 import pytest
 
 import things
-from things import Sinew, local
+from things import FULL, OBJECT, Client, Sinew, local, path, seg
 
-FULL = {"resources": ["chat", "audio"], "dataSchemes": ["comm"], "descriptor": "hyperty-catalogue://catalogue.d/.well-known/hyperty/Chat",
-        "status": "live", "expires": 3000, "guid": "user-guid://g-1", "runtime": "hyperty-runtime://d/rt", "p2pRequester": "r", "p2pHandler": "h"}
 NEED = ("resources", "dataSchemes", "descriptor", "status", "expires", "runtime")
-OBJECT = {"schema": "hyperty-catalogue://catalogue.d/.well-known/dataschema/C", "reporter": "hyperty://d/rep", "name": "ob", "status": "live",
-          "resources": ["chat"], "dataSchemes": ["comm"], "expires": 3000, "runtime": "hyperty-runtime://d/rt", "p2pRequester": "r"}
 NOT_FOUND = b'{"message":"Not Found"}'
 numbers = iter(range(1 << 30))
-
-
-def seg(text):
-    return quote(text, safe="")
-
-
-def path(*segments):
-    return "/" + "/".join(seg(s) for s in segments)
-
-
-class Client:
-    """One connection of HTTP/1.1, kept; the request's bytes are ours to choose."""
-
-    def __init__(self, address, tls=None):
-        self.address, self.tls, self.s = address, tls, None
-
-    def open(self):
-        s = socket.create_connection(things.split(self.address), timeout=things.PATIENCE)
-        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.s = self.tls.wrap_socket(s, server_hostname="localhost") if self.tls else s
-        self.f = self.s.makefile("rb")
-
-    def close(self):
-        if self.s:
-            self.f.close()
-            self.s.close()
-            self.s = None
-
-    def __call__(self, method, target, body=None, **headers):
-        if not self.s:
-            self.open()
-        if body is not None and not isinstance(body, (bytes, str)):
-            body = json.dumps(body, separators=(",", ":"))
-        data = body.encode() if isinstance(body, str) else body
-        h = {"Host": self.address, **{k.replace("_", "-"): v for k, v in headers.items()}}
-        if data is not None:
-            h.update({"Content-Type": "application/json", "Content-Length": str(len(data))})
-        head = "%s %s HTTP/1.1\r\n%s\r\n" % (method, target, "".join("%s: %s\r\n" % x for x in h.items()))
-        try:
-            self.s.sendall(head.encode("utf-8", "surrogateescape") + (data or b""))
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # it was answered before it had come
-        return self.read(method)
-
-    def read(self, method="GET"):
-        line = self.f.readline()
-        assert line, "the connection ended"
-        status = int(line.split()[1])
-        headers = {}
-        while True:
-            line = self.f.readline().rstrip(b"\r\n")
-            if not line:
-                break
-            k, v = line.decode().split(":", 1)
-            headers[k.lower()] = v.strip()
-        n = 0 if method == "HEAD" or status in (204, 304) else int(headers.get("content-length", "0"))
-        body = self.f.read(n)
-        if headers.get("connection", "").lower() == "close":
-            self.close()
-        self.headers = headers
-        return status, body
-
-    def json(self, method, target, body=None, **headers):
-        status, text = self(method, target, body, **headers)
-        assert self.headers["content-type"] == "application/json", self.headers
-        return status, json.loads(text)
 
 
 class Registry(Sinew):

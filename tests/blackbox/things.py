@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import uuid
+from urllib.parse import quote
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
@@ -42,6 +43,26 @@ def until(what, ok, patience=PATIENCE):
             return got
         assert time.monotonic() < end, "not within %g s: %s" % (patience, what)
         time.sleep(0.01)
+
+
+class Pulse:
+    """How long this process was not given the processor at most, in seconds."""
+
+    def __enter__(self):
+        self.longest, self.going = 0, True
+        self.t = threading.Thread(target=self._beat, daemon=True)
+        self.t.start()
+        return self
+
+    def _beat(self):
+        while self.going:
+            before = time.monotonic()
+            time.sleep(0.05)
+            self.longest = max(self.longest, time.monotonic() - before)
+
+    def __exit__(self, *_):
+        self.going = False
+        self.t.join()
 
 
 def listening(address):
@@ -361,3 +382,175 @@ def ask(address, type_, data=None, source="tester", **more):
 def healthy(address):
     """It serves."""
     assert ask(address, MU + ".core.healthcheck") == (1, {"message": "Service is healthy"})
+
+
+# ---- domain registries, and what speaks to them ----
+
+TO = "domain://registry.nimbus.example"
+ME = "hyperty://nimbus.example/me"
+FULL = {"resources": ["chat", "audio"], "dataSchemes": ["comm"], "descriptor": "hyperty-catalogue://catalogue.d/.well-known/hyperty/Chat",
+        "status": "live", "expires": 3000, "guid": "user-guid://g-1", "runtime": "hyperty-runtime://d/rt", "p2pRequester": "r", "p2pHandler": "h"}
+OBJECT = {"schema": "hyperty-catalogue://catalogue.d/.well-known/dataschema/C", "reporter": "hyperty://d/rep", "name": "ob", "status": "live",
+          "resources": ["chat"], "dataSchemes": ["comm"], "expires": 3000, "runtime": "hyperty-runtime://d/rt", "p2pRequester": "r"}
+
+
+def seg(text):
+    return quote(text, safe="")
+
+
+def path(*segments):
+    return "/" + "/".join(seg(s) for s in segments)
+
+
+class Client:
+    """One connection of HTTP/1.1, kept; the request's bytes are ours to choose."""
+
+    def __init__(self, address, tls=None):
+        self.address, self.tls, self.s = address, tls, None
+
+    def open(self):
+        s = socket.create_connection(split(self.address), timeout=PATIENCE)
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.s = self.tls.wrap_socket(s, server_hostname="localhost") if self.tls else s
+        self.f = self.s.makefile("rb")
+
+    def close(self):
+        if self.s:
+            self.f.close()
+            self.s.close()
+            self.s = None
+
+    def __call__(self, method, target, body=None, **headers):
+        if not self.s:
+            self.open()
+        if body is not None and not isinstance(body, (bytes, str)):
+            body = json.dumps(body, separators=(",", ":"))
+        data = body.encode() if isinstance(body, str) else body
+        h = {"Host": self.address, **{k.replace("_", "-"): v for k, v in headers.items()}}
+        if data is not None:
+            h.update({"Content-Type": "application/json", "Content-Length": str(len(data))})
+        head = "%s %s HTTP/1.1\r\n%s\r\n" % (method, target, "".join("%s: %s\r\n" % x for x in h.items()))
+        try:
+            self.s.sendall(head.encode("utf-8", "surrogateescape") + (data or b""))
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it was answered before it had come
+        return self.read(method)
+
+    def read(self, method="GET"):
+        line = self.f.readline()
+        assert line, "the connection ended"
+        status = int(line.split()[1])
+        headers = {}
+        while True:
+            line = self.f.readline().rstrip(b"\r\n")
+            if not line:
+                break
+            k, v = line.decode().split(":", 1)
+            headers[k.lower()] = v.strip()
+        n = 0 if method == "HEAD" or status in (204, 304) else int(headers.get("content-length", "0"))
+        body = self.f.read(n)
+        if headers.get("connection", "").lower() == "close":
+            self.close()
+        self.headers = headers
+        return status, body
+
+    def json(self, method, target, body=None, **headers):
+        status, text = self(method, target, body, **headers)
+        assert self.headers["content-type"] == "application/json", self.headers
+        return status, json.loads(text)
+
+
+class Bridge(Sinew):
+    """`sinew bridge --stdin`."""
+
+    def __init__(self, folder, url, more=""):
+        self.answers, self.told, self.changed = {}, [], threading.Condition()
+        self.n = 0
+        super().__init__(folder, "bridge", "--stdin", config="bridge:\n  url: %s\n%s" % (
+            url, "".join("  %s\n" % l for l in more.splitlines())))
+
+    def took(self, line):
+        o = json.loads(line)
+        with self.changed:
+            if o.get("type", "").lower() == "response":
+                key = json.dumps(o["id"]) if "id" in o else None
+                assert key not in self.answers, "answered twice: " + line
+                self.answers[key] = o
+            else:
+                self.told.append(o)
+            self.changed.notify_all()
+
+    def post(self, type_, body, **change):
+        self.n += 1
+        m = {"id": self.n, "type": type_, "from": ME, "to": TO, "body": body, **change}
+        m = {k: v for k, v in m.items() if v is not ...}
+        self.write(json.dumps(m, ensure_ascii=False) + "\n")
+        return m
+
+    def ask(self, type_, body, **change):
+        """The response's body."""
+        m = self.post(type_, body, **change)
+        key = json.dumps(m["id"])
+        with self.changed:
+            assert self.changed.wait_for(lambda: key in self.answers, PATIENCE), "no answer to %.300s; %s" % (m, self.err)
+            r = self.answers.pop(key)
+        assert list(r) == ["id", "type", "from", "to", "body"] and r["type"] == "response", r
+        assert (r["id"], r["from"], r["to"]) == (m["id"], m["to"], m["from"]) and type(r["id"]) is type(m["id"])
+        return r["body"]
+
+    def end(self, *how):
+        try:
+            self.p.stdin.close()
+            self.p.wait(PATIENCE)
+        except (OSError, ValueError):
+            pass
+        return super().end(*how)
+
+
+class WebSocket:
+    def __init__(self, address):
+        self.s = socket.create_connection(split(address), timeout=PATIENCE)
+        self.f = self.s.makefile("rb")
+        self.s.sendall(("GET / HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                        "Sec-WebSocket-Version: 13\r\n\r\n" % address).encode())
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            line = self.f.readline()
+            assert line, head
+            head += line
+        assert head.startswith(b"HTTP/1.1 101") and b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head
+
+    def frame(self, data, op=1, fin=True):
+        n, mask = len(data), os.urandom(4)
+        size = bytes([0x80 | n]) if n < 126 else b"\xfe" + struct.pack(">H", n) if n < 65536 else b"\xff" + struct.pack(">Q", n)
+        return bytes([(0x80 if fin else 0) | op]) + size + mask + bytes(b ^ mask[i & 3] for i, b in enumerate(data))
+
+    def send(self, value, **how):
+        data = value if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False).encode()
+        self.s.sendall(self.frame(data, **how))
+
+    def take(self):
+        """(op, data)."""
+        a, n = self.f.read(2)
+        assert not n & 0x80
+        if n == 126:
+            n = struct.unpack(">H", self.f.read(2))[0]
+        elif n == 127:
+            n = struct.unpack(">Q", self.f.read(8))[0]
+        return a & 15, self.f.read(n)
+
+    def ask(self, value):
+        self.send(value)
+        return self.answer()
+
+    def answer(self):
+        while True:
+            op, data = self.take()
+            assert op == 1, (op, data)
+            r = json.loads(data)
+            if r.get("type") == "response":
+                return r["body"]
+
+    def close(self):
+        self.f.close()
+        self.s.close()
