@@ -133,6 +133,19 @@ static void completion_words(const char *args)
 	}
 }
 
+/* Global options that take an argument, as a pattern of `case`. */
+static void valued_options(void)
+{
+	const char *between = "";
+
+	for (const struct sn_opt *o = sn__global_opts; o->name != NULL; o++) {
+		if (o->arg == NULL)
+			continue;
+		(void)printf("%s--%s", between, o->name);
+		between = "|";
+	}
+}
+
 static void completion(void)
 {
 	(void)puts("# bash completion of sinew");
@@ -140,9 +153,7 @@ static void completion(void)
 	(void)fputs("\tlocal -i i\n\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
 		    "\t\tcase ${COMP_WORDS[i]} in\n\t\t",
 			stdout);
-	for (const struct sn_opt *o = sn__global_opts; o->name != NULL; o++)
-		if (o->arg != NULL)
-			(void)printf("%s--%s", o == sn__global_opts ? "" : "|", o->name);
+	valued_options();
 	(void)puts(") i+=1 ;; # and its argument\n\t\t-*) ;;\n"
 		   "\t\t*) cmd=${COMP_WORDS[i]}; break ;;\n\t\tesac\n\tdone");
 	(void)fputs("\tlocal all='", stdout);
@@ -219,8 +230,18 @@ static void zsh_completion(void)
 		completion_words(c->args);
 		(void)puts("; _files }'\n\t\t;;");
 	}
-	(void)puts("\tesac\n}\n"
-		   "if ((CURRENT == 2)); then\n\t_describe command commands\nelse\n"
+	(void)fputs("\tesac\n}\n# Options in front of the command, with their arguments.\n"
+		    "local -i n\nwhile ((CURRENT > 2)) && [[ $words[2] == -* ]]; do\n"
+		    "\tn=1\n\tcase $words[2] in\n\t",
+			stdout);
+	valued_options();
+	(void)fputs(") n=2 ;;\n\tesac\n"
+		    "\tif ((CURRENT == n + 1)); then\n\t\t_files\n\t\treturn\n\tfi\n"
+		    "\twords=(\"$words[1]\" \"${(@)words[n+2,-1]}\")\n\t((CURRENT -= n))\ndone\n"
+		    "if ((CURRENT == 2)) && [[ $words[2] == -* ]]; then\n\t_arguments -s",
+			stdout);
+	zsh_options(sn__global_opts);
+	(void)puts("\nelif ((CURRENT == 2)); then\n\t_describe command commands\nelse\n"
 		   "\tshift words\n\t((CURRENT--))\n\t_sinew_options\nfi");
 }
 

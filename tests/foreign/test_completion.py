@@ -8,7 +8,8 @@ import pytest
 from conftest import BINARY, PATIENCE
 from terminal import Terminal
 
-ASKED = [("regi", "registry"), ("brid", "bridge"), ("rep", "repl"), ("hub --onl", "--only"), ("peers ser", "service"), ("run --conf", "--config"), ("peers hyp", "hyperty"), ("no-such", "")]
+ASKED = [("regi", "registry"), ("brid", "bridge"), ("rep", "repl"), ("hub --onl", "--only"), ("peers ser", "service"), ("run --conf", "--config"), ("peers hyp", "hyperty"), ("--conf", "--config"),
+         ("--config some.yaml hub --onl", "--only"), ("no-such", "")]
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_zsh(script, cleanup):
 def test_bash(script):
     """bash's own machinery fills COMP_WORDS; the function answers in COMPREPLY."""
     path = script("bash", "sinew")
-    for typed, wanted in ASKED + [("--config some.yaml hub --onl", "--only")]:
+    for typed, wanted in ASKED:
         words = ["sinew"] + typed.split()
         r = subprocess.run(
             ["bash", "--norc", "-c", 'source "$1"; shift; COMP_WORDS=("$@"); '
