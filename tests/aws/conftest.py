@@ -8,6 +8,7 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../services"))
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from fixtures import dynalite, fault_proxy, kinesalite, swift  # noqa: E402,F401
 
 TOOL = os.path.join(os.environ.get("SINEW_BUILD_ROOT", "build"), "tests", "aws", "aws_tool")

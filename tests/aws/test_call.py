@@ -3,12 +3,11 @@
 files, metadata servers on loopback, a proxy that verifies signatures and misbehaves as told."""
 import http.server
 import json
-import os
 import ssl
-import subprocess
 import threading
 import time
 
+import certs
 import pytest
 
 TABLE = {"TableName": "aws-tool", "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
@@ -238,10 +237,7 @@ def test_refusals_say_where_was_looked(service, metadata, call):
 @pytest.fixture
 def tls(tmp_path):
     """A service behind TLS, with a certificate of an authority that only we know."""
-    def openssl(*args):
-        subprocess.run(["openssl"] + list(args), check=True, capture_output=True, cwd=tmp_path)
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem",
-            "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
+    cert, key = certs.alone(tmp_path, names="DNS:localhost")
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -264,10 +260,10 @@ def tls(tmp_path):
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    context.load_cert_chain(cert, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield server.server_address[1], str(tmp_path / "cert.pem")
+    yield server.server_address[1], cert
     server.shutdown()
     server.server_close()
 

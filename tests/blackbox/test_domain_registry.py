@@ -3,13 +3,13 @@
 import json
 import re
 import ssl
-import subprocess
 import threading
 import time
 
 import pytest
 
 import things
+import certs  # by the path of things.py
 from things import FULL, OBJECT, Client, Sinew, local, path, seg
 
 NEED = ("resources", "dataSchemes", "descriptor", "status", "expires", "runtime")
@@ -564,29 +564,11 @@ def test_settings_that_cannot_be_served(tmp_path, env):
 
 # TLS.
 
-def openssl(folder, *args):
-    subprocess.run(["openssl"] + list(args), cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def authority(folder, name):
-    openssl(folder, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=" + name,
-            "-keyout", name + ".key", "-out", name + ".pem")
-
-
-def leaf(folder, name, ca):
-    with open(folder / (name + ".ext"), "w") as f:
-        f.write("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    openssl(folder, "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=" + name, "-keyout", name + ".key",
-            "-out", name + ".csr")
-    openssl(folder, "x509", "-req", "-in", name + ".csr", "-CA", ca + ".pem", "-CAkey", ca + ".key", "-CAcreateserial", "-days", "2",
-            "-extfile", name + ".ext", "-out", name + ".pem")
-
-
 def test_writes_need_a_certificate(tmp_path):
     for ca in ("ca", "evil"):
-        authority(tmp_path, ca)
+        certs.authority(tmp_path, ca)
     for name, ca in (("server", "ca"), ("node", "ca"), ("mallory", "evil")):
-        leaf(tmp_path, name, ca)
+        certs.leaf(tmp_path, name, ca)
 
     def context(name=None):
         c = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))

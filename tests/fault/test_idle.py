@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from fault import SANITIZED, Peer, Sinew
+import certs  # by the path of fault.py
 
 CONNECTIONS = 400  # Unix sockets; the pool of what requests need must not blur it
 
@@ -51,10 +52,7 @@ def test_idle_connections_are_small(tmp_path, cleanup):
 @pytest.mark.skipif(SANITIZED, reason="memory of sanitizers")
 def test_idle_tls_connections_are_small(tmp_path):
     """Of the library's HTTP server: the sidecar has no TLS."""
-    cert, key = str(tmp_path / "cert"), str(tmp_path / "key")
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-                    "-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", key, "-out", cert],
-                   check=True, capture_output=True)
+    cert, key = certs.alone(tmp_path)
     context = ssl.create_default_context(cafile=cert)
     context.check_hostname = False
     socks, before = [], 0

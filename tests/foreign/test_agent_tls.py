@@ -6,11 +6,11 @@ import http.client
 import json
 import os
 import ssl
-import subprocess
 
 import pytest
 import websockets
 
+from certs import authority, leaf
 from conftest import PATIENCE, free_port, peers_message
 
 TOKEN = "s3cret-token_0123"
@@ -22,18 +22,9 @@ def certs(tmp_path_factory):
     """An authority, a server and a client of it."""
     d = str(tmp_path_factory.mktemp("certs"))
 
-    def run(*args):
-        subprocess.run(["openssl", *args], cwd=d, check=True, capture_output=True)
-
-    run("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
-        "2", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem")
-    with open(os.path.join(d, "ext"), "w") as f:
-        f.write("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    authority(d)
     for name in ("server", "client"):
-        run("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
-            "/CN=" + name, "-keyout", name + ".key", "-out", name + ".csr")
-        run("x509", "-req", "-in", name + ".csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-            "-CAcreateserial", "-days", "2", "-extfile", "ext", "-out", name + ".pem")
+        leaf(d, name)
     return lambda name: os.path.join(d, name)
 
 

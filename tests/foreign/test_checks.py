@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 
+import certs
 import dns_peer
 import pytest
 
@@ -41,7 +42,7 @@ for line in sys.stdin:
 HTTPS_SERVER = """
 import http.server, ssl, sys
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain("cert.pem", "key.pem")
+context.load_cert_chain("cert.pem", "cert.key")
 server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), http.server.SimpleHTTPRequestHandler)
 server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
 server.serve_forever()
@@ -318,14 +319,10 @@ def test_grpc_servers_come_and_go(sinew, cleanup):
 
 
 def test_by_tls(sinew, cleanup, tmp_path):
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-                    "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=shop",
-                    "-addext", "subjectAltName=DNS:shop.test", "-keyout", "key.pem", "-out",
-                    "cert.pem"], cwd=tmp_path, check=True, capture_output=True)
+    ca, _ = certs.alone(tmp_path, subject="shop", names="DNS:shop.test")
     server = Process("-c", HTTPS_SERVER, "PORT", cwd=tmp_path)
     cleanup(server)
     check = {"http": "/cert.pem", **TIMES}
-    ca = str(tmp_path / "cert.pem")
     agent = CheckingAgent(sinew, {
         "well": ("https", [server], dict(check, ca=ca, host="shop.test")),
         "plain": ("https", [server], dict(check, tls=False)),

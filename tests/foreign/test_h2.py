@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+import certs
 from conftest import FAST, PATIENCE, Agent, Service, free_port, peer
 
 POLL_LOOP = os.path.join(os.path.abspath(os.environ.get("SINEW_BUILD_ROOT", "build")),
@@ -21,12 +22,7 @@ nghttpd, node = shutil.which("nghttpd"), shutil.which("node")
 
 @pytest.fixture
 def cert(tmp_path):
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-                    "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-                    "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem"],
-                   check=True, capture_output=True)
-    return str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    return certs.alone(tmp_path)
 
 
 @pytest.fixture

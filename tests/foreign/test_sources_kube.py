@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+import certs
 from conftest import PATIENCE
 from kube_peer import ApiServer, endpoint, port as slice_port
 from sources_site import Site, eventually
@@ -18,14 +19,7 @@ node = shutil.which("node")
 
 @pytest.fixture
 def certificate(tmp_path):
-    def make(name):
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-                        "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
-                        "/CN=kube-apiserver", "-addext", "subjectAltName=IP:127.0.0.1",
-                        "-keyout", tmp_path / (name + ".key"), "-out", tmp_path / (name + ".pem")],
-                       check=True, capture_output=True)
-        return str(tmp_path / (name + ".pem")), str(tmp_path / (name + ".key"))
-    return make
+    return lambda name: certs.alone(tmp_path, name, "kube-apiserver")
 
 
 @pytest.fixture

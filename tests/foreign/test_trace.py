@@ -5,10 +5,10 @@ import json
 import os
 import re
 import ssl
-import subprocess
 import threading
 import time
 
+import certs
 from conftest import FAST, PATIENCE, Agent, Service, free_port, peers_message
 from test_sidecar import Running, basket
 
@@ -177,18 +177,14 @@ def test_otlp_has_a_span_a_call_and_one_an_attempt(sinew, cleanup):
 
 
 def test_a_collector_with_a_certificate_of_our_own_authority(sinew, cleanup):
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-                    "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                    "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", sinew.tmp / "key.pem",
-                    "-out", sinew.tmp / "cert.pem"], check=True, capture_output=True)
+    cert, key = certs.alone(sinew.tmp)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(sinew.tmp / "cert.pem", sinew.tmp / "key.pem")
+    context.load_cert_chain(cert, key)
     s, trusted, other = Service(), Collector(200, ssl=context), Collector(200, ssl=context)
     for c in (s, trusted, other):
         cleanup(c)
     text = "trace: {otlp: 'https://127.0.0.1:%d'}\npeers: %s\n"
-    r = Running(sinew, text % (trusted.port, basket(s.port)) + "tls: {ca: %s}\n" % (
-        sinew.tmp / "cert.pem"))
+    r = Running(sinew, text % (trusted.port, basket(s.port)) + "tls: {ca: %s}\n" % cert)
     r.ask("GET", "/call/service/basket/rest/")
     assert len(trusted.wait(2)) == 2
     r.process.terminate()

@@ -9,9 +9,11 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
+
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from certs import authority, leaf  # noqa: E402
 
 pytest.register_assert_rewrite("suite")
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -338,21 +340,12 @@ def certs(tmp_path_factory):
     """(ca, cert, key) of localhost and 127.0.0.1, and another CA that signed nothing."""
     d = tmp_path_factory.mktemp("certs")
 
-    def run(*args):
-        subprocess.run(["openssl", *args], cwd=d, check=True, capture_output=True)
     for ca in ("ca", "other"):
-        run("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-            "-days", "2", "-subj", "/CN=" + ca, "-addext", "basicConstraints=critical,CA:TRUE",
-            "-keyout", ca + ".key", "-out", ca + ".pem")
-    run("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
-        "/CN=localhost", "-keyout", "key.pem", "-out", "request.pem")
-    (d / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n"
-                             "extendedKeyUsage=serverAuth,clientAuth\n")
-    run("x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca.key",
-        "-CAcreateserial", "-days", "2", "-extfile", "names", "-out", "cert.pem")
+        authority(d, ca)
+    leaf(d, "localhost")
 
     class Certs:
-        ca, cert, key = (str(d / n) for n in ("ca.pem", "cert.pem", "key.pem"))
+        ca, cert, key = (str(d / n) for n in ("ca.pem", "localhost.pem", "localhost.key"))
         other = str(d / "other.pem")
     return Certs
 

@@ -5,7 +5,6 @@ import os
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 import time
 
@@ -14,6 +13,7 @@ import pytest
 import h2raw as h2
 from h2raw import request
 from siege import FILES, LONG, MIB, NGHTTPD, Nghttpd, OurServer, Siege
+import certs  # by the path of siege.py
 
 CALM = h2.ENHANCE_YOUR_CALM
 ours_only = pytest.mark.skipif(NGHTTPD, reason="nghttpd has no such rule")
@@ -891,12 +891,7 @@ def test_byte_by_byte(server):
 class TestTls:
     @pytest.fixture
     def server(self, tmp_path):
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-                        "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                        "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem"],
-                       check=True, capture_output=True)
-        s = OurServer(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"),
-                      HTTP_PEER_HEAD_MS="500", HTTP_PEER_IDLE_MS="700")
+        s = OurServer(*certs.alone(tmp_path), HTTP_PEER_HEAD_MS="500", HTTP_PEER_IDLE_MS="700")
         yield s
         s.end()
 

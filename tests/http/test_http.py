@@ -7,9 +7,13 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 
 import pytest
 import websockets
+
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import certs  # noqa: E402
 
 PEER = os.path.join(os.environ.get("SINEW_BUILD_ROOT", "build"), "tests", "http", "http_peer")
 curl = shutil.which("curl")
@@ -43,12 +47,7 @@ def server():
 
 @pytest.fixture
 def cert(tmp_path):
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-                    "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-                    "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem"],
-                   check=True, capture_output=True)
-    return str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    return certs.alone(tmp_path)
 
 
 def run(*args, **kw):

@@ -4,8 +4,12 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
+
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import certs  # noqa: E402
 
 PEER = os.path.join(os.environ.get("SINEW_BUILD_ROOT", "build"), "tests", "http", "http_peer")
 curl, nghttp, h2load = (shutil.which(n) for n in ("curl", "nghttp", "h2load"))
@@ -33,11 +37,7 @@ def server():
 
 @pytest.fixture
 def secure(tmp_path):
-    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-                    "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-                    "-keyout", key, "-out", cert], check=True, capture_output=True)
+    cert, key = certs.alone(tmp_path)
     s = Peer(cert, key)
     s.url, s.ca = "https://localhost:%d" % s.port, cert
     yield s

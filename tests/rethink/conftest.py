@@ -9,6 +9,8 @@ import pytest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
+sys.path.append(os.path.join(HERE, ".."))
+from certs import alone, authority, leaf, openssl  # noqa: E402
 from script import Registry  # noqa: E402
 
 BUILD = os.environ.get("SINEW_BUILD_ROOT", os.path.join(HERE, "../../build"))
@@ -72,21 +74,10 @@ def certs(tmp_path_factory):
     """Certificates by openssl: an authority, a server and a client of it, a stranger."""
     d = str(tmp_path_factory.mktemp("certs"))
 
-    def run(*args):
-        subprocess.run(["openssl", *args], cwd=d, check=True, capture_output=True)
-
-    run("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
-        "2", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem")
+    authority(d)
     for name in ("server", "client", "locked"):
-        with open(os.path.join(d, "ext"), "w") as f:
-            f.write("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-        run("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
-            "/CN=" + name, "-keyout", name + ".key", "-out", name + ".csr")
-        run("x509", "-req", "-in", name + ".csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-            "-CAcreateserial", "-days", "2", "-extfile", "ext", "-out", name + ".pem")
-    run("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
-        "2", "-subj", "/CN=stranger", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout",
-        "stranger.key", "-out", "stranger.pem")
-    run("pkcs8", "-topk8", "-v2", "aes-256-cbc", "-in", "locked.key", "-out", "secret.key",
+        leaf(d, name)
+    alone(d, "stranger", "stranger")
+    openssl(d, "pkcs8", "-topk8", "-v2", "aes-256-cbc", "-in", "locked.key", "-out", "secret.key",
         "-passout", "pass:open sesame")
     return lambda name: os.path.join(d, name)

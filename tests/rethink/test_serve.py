@@ -10,6 +10,7 @@ import urllib.parse
 import pytest
 
 from registry import BINARY, PATIENCE, Registry
+from certs import authority, leaf  # by the path of registry.py
 
 RAM = {"STORAGE_TYPE": "RAM"}
 BODY = {"resources": ["chat"], "dataSchemes": ["comm"], "descriptor": "d", "expires": 60, "status": "live",
@@ -178,19 +179,10 @@ def test_no_method_override_and_head(ram):
 def pki(tmp_path_factory):
     d = tmp_path_factory.mktemp("pki")
 
-    def openssl(*args):
-        subprocess.run(("openssl",) + args, cwd=d, check=True, stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL)
-
     for ca in ("ca", "other"):
-        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                "-subj", "/CN=" + ca, "-keyout", ca + ".key", "-out", ca + ".pem")
-    (d / "ext").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+        authority(d, ca)
     for name, ca in (("server", "ca"), ("client", "ca"), ("stranger", "other")):
-        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=" + name,
-                "-keyout", name + ".key", "-out", name + ".csr")
-        openssl("x509", "-req", "-in", name + ".csr", "-CA", ca + ".pem", "-CAkey", ca + ".key",
-                "-CAcreateserial", "-days", "2", "-extfile", "ext", "-out", name + ".pem")
+        leaf(d, name, ca)
     return str(d)
 
 
