@@ -12,8 +12,8 @@
  * the message of an agent. */
 static bool is_mesh_file(const char *path)
 {
-	static const char *const keys[] = {
-			"services", "clusters", "databases", "queues", "tasks", "form"};
+	static const char *const keys[] = {"services", "clusters", "databases", "queues", "tasks",
+			"form", "kubernetes", "resolver"};
 	struct sn_yaml yaml;
 	struct sn_error err;
 	bool yes = false;
