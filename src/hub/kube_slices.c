@@ -2,7 +2,6 @@
 #include "hub/kube_slices.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "base/arena.h"
 #include "base/json.h"
@@ -17,7 +16,7 @@
 struct place {
 	const char *name, *address;
 	uint16_t port;
-	bool v6, ready;
+	bool ready;
 };
 
 struct slice {
@@ -61,7 +60,7 @@ void sn__kube_slices_finish(struct sn_kube_slices *s)
 	drop_all(&s->slices);
 	drop_all(&s->fresh);
 	sn__buf_finish(&s->line);
-	sn__free(s->list);
+	sn__hub_list_finish(&s->list);
 }
 
 /* ---- one slice ---- */
@@ -139,7 +138,6 @@ static int read_endpoint(const struct sn_kube_slices *s, struct slice *slice,
 		return 0;
 	if (text == NULL || sn__addr_from_literal(sn_str_from(text), port, &addr) < 0)
 		return 0;
-	p->v6 = addr.u.sa.sa_family == AF_INET6;
 	p->address = sn__arena_strdup(&slice->arena, sn_str_from(text));
 	p->name = name_of(s, &slice->arena, endpoint, &addr);
 	if (p->address == NULL || p->name == NULL)
@@ -343,49 +341,38 @@ int sn__kube_slices_feed(struct sn_kube_slices *s, struct sn_str piece,
 
 /* ---- instances ---- */
 
-/* By name; of one name the one that counts first. */
-static int compare(const void *a, const void *b)
-{
-	const struct place *p = *(struct place *const *)a, *q = *(struct place *const *)b;
-	int r = strcmp(p->name, q->name);
-
-	if (r == 0)
-		r = p->v6 - q->v6;
-	if (r == 0)
-		r = strcmp(p->address, q->address);
-	return r != 0 ? r : p->port - q->port;
-}
-
-/* All places that count, ordered, each name once. */
-static int gather(struct sn_kube_slices *s, struct place ***ret_places, size_t *ret_n)
+/* All places that count: those that are ready, where one is. */
+static int gather(const struct sn_kube_slices *s, struct sn_hub_instance **ret_items, size_t *ret_n)
 {
 	const struct sn_map_entry *e;
-	struct place **all;
-	size_t n = 0, kept = 0;
-	bool ready = false;
+	struct sn_hub_instance *items;
+	size_t n_all = 0, n_ready = 0, n = 0;
 
-	for (size_t i = 0; (e = sn__map_next(&s->slices, &i)) != NULL;)
-		n += ((struct slice *)e->value)->n;
-	all = sn__calloc(n + 1, sizeof all[0]);
-	if (all == NULL)
-		return SN_E_NOMEM;
-	n = 0;
 	for (size_t i = 0; (e = sn__map_next(&s->slices, &i)) != NULL;) {
-		struct slice *slice = e->value;
+		const struct slice *slice = e->value;
+
+		n_all += slice->n;
+		for (size_t k = 0; k < slice->n; k++)
+			n_ready += slice->places[k].ready;
+	}
+	items = sn__calloc(n_all + 1, sizeof items[0]);
+	if (items == NULL)
+		return SN_E_NOMEM;
+	for (size_t i = 0; (e = sn__map_next(&s->slices, &i)) != NULL;) {
+		const struct slice *slice = e->value;
 
 		for (size_t k = 0; k < slice->n; k++) {
-			all[n++] = &slice->places[k];
-			ready = ready || slice->places[k].ready;
+			const struct place *p = &slice->places[k];
+
+			if (p->ready || n_ready == 0)
+				items[n++] = (struct sn_hub_instance){.name = p->name,
+						.address = p->address,
+						.port = p->port,
+						.weight = SN_HUB_SOURCE_WEIGHT_NONE};
 		}
 	}
-	qsort(all, n, sizeof all[0], compare);
-	for (size_t i = 0; i < n; i++) {
-		if (all[i]->ready == ready &&
-				(kept == 0 || strcmp(all[kept - 1]->name, all[i]->name) != 0))
-			all[kept++] = all[i];
-	}
-	*ret_places = all;
-	*ret_n = kept;
+	*ret_items = items;
+	*ret_n = n;
 	return 0;
 }
 
@@ -404,8 +391,7 @@ static void find_problem(struct sn_kube_slices *s, size_t n)
 			ports = slice->ports;
 	}
 	if (n > SN_HUB_SOURCE_INSTANCES_MAX)
-		(void)snprintf(s->problem, sizeof s->problem,
-				"%zu instances, of which %u are served", n,
+		(void)snprintf(s->problem, sizeof s->problem, SN_HUB_SOURCE_CUT, n,
 				SN_HUB_SOURCE_INSTANCES_MAX);
 	else if (ports != NULL && ports[0] != '\0' && s->port_name[0] == '\0')
 		(void)snprintf(s->problem, sizeof s->problem,
@@ -416,68 +402,17 @@ static void find_problem(struct sn_kube_slices *s, size_t n)
 				"the service has no TCP port `%s`, but %s", s->port_name, ports);
 }
 
-static bool same(const struct sn_kube_slices *s, struct place *const *places, size_t n)
+int sn__kube_slices_instances(struct sn_kube_slices *s, bool *ret_differs)
 {
-	if (s->list == NULL || s->n != n)
-		return false;
-	for (size_t i = 0; i < n; i++)
-		if (s->list[i].port != places[i]->port ||
-				strcmp(s->list[i].name, places[i]->name) != 0 ||
-				strcmp(s->list[i].address, places[i]->address) != 0)
-			return false;
-	return true;
-}
-
-static struct sn_hub_instance *copy_list(struct place *const *places, size_t n)
-{
-	size_t size = (n + 1) * sizeof(struct sn_hub_instance), len;
-	struct sn_hub_instance *list;
-	char *text;
-
-	for (size_t i = 0; i < n; i++)
-		size += strlen(places[i]->name) + strlen(places[i]->address) + 2;
-	list = sn__calloc(1, size);
-	if (list == NULL)
-		return NULL;
-	text = (char *)(list + n + 1);
-	for (size_t i = 0; i < n; i++) {
-		list[i] = (struct sn_hub_instance){
-				.port = places[i]->port, .weight = SN_HUB_SOURCE_WEIGHT_NONE};
-		len = strlen(places[i]->name) + 1;
-		list[i].name = memcpy(text, places[i]->name, len);
-		text += len;
-		len = strlen(places[i]->address) + 1;
-		list[i].address = memcpy(text, places[i]->address, len);
-		text += len;
-	}
-	return list;
-}
-
-int sn__kube_slices_instances(struct sn_kube_slices *s, const struct sn_hub_instance **ret_list,
-		size_t *ret_n, bool *ret_differs)
-{
-	struct sn_hub_instance *list;
-	struct place **places;
+	struct sn_hub_instance *items;
 	size_t n;
-	int r = gather(s, &places, &n);
+	int r = gather(s, &items, &n);
 
 	if (r < 0)
 		return r;
-	find_problem(s, n);
-	n = SN_MIN(n, (size_t)SN_HUB_SOURCE_INSTANCES_MAX);
-	*ret_differs = !same(s, places, n);
-	if (*ret_differs) {
-		list = copy_list(places, n);
-		if (list == NULL) {
-			sn__free(places);
-			return SN_E_NOMEM;
-		}
-		sn__free(s->list);
-		s->list = list;
-		s->n = n;
-	}
-	sn__free(places);
-	*ret_list = s->list;
-	*ret_n = s->n;
-	return 0;
+	r = sn__hub_list_set(&s->list, items, n, &n, ret_differs);
+	sn__free(items);
+	if (r == 0)
+		find_problem(s, n);
+	return r;
 }

@@ -29,10 +29,9 @@ struct sn_kube_slices {
 	struct sn_map slices; /* by name: struct slice */
 	struct sn_map fresh;  /* of the list that is being read */
 	bool listing;
-	struct sn_buf line;           /* of the watch; what there is of it */
-	struct sn_hub_instance *list; /* result; the texts lie behind it */
-	size_t n;
+	struct sn_buf line; /* of the watch; what there is of it */
 	/* result */
+	struct sn_hub_list list;
 	char version[64];                    /* of the resource: where a watch goes on */
 	char next[SN_HUB_KUBE_CONTINUE_MAX]; /* of the list: the next page; "": there is none */
 	char problem[256]; /* why the slices there are cannot be used, or not all; "": nothing */
@@ -58,9 +57,8 @@ void sn__kube_slices_watch(struct sn_kube_slices *s);
  * its words), SN_E_NOMEM. */
 SN_MUST_USE int sn__kube_slices_feed(struct sn_kube_slices *s, struct sn_str piece,
 		enum sn_kube_change *ret_change, struct sn_error *err);
-/** The instances there are, in order of names; valid until the next call. *ret_differs: from the last
- * time. s->problem says what is wrong with them. SN_E_NOMEM: all is as before. */
-SN_MUST_USE int sn__kube_slices_instances(struct sn_kube_slices *s,
-		const struct sn_hub_instance **ret_list, size_t *ret_n, bool *ret_differs);
+/** s->list are the instances there are. *ret_differs: from the last time. s->problem says what is wrong
+ * with them. SN_E_NOMEM: all is as before. */
+SN_MUST_USE int sn__kube_slices_instances(struct sn_kube_slices *s, bool *ret_differs);
 
 #endif

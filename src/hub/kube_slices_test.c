@@ -61,16 +61,17 @@ static void assert_instances(struct sn_kube_slices *s, const char *want)
 	const struct sn_hub_instance *list;
 	char text[2000] = "";
 	bool differs;
-	size_t n, at = 0;
+	size_t at = 0;
 
-	assert_int_equal(sn__kube_slices_instances(s, &list, &n, &differs), 0);
-	for (size_t i = 0; i < n; i++) {
+	assert_int_equal(sn__kube_slices_instances(s, &differs), 0);
+	list = s->list.all;
+	for (size_t i = 0; i < s->list.n; i++) {
 		at += (size_t)snprintf(text + at, sizeof text - at, "%s=%s:%u ", list[i].name,
 				list[i].address, list[i].port);
 		assert_int_equal(list[i].weight, SN_HUB_SOURCE_WEIGHT_NONE);
 	}
 	assert_string_equal(text, want);
-	assert_int_equal(sn__kube_slices_instances(s, &list, &n, &differs), 0);
+	assert_int_equal(sn__kube_slices_instances(s, &differs), 0);
 	assert_false(differs);
 }
 
@@ -313,12 +314,10 @@ static void refused(void **state)
 static void limits(void **state)
 {
 	struct sn_kube_slices *s = fresh("k8s://shop/web:http");
-	const struct sn_hub_instance *list;
 	enum sn_kube_change change;
 	struct sn_buf line;
 	struct sn_error err;
 	bool differs;
-	size_t n;
 	int r = 0;
 
 	sn__buf_init(&line, 8 << 20);
@@ -341,8 +340,8 @@ static void limits(void **state)
 	}
 	assert_int_equal(r, SN_E_LIMIT);
 	assert_string_equal(sn_error_text(&err), "more than 1000 slices");
-	assert_int_equal(sn__kube_slices_instances(s, &list, &n, &differs), 0);
-	assert_int_equal(n, SN_HUB_SOURCE_INSTANCES_MAX);
+	assert_int_equal(sn__kube_slices_instances(s, &differs), 0);
+	assert_int_equal(s->list.n, SN_HUB_SOURCE_INSTANCES_MAX);
 	assert_string_equal(s->problem, "12000 instances, of which 10000 are served");
 	sn__buf_finish(&line);
 	done(s);
@@ -354,10 +353,8 @@ static void out_of_memory(void **state)
 
 	for (uint64_t nth = 1; failed; nth++) {
 		struct sn_kube_slices *s = fresh("k8s://shop/web:http");
-		const struct sn_hub_instance *list;
 		enum sn_kube_change change;
 		bool differs;
-		size_t n;
 		int r;
 
 		sn__mem_fail_nth(nth);
@@ -370,7 +367,7 @@ static void out_of_memory(void **state)
 			r = sn__kube_slices_feed(
 					s, (struct sn_str){watch, sizeof watch - 1}, &change, NULL);
 		if (r == 0)
-			r = sn__kube_slices_instances(s, &list, &n, &differs);
+			r = sn__kube_slices_instances(s, &differs);
 		failed = sn__mem_failed();
 		sn__mem_fail_nth(0);
 		assert_int_equal(r, failed ? SN_E_NOMEM : 0);

@@ -2,6 +2,7 @@
 #include "hub/source.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/mem.h"
 #include "io/addr.h"
@@ -149,4 +150,79 @@ int sn__hub_source_parse(
 	if (r == 0)
 		*ret_url = url;
 	return r;
+}
+
+/* ---- lists ---- */
+
+/* By name; of one name the one that counts first. */
+static int compare(const void *a, const void *b)
+{
+	const struct sn_hub_instance *p = a, *q = b;
+	int r = strcmp(p->name, q->name);
+
+	if (r == 0)
+		r = (strchr(p->address, ':') != NULL) - (strchr(q->address, ':') != NULL);
+	if (r == 0)
+		r = strcmp(p->address, q->address);
+	if (r == 0)
+		r = p->port - q->port;
+	return r != 0 ? r : (p->weight > q->weight) - (p->weight < q->weight);
+}
+
+static bool same(const struct sn_hub_list *list, const struct sn_hub_instance *items, size_t n)
+{
+	if (list->all == NULL || list->n != n)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (compare(&list->all[i], &items[i]) != 0)
+			return false;
+	return true;
+}
+
+static const char *keep_text(char **at, const char *text)
+{
+	size_t n = strlen(text) + 1;
+	const char *kept = memcpy(*at, text, n);
+
+	*at += n;
+	return kept;
+}
+
+int sn__hub_list_set(struct sn_hub_list *list, struct sn_hub_instance *items, size_t n,
+		size_t *ret_found, bool *ret_differs)
+{
+	size_t kept = 0, size = sizeof items[0];
+	struct sn_hub_instance *all;
+	char *at;
+
+	if (n > 0)
+		qsort(items, n, sizeof items[0], compare);
+	for (size_t i = 0; i < n; i++)
+		if (kept == 0 || strcmp(items[kept - 1].name, items[i].name) != 0)
+			items[kept++] = items[i];
+	n = SN_MIN(kept, (size_t)SN_HUB_SOURCE_INSTANCES_MAX);
+	*ret_differs = !same(list, items, n);
+	*ret_found = kept;
+	if (!*ret_differs)
+		return 0;
+	for (size_t i = 0; i < n; i++)
+		size += sizeof items[0] + strlen(items[i].name) + strlen(items[i].address) + 2;
+	all = sn__malloc(size);
+	if (all == NULL)
+		return SN_E_NOMEM;
+	at = (char *)(all + n);
+	for (size_t i = 0; i < n; i++) {
+		all[i] = items[i];
+		all[i].name = keep_text(&at, items[i].name);
+		all[i].address = keep_text(&at, items[i].address);
+	}
+	sn__hub_list_finish(list);
+	*list = (struct sn_hub_list){all, n};
+	return 0;
+}
+
+void sn__hub_list_finish(struct sn_hub_list *list)
+{
+	sn__free(list->all);
+	*list = (struct sn_hub_list){NULL, 0};
 }

@@ -27,10 +27,25 @@ struct sn_hub_source_events {
 	/** @list: all of them, ordered by name; borrowed for the call. First when there is an answer,
 	 * then when one differs. */
 	void (*changed)(void *arg, const struct sn_hub_instance *list, size_t n);
-	/** It cannot be asked, and why (told once); NULL: it answers again. */
+	/** It cannot be asked, or what it says cannot be used as it is, and why (told once); NULL: it
+	 * is all right again. */
 	void (*state)(void *arg, const struct sn_error *err /* may be NULL */);
 	void *arg;
 };
+
+/* The list that was told last; zero at first. */
+struct sn_hub_list {
+	struct sn_hub_instance *all; /* the texts lie behind them; NULL: none yet */
+	size_t n;
+};
+/** @items (put in order here; their texts are copied) is the list now: each name once, of several the IPv4
+ * one counts, and no more than SN_HUB_SOURCE_INSTANCES_MAX. *ret_found: of how many names. *ret_differs:
+ * from what it was. SN_E_NOMEM: it is as it was. Any thread. */
+SN_MUST_USE int sn__hub_list_set(struct sn_hub_list *list, struct sn_hub_instance *items, size_t n,
+		size_t *ret_found, bool *ret_differs);
+void sn__hub_list_finish(struct sn_hub_list *list);
+/* What is told of a list that was cut. */
+#define SN_HUB_SOURCE_CUT "%zu instances, of which %u are served"
 
 struct sn_hub_source;
 struct sn_hub_source_ops {

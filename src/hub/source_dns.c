@@ -6,8 +6,8 @@
  */
 #include "hub/source.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "base/mem.h"
 #include "io/addr.h"
@@ -37,11 +37,7 @@ struct record {
 	unsigned host;
 };
 
-struct item {
-	char name[64], address[48];
-	uint32_t weight;
-	uint16_t port;
-};
+enum told { TOLD_NOTHING, TOLD_AWAY, TOLD_PROBLEM };
 
 struct source {
 	struct sn_hub_source head;
@@ -52,14 +48,15 @@ struct source {
 	struct host *hosts;
 	struct record *records;
 	size_t n_hosts, n_records;
-	struct item *items; /* told; NULL: nothing yet */
-	size_t n_items;
-	struct sn_error err; /* of this round: the first question that failed */
-	uint32_t ttl_s;      /* of this round: the least */
-	unsigned n_open;     /* lookups, and one while they are being started */
-	unsigned fails;      /* rounds in a row */
+	struct sn_hub_list list; /* told */
+	size_t n_found;          /* instances, those included that are left out */
+	bool more_hosts;         /* than may be asked for */
+	struct sn_error err;     /* of this round: the first question that failed */
+	uint32_t ttl_s;          /* of this round: the least */
+	unsigned n_open;         /* lookups, and one while they are being started */
+	unsigned fails;          /* rounds in a row */
 	unsigned entered;
-	bool away; /* was told */
+	enum told told;
 	bool closing;
 };
 
@@ -81,128 +78,85 @@ static void leave(struct source *src)
 		return;
 	hosts_free(src->hosts, src->n_hosts);
 	sn__free(src->records);
-	sn__free(src->items);
+	sn__hub_list_finish(&src->list);
 	sn__free(src);
 }
 
 /* ---- the list ---- */
 
-static int compare(const void *a, const void *b)
+struct texts {
+	char address[INET6_ADDRSTRLEN], name[SN_ADDR_TEXT_MAX];
+};
+
+static void fill_item(struct sn_hub_instance *item, struct texts *texts, const struct record *rec,
+		const struct lookup *l, size_t i)
 {
-	return strcmp(((const struct item *)a)->name, ((const struct item *)b)->name);
+	(void)inet_ntop(l->type == SN_DNS_AAAA ? AF_INET6 : AF_INET, l->list[i], texts->address,
+			sizeof texts->address);
+	*item = (struct sn_hub_instance){.name = sn__host_port_text(texts->address, rec->port,
+							 texts->name, sizeof texts->name),
+			.address = texts->address,
+			.port = rec->port,
+			.weight = rec->weight};
 }
 
-static void fill_item(struct item *item, const struct record *rec, const struct lookup *l, size_t i)
+/* @fn for the addresses that are known of each record. Whether nothing is missing. */
+static bool each_lookup(const struct source *src,
+		void (*fn)(void *arg, const struct record *rec, const struct lookup *l), void *arg)
 {
-	struct sn_addr addr = {.len = sizeof addr.u.in};
-	char text[SN_ADDR_TEXT_MAX];
-	const char *from = text, *end;
+	bool whole = true;
 
-	if (l->type == SN_DNS_AAAA) {
-		addr.len = sizeof addr.u.in6;
-		addr.u.in6 = (struct sockaddr_in6){
-				.sin6_family = AF_INET6, .sin6_port = htons(rec->port)};
-		memcpy(&addr.u.in6.sin6_addr, l->list[i], 16);
-	} else {
-		addr.u.in = (struct sockaddr_in){
-				.sin_family = AF_INET, .sin_port = htons(rec->port)};
-		memcpy(&addr.u.in.sin_addr, l->list[i], 4);
-	}
-	(void)sn__addr_text(&addr, text);
-	(void)snprintf(item->name, sizeof item->name, "%s", text);
-	end = strrchr(text, ':');
-	if (text[0] == '[') {
-		from++;
-		end--;
-	}
-	(void)snprintf(item->address, sizeof item->address, "%.*s", (int)(end - from), from);
-	item->port = rec->port;
-	item->weight = rec->weight;
-}
-
-/* Everything that is known, ordered, each once. *ret_whole: nothing is missing. */
-static int gather(struct source *src, struct item **ret_items, size_t *ret_n, bool *ret_whole)
-{
-	struct item *items;
-	size_t n = 0, kept = 0;
-
-	*ret_whole = true;
 	for (size_t i = 0; i < src->n_records; i++)
 		for (unsigned k = 0; k < 2; k++) {
 			const struct lookup *l = &src->hosts[src->records[i].host].families[k];
 
-			n += l->n;
-			*ret_whole = *ret_whole && l->known;
+			whole = whole && l->known;
+			fn(arg, &src->records[i], l);
 		}
-	items = sn__calloc(n + 1, sizeof items[0]);
-	if (items == NULL)
-		return SN_E_NOMEM;
-	n = 0;
-	for (size_t i = 0; i < src->n_records; i++)
-		for (unsigned k = 0; k < 2; k++) {
-			const struct lookup *l = &src->hosts[src->records[i].host].families[k];
-
-			for (size_t a = 0; a < l->n; a++)
-				fill_item(&items[n++], &src->records[i], l, a);
-		}
-	qsort(items, n, sizeof items[0], compare);
-	for (size_t i = 0; i < n; i++)
-		if (kept == 0 || strcmp(items[kept - 1].name, items[i].name) != 0)
-			items[kept++] = items[i];
-	*ret_items = items;
-	*ret_n = SN_MIN(kept, (size_t)SN_HUB_SOURCE_INSTANCES_MAX);
-	return 0;
+	return whole;
 }
 
-static bool same(const struct source *src, const struct item *items, size_t n)
+struct gathered {
+	size_t n;
+	struct sn_hub_instance *items;
+	struct texts *texts;
+};
+
+static void count_items(void *arg, const struct record *rec, const struct lookup *l)
 {
-	if (src->items == NULL || src->n_items != n)
-		return false;
-	for (size_t i = 0; i < n; i++)
-		if (strcmp(src->items[i].name, items[i].name) != 0 ||
-				src->items[i].weight != items[i].weight)
-			return false;
-	return true;
+	((struct gathered *)arg)->n += l->n;
 }
 
-static int tell(struct source *src, const struct item *items, size_t n)
+static void add_items(void *arg, const struct record *rec, const struct lookup *l)
 {
-	struct sn_hub_instance *list = sn__calloc(n + 1, sizeof list[0]);
+	struct gathered *g = arg;
 
-	if (list == NULL)
-		return SN_E_NOMEM;
-	for (size_t i = 0; i < n; i++)
-		list[i] = (struct sn_hub_instance){.name = items[i].name,
-				.address = items[i].address,
-				.port = items[i].port,
-				.weight = items[i].weight};
-	src->head.events.changed(src->head.events.arg, list, n);
-	sn__free(list);
-	return 0;
+	for (size_t i = 0; i < l->n; i++, g->n++)
+		fill_item(&g->items[g->n], &g->texts[g->n], rec, l, i);
 }
 
 /* Tell the list when it is another one. A list with gaps that is empty says nothing. */
 static int publish(struct source *src)
 {
-	struct item *items;
-	bool whole;
-	size_t n;
-	int r = gather(src, &items, &n, &whole);
+	struct gathered g = {.n = 0};
+	bool whole = each_lookup(src, count_items, &g), differs;
+	int r = SN_E_NOMEM;
 
-	if (r == 0 && (n > 0 || whole) && !same(src, items, n)) {
-		r = tell(src, items, n);
-		if (r == 0) {
-			struct item *before = src->items;
-
-			src->items = items;
-			src->n_items = n;
-			items = before;
-		}
+	if (g.n == 0 && !whole)
+		return 0;
+	g.items = sn__calloc(g.n + 1, sizeof g.items[0]);
+	g.texts = sn__calloc(g.n + 1, sizeof g.texts[0]);
+	if (g.items != NULL && g.texts != NULL) {
+		g.n = 0;
+		(void)each_lookup(src, add_items, &g);
+		r = sn__hub_list_set(&src->list, g.items, g.n, &src->n_found, &differs);
 	}
-	if (r == 0)
-		sn__free(items);
-	else if (src->err.code == 0)
+	sn__free(g.items);
+	sn__free(g.texts);
+	if (r < 0 && src->err.code == 0)
 		(void)sn__error_set(&src->err, r, "%s", sn_strerror(r));
+	if (r == 0 && differs)
+		src->head.events.changed(src->head.events.arg, src->list.all, src->list.n);
 	return r;
 }
 
@@ -225,14 +179,32 @@ static void ask_again(struct source *src)
 	sn__timer_start(src->loop, &src->timer, sn_ms_to_ns(wait_ms), on_time);
 }
 
+static void tell_state(struct source *src)
+{
+	enum told told = TOLD_PROBLEM;
+	struct sn_error err = src->err;
+
+	if (err.code != 0)
+		told = TOLD_AWAY;
+	else if (src->n_found > SN_HUB_SOURCE_INSTANCES_MAX)
+		(void)sn__error_set(&err, SN_E_LIMIT, SN_HUB_SOURCE_CUT, src->n_found,
+				SN_HUB_SOURCE_INSTANCES_MAX);
+	else if (src->more_hosts)
+		(void)sn__error_set(&err, SN_E_LIMIT, "more than %u hosts: the others are left out",
+				SN_HUB_DNS_TARGETS_MAX);
+	else
+		told = TOLD_NOTHING;
+	if (src->closing || src->told == told)
+		return;
+	src->told = told;
+	src->head.events.state(src->head.events.arg, told != TOLD_NOTHING ? &err : NULL);
+}
+
 static void end_round(struct source *src)
 {
 	(void)publish(src);
 	src->fails = src->err.code != 0 ? src->fails + 1 : 0;
-	if (!src->closing && src->away != (src->err.code != 0)) {
-		src->away = !src->away;
-		src->head.events.state(src->head.events.arg, src->away ? &src->err : NULL);
-	}
+	tell_state(src);
 	if (!src->closing)
 		ask_again(src);
 }
@@ -366,6 +338,7 @@ struct services {
 	struct record *records;
 	size_t n_hosts, n_records, n_all;
 	unsigned priority;
+	bool more_hosts;
 };
 
 static void find_priority(void *arg, const struct sn_dns_record *rec)
@@ -388,8 +361,10 @@ static void keep_service(void *arg, const struct sn_dns_record *rec)
 	while (host < s->n_hosts &&
 			!sn__str_ieq(sn_str_from(s->hosts[host].name), sn_str_from(rec->target)))
 		host++;
-	if (host == s->n_hosts && host == SN_HUB_DNS_TARGETS_MAX)
+	if (host == s->n_hosts && host == SN_HUB_DNS_TARGETS_MAX) {
+		s->more_hosts = true;
 		return;
+	}
 	if (host == s->n_hosts)
 		host_init(s->src, &s->hosts[s->n_hosts++], rec->target);
 	s->records[s->n_records++] = (struct record){
@@ -439,6 +414,7 @@ static int read_services(struct source *src, struct sn_str answer)
 	src->n_hosts = s.n_hosts;
 	src->records = s.records;
 	src->n_records = s.n_records;
+	src->more_hosts = s.more_hosts;
 	return 0;
 }
 

@@ -275,6 +275,76 @@ static void services(void **state)
 	sn_hub_source_close(src);
 }
 
+/* A service with many hosts, of which each has many addresses. */
+struct many {
+	unsigned hosts, addresses;
+	size_t told;
+	struct heard h;
+};
+
+static int answer_many(void *arg, const char *name, unsigned type, struct sn_buf *out)
+{
+	const struct many *m = arg;
+	unsigned n = name[0] == '_' ? m->hosts : type == SN_DNS_A ? m->addresses : 0;
+	const char head[] = {0, 0, (char)0x81, (char)0x80, 0, 1, (char)(n >> 8), (char)n, 0, 0, 0,
+			0, 0, 0, (char)type, 0, 1};
+
+	assert_int_equal(sn__buf_append(out, head, sizeof head), 0);
+	for (unsigned i = 0; i < n; i++) {
+		const char record[] = {0, 0, (char)type, 0, 1, 0, 0, 0, 5, 0};
+		const char host = (char)((name[0] - 'a') * 26 + name[1] - 'a');
+		const char address[] = {4, 10, host, (char)(i >> 8), (char)i};
+		const char service[] = {10, 0, 1, 0, 0, 0, 80, 2, (char)('a' + i / 26),
+				(char)('a' + i % 26), 0};
+
+		assert_int_equal(sn__buf_append(out, record, sizeof record), 0);
+		assert_int_equal(name[0] == '_' ? sn__buf_append(out, service, sizeof service)
+						: sn__buf_append(out, address, sizeof address),
+				0);
+	}
+	return 0;
+}
+
+static void many_changed(void *arg, const struct sn_hub_instance *list, size_t n)
+{
+	for (size_t i = 1; i < n; i++)
+		assert_true(strcmp(list[i - 1].name, list[i].name) < 0);
+	SN_CONTAINER_OF(arg, struct many, h)->told = n;
+}
+
+/* What is over a limit is left out, and that is told. */
+static void limits(void **state)
+{
+	struct world *w = *state;
+	struct many m = {.hosts = 3, .addresses = 4000};
+	struct sn_hub_source_events events = heard_events(&m.h);
+	struct sn_hub_source_url url;
+	struct sn_hub_source *src;
+
+	sn__sim_dns(w->sim, answer_many, &m);
+	assert_int_equal(sn__hub_source_parse(SN_STR("srv://_a._tcp.x"), &url, NULL), 0);
+	events.changed = many_changed;
+	assert_int_equal(sn__hub_dns_open(w->a, &url, &events, &src), 0);
+	run_ms(w, 1000);
+	assert_int_equal(m.told, SN_HUB_SOURCE_INSTANCES_MAX);
+	assert_string_equal(m.h.state, "12000 instances, of which 10000 are served");
+	m.hosts = 2;
+	run_ms(w, 7000);
+	assert_int_equal(m.told, 8000);
+	assert_string_equal(m.h.state, "");
+	m.hosts = SN_HUB_DNS_TARGETS_MAX + 1;
+	m.addresses = 2;
+	run_ms(w, 7000);
+	assert_int_equal(m.told, 2 * SN_HUB_DNS_TARGETS_MAX);
+	assert_string_equal(m.h.state, "more than 64 hosts: the others are left out");
+	m.hosts--;
+	run_ms(w, 7000);
+	assert_int_equal(m.told, 2 * SN_HUB_DNS_TARGETS_MAX);
+	assert_string_equal(m.h.state, "");
+	assert_int_equal(m.h.n_states, 4);
+	sn_hub_source_close(src);
+}
+
 static void closed(void **state)
 {
 	struct world *w = *state;
@@ -397,6 +467,7 @@ int main(void)
 			cmocka_unit_test_setup_teardown(half_an_answer, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(services, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(services, world_rough, world_close),
+			cmocka_unit_test_setup_teardown(limits, world_sim, world_close),
 			cmocka_unit_test_setup_teardown(closed, world_rough, world_close),
 			cmocka_unit_test_setup_teardown(out_of_memory, world_sim, world_close),
 	};

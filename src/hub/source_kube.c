@@ -260,20 +260,19 @@ static void tell_fine(struct source *src)
 
 static int publish(struct source *src)
 {
-	const struct sn_hub_instance *list;
+	const struct sn_hub_list *list = &src->slices.list;
 	bool differs;
-	size_t n;
-	int r = sn__kube_slices_instances(&src->slices, &list, &n, &differs);
+	int r = sn__kube_slices_instances(&src->slices, &differs);
 
 	if (r < 0)
 		return sn__error_set(&src->err, r, "%s", sn_strerror(r));
 	src->owed = src->owed || differs;
 	/* Slices with ports of other names only are a slip of somebody's, not the end of all
 	 * instances. */
-	if (src->owed && (n > 0 || src->slices.problem[0] == '\0')) {
+	if (src->owed && (list->n > 0 || src->slices.problem[0] == '\0')) {
 		src->owed = false;
 		if (!src->closing)
-			src->head.events.changed(src->head.events.arg, list, n);
+			src->head.events.changed(src->head.events.arg, list->all, list->n);
 	}
 	tell_fine(src);
 	return 0;

@@ -79,8 +79,7 @@ static int bad_listen(struct sn_error *err, struct sn_str text, const char *why)
 
 int sn__addr_parse_listen(struct sn_str text, struct sn_addr *ret_addr, struct sn_error *err)
 {
-	struct sn_str host = SN_STR("127.0.0.1"), port = text;
-	const char *colon = NULL;
+	struct sn_str host = {0}, port = text;
 	uint64_t number;
 	int r;
 
@@ -92,41 +91,72 @@ int sn__addr_parse_listen(struct sn_str text, struct sn_addr *ret_addr, struct s
 					(int)text.len, text.ptr);
 		return r < 0 ? bad_listen(err, text, "write unix:/path or unix:@name") : 0;
 	}
-	if (text.len > 0)
-		colon = memrchr(text.ptr, ':', text.len);
-	if (colon != NULL) {
-		port = (struct sn_str){colon + 1, (size_t)(text.ptr + text.len - colon - 1)};
-		if (colon != text.ptr)
-			host = (struct sn_str){text.ptr, (size_t)(colon - text.ptr)};
-	}
+	r = sn__host_port_split(text, &host, &port); /* or it is but a port */
+	if (r == SN_E_INVALID)
+		return bad_listen(err, text, "put an IPv6 address into brackets, [::1]:80");
 	if (sn__parse_u64(port, 65535, &number) < 0)
 		return bad_listen(err, text, "write HOST:PORT, with a port of 0 to 65535");
-	if (sn__str_ieq(host, SN_STR("localhost")))
+	if (host.len == 0 || sn__str_ieq(host, SN_STR("localhost")))
 		host = SN_STR("127.0.0.1");
-	if (memchr(host.ptr, ':', host.len) != NULL && host.ptr[0] != '[')
-		return bad_listen(err, text, "put an IPv6 address into brackets, [::1]:80");
 	if (sn__addr_from_literal(host, (uint16_t)number, ret_addr) < 0)
 		return bad_listen(err, text, "the host must be an IP address or localhost");
 	return 0;
 }
 
+const char *sn__addr_host(const struct sn_addr *addr, char *out)
+{
+	size_t n;
+
+	out[0] = '\0';
+	if (addr->u.sa.sa_family == AF_INET)
+		(void)inet_ntop(AF_INET, &addr->u.in.sin_addr, out, SN_ADDR_TEXT_MAX);
+	if (addr->u.sa.sa_family != AF_INET6)
+		return out;
+	(void)inet_ntop(AF_INET6, &addr->u.in6.sin6_addr, out, SN_ADDR_TEXT_MAX);
+	n = strlen(out);
+	if (addr->u.in6.sin6_scope_id != 0)
+		(void)snprintf(out + n, SN_ADDR_TEXT_MAX - n, "%%%u", addr->u.in6.sin6_scope_id);
+	return out;
+}
+
+const char *sn__host_port_text(const char *host, unsigned port, char *out, size_t size)
+{
+	bool bare6 = strchr(host, ':') != NULL && host[0] != '[';
+
+	(void)snprintf(out, size, bare6 ? "[%s]:%u" : "%s:%u", host, port);
+	return out;
+}
+
+int sn__host_port_split(struct sn_str text, struct sn_str *ret_host, struct sn_str *ret_port)
+{
+	const char *colon = text.len > 0 ? memrchr(text.ptr, ':', text.len) : NULL;
+	struct sn_str host;
+	bool bracketed, v6;
+
+	if (colon == NULL)
+		return SN_E_PARSE;
+	host = (struct sn_str){text.ptr, (size_t)(colon - text.ptr)};
+	bracketed = host.len >= 2 && host.ptr[0] == '[' && host.ptr[host.len - 1] == ']';
+	if (bracketed)
+		host = (struct sn_str){host.ptr + 1, host.len - 2};
+	v6 = host.len > 0 && memchr(host.ptr, ':', host.len) != NULL;
+	if (v6 != bracketed)
+		return SN_E_INVALID;
+	*ret_host = host;
+	*ret_port = (struct sn_str){colon + 1, (size_t)(text.ptr + text.len - colon - 1)};
+	return 0;
+}
+
 const char *sn__addr_text(const struct sn_addr *addr, char *out)
 {
-	char host[INET6_ADDRSTRLEN] = "";
+	char host[SN_ADDR_TEXT_MAX];
 	size_t n;
 
 	switch (addr->u.sa.sa_family) {
 	case AF_INET:
-		(void)inet_ntop(AF_INET, &addr->u.in.sin_addr, host, sizeof host);
-		(void)snprintf(out, SN_ADDR_TEXT_MAX, "%s:%u", host, sn__addr_port(addr));
-		break;
 	case AF_INET6:
-		(void)inet_ntop(AF_INET6, &addr->u.in6.sin6_addr, host, sizeof host);
-		if (addr->u.in6.sin6_scope_id != 0)
-			(void)snprintf(out, SN_ADDR_TEXT_MAX, "[%s%%%u]:%u", host,
-					addr->u.in6.sin6_scope_id, sn__addr_port(addr));
-		else
-			(void)snprintf(out, SN_ADDR_TEXT_MAX, "[%s]:%u", host, sn__addr_port(addr));
+		(void)sn__host_port_text(sn__addr_host(addr, host), sn__addr_port(addr), out,
+				SN_ADDR_TEXT_MAX);
 		break;
 	case AF_UNIX:
 		n = addr->len - offsetof(struct sockaddr_un, sun_path);

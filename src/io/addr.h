@@ -35,6 +35,15 @@ SN_MUST_USE int sn__addr_parse_listen(
 		struct sn_str text, struct sn_addr *ret_addr, struct sn_error *err);
 /** "127.0.0.1:80", "[::1]:80", "unix:/path"; written into @out (SN_ADDR_TEXT_MAX bytes). */
 const char *sn__addr_text(const struct sn_addr *addr, char *out);
+/** "192.0.2.1", "2001:db8::9": without the port, and without brackets; "" for a Unix socket; likewise. */
+const char *sn__addr_host(const struct sn_addr *addr, char *out);
+/** "HOST:PORT", with brackets around an IPv6 address that has none; as much as fits. Returns @out. */
+const char *sn__host_port_text(const char *host, unsigned port, char *out, size_t size);
+/** The other way: *ret_host without brackets, may be empty; *ret_port what is behind the last colon.
+ * SN_E_PARSE: there is none; SN_E_INVALID: an IPv6 address without brackets, or brackets around something
+ * else. */
+SN_MUST_USE int sn__host_port_split(
+		struct sn_str text, struct sn_str *ret_host, struct sn_str *ret_port);
 bool sn__addr_is_loopback(const struct sn_addr *addr); /* Unix sockets too */
 uint16_t sn__addr_port(const struct sn_addr *addr);    /* 0 for Unix sockets */
 

@@ -99,12 +99,55 @@ static void unix_paths(void **state)
 	assert_int_equal(sn__addr_unix((struct sn_str){"/a\0b", 4}, &a), SN_E_PARSE);
 }
 
+static void hosts_and_ports(void **state)
+{
+	static const struct {
+		const char *text, *host, *port; /* host NULL: refused */
+		int r;
+	} cases[] = {
+			{"a:1", "a", "1", 0},
+			{":x", "", "x", 0},
+			{"[::1]:80", "::1", "80", 0},
+			{"[fe80::1%eth0]:", "fe80::1%eth0", "", 0},
+			{"a", NULL, NULL, SN_E_PARSE},
+			{"", NULL, NULL, SN_E_PARSE},
+			{"::1:80", NULL, NULL, SN_E_INVALID},
+			{"[::1]", NULL, NULL, SN_E_INVALID},
+			{"[a]:80", NULL, NULL, SN_E_INVALID},
+			{"[]:80", NULL, NULL, SN_E_INVALID},
+	};
+	char text[SN_ADDR_TEXT_MAX];
+	struct sn_addr a;
+
+	for (size_t i = 0; i < SN_COUNT(cases); i++) {
+		struct sn_str host = {0}, port = {0};
+
+		assert_int_equal(sn__host_port_split(sn_str_from(cases[i].text), &host, &port),
+				cases[i].r);
+		if (cases[i].r < 0)
+			continue;
+		assert_true(sn_str_eq(host, sn_str_from(cases[i].host)));
+		assert_true(sn_str_eq(port, sn_str_from(cases[i].port)));
+	}
+	assert_string_equal(sn__host_port_text("::1", 80, text, sizeof text), "[::1]:80");
+	assert_string_equal(sn__host_port_text("[::1]", 80, text, sizeof text), "[::1]:80");
+	assert_string_equal(sn__host_port_text("a.b", 1, text, sizeof text), "a.b:1");
+	assert_string_equal(sn__host_port_text("a.b", 1, text, 4), "a.b");
+	assert_int_equal(sn__addr_from_literal(SN_STR("2001:db8::9"), 7, &a), 0);
+	assert_string_equal(sn__addr_host(&a, text), "2001:db8::9");
+	assert_int_equal(sn__addr_from_literal(SN_STR("192.0.2.1"), 7, &a), 0);
+	assert_string_equal(sn__addr_host(&a, text), "192.0.2.1");
+	assert_int_equal(sn__addr_unix(SN_STR("unix:/x"), &a), 0);
+	assert_string_equal(sn__addr_host(&a, text), "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 			cmocka_unit_test(literals),
 			cmocka_unit_test(listeners),
 			cmocka_unit_test(unix_paths),
+			cmocka_unit_test(hosts_and_ports),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
