@@ -165,7 +165,7 @@ class Soak:
             self.memory[name] = (first, last, max(s[3] for s in mine), max(s[5] for s in mine))
             if last[5] > first[5] + page.FDS_MORE:
                 self.book.add("%s: descriptors grew from %d to %d" % (name, first[5], last[5]))
-            if last[4] > first[4] + page.DIRTY_MORE_KB:
+            if last[4] > first[4] + page.DIRTY_MORE_KB + (page.CACHE_KB if name in page.FILES else 0):
                 self.book.add("%s: private dirty memory grew from %d to %d KiB" % (name, first[4], last[4]))
         for t in self.world.trouble:
             self.book.add(t)
