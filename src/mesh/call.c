@@ -199,6 +199,10 @@ static bool session_opened(struct sn_call *call)
 	if (!call->session || call->ops->opened == NULL ||
 			!call->ops->opened(call, &outcome.first_byte_ns))
 		return false;
+	/* Given to a connection that was there, and silence since: a peer that hangs looks like that,
+	 * too, and must not pass for the fastest of all. */
+	if (outcome.first_byte_ns <= call->attempt_start_ns)
+		outcome.class = SN_OUTCOME_REJECTED;
 	sn__call_answered(call, &outcome);
 	return true;
 }

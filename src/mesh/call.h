@@ -42,7 +42,8 @@ struct sn_call_ops {
 	 * may be reused inside. */
 	void (*done)(struct sn_call *call, const struct sn_error *err /* may be NULL */);
 	/** Sessions: whether the peer has been reached, asked when open-timeout is over; then that is
-	 * what the breaker hears, else the attempt is aborted. *ret_ns: since when. May be NULL (never). */
+	 * what the breaker hears, else the attempt is aborted. *ret_ns: since when; the attempt's start
+	 * when a connection was there already, and the breaker hears nothing. May be NULL (never). */
 	bool (*opened)(struct sn_call *call, uint64_t *ret_ns);
 	/** The peer is a TCP address and port: a breaker opened by connect errors is probed by a
 	 * connect of the mesh's own. */

@@ -5,13 +5,13 @@
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include "mesh/mesh_world_test.h"
 
-static bool reached; /* what opened() answers */
-static unsigned asked;
+static bool reached;               /* what opened() answers */
+static unsigned asked, connect_ms; /* 0: the connection was there */
 
 static bool mw_opened(struct sn_call *call, uint64_t *ret_ns)
 {
 	asked++;
-	*ret_ns = call->attempt_start_ns;
+	*ret_ns = call->attempt_start_ns + sn_ms_to_ns(connect_ms);
 	return reached;
 }
 
@@ -25,7 +25,7 @@ static void session_open(struct mesh_world *w, struct mw_call *c, const struct m
 		unsigned n_steps, unsigned n_peers)
 {
 	reached = false;
-	asked = 0;
+	asked = connect_ms = 0;
 	mw_open(w, 1);
 	mw_peers(w, n_peers);
 	c->call.ops = &session_ops;
@@ -73,6 +73,38 @@ static void open_for_ever(void **state)
 	mw_run(&w, 10);
 	assert_int_equal(c.code, SN_E_CANCELLED);
 	mw_close(&w);
+}
+
+/* A connection that was made is a success; one that was there says nothing of a peer that is silent. */
+static void silence_is_no_success(void **state)
+{
+	for (connect_ms = 0; connect_ms <= 40; connect_ms += 40) {
+		struct mw_call c = {.done = 0};
+		struct mesh_world w;
+		struct sn_peer_state *ps;
+		unsigned ms = connect_ms;
+		double before;
+
+		session_open(&w, &c, stuck, 1, 1);
+		connect_ms = ms;
+		reached = true;
+		ps = mw_state(&w, "1");
+		assert_non_null(sn__mesh_breaker(ps));
+		ps->breaker->consecutive = 3;
+		mw_run(&w, 4990);
+		sn__peer_state_set_cost(ps, 9e6, sn__loop_now_ns(w.loop));
+		before = atomic_load(&ps->cost_ns);
+		mw_run(&w, 100);
+		assert_int_equal(ps->n_calls, 1);
+		assert_int_equal(ps->breaker->consecutive, ms > 0 ? 0 : 3);
+		if (ms > 0)
+			assert_true(atomic_load(&ps->cost_ns) > before);
+		else
+			assert_true(atomic_load(&ps->cost_ns) == before);
+		sn__call_cancel(&c.call);
+		mw_run(&w, 10);
+		mw_close(&w);
+	}
 }
 
 static void its_own_deadline(void **state)
@@ -158,6 +190,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 			cmocka_unit_test(no_peer_in_time),
 			cmocka_unit_test(open_for_ever),
+			cmocka_unit_test(silence_is_no_success),
 			cmocka_unit_test(its_own_deadline),
 			cmocka_unit_test(answered_early),
 			cmocka_unit_test(second_peer_when_nothing_left),
