@@ -370,7 +370,7 @@ def test_changes_of_status(tmp_path):
         return 200, {"statusChanged": "true" if b"disc" in body else "false", "message": "x"}
     with Server(answer) as s, Bridge(tmp_path, "http://" + s.address, "domain: nimbus.example\npoll_interval_ms: 50") as b:
         pending[0] = {"hyperty://d/1": {"status": "disconnected", "resources": []}, "comm://d/ü": {"status": "disconnected"}}
-        until("both are told", lambda: len(b.told) == 2)
+        until(lambda: len(b.told) == 2, "both are told")
         for url in ("hyperty://d/1", "comm://d/ü"):
             m, = [t for t in b.told if t["to"] == url + "/registration"]
             assert {k: m[k] for k in m if k != "id"} == {"type": "update", "from": TO, "to": url + "/registration",
@@ -382,11 +382,11 @@ def test_changes_of_status(tmp_path):
         assert b.ask("update", {"resource": "hyperty://d/4", "value": {"resources": []}}) == {"code": 200}  # no status is known
         assert b.ask("update", {"resource": "hyperty://d/5", "value": {"status": "live"}}) == {"code": 200}
         assert b.ask("update", {"resource": "hyperty://d/6", "value": {"status": "disconnected"}, "method": "refresh"}) == {"code": 200}
-        until("two are told", lambda: len(b.told) == 2)
+        until(lambda: len(b.told) == 2, "two are told")
         assert [(t["to"], t["body"]["value"]) for t in b.told] == [("hyperty://d/5/registration", "live"), ("hyperty://d/6/registration", "disconnected")]
         s.answer = lambda m, t, b: (200, b"[nonsense") if t.startswith("/reg") else (200, {})
         n = len(s.asked)
-        until("it is polled on", lambda: len(s.asked) > n + 3)
+        until(lambda: len(s.asked) > n + 3, "it is polled on")
         assert len(b.told) == 2
 
 
@@ -425,7 +425,7 @@ def test_exchanges_that_do_not_end_well(tmp_path):
         with Bridge(tmp_path, "http://" + address, "retries: 2\ntimeout_ms: %d\nnotifications: false" % (20000 if code == 200 or close else 200)) as b:
             r = b.ask("read", {"resource": U})
             assert r == ({"code": 200, "value": {"a": {}}} if code == 200 else {"code": 504, "description": "Error contacting the domain registry."}), name
-            until("each attempt is there", lambda: len(attempts) >= (1 if code == 200 else 2))
+            until(lambda: len(attempts) >= (1 if code == 200 else 2), "each attempt is there")
             assert len(attempts) == (1 if code == 200 else 2), name
         s.close()
         for c in held:
@@ -435,7 +435,7 @@ def test_exchanges_that_do_not_end_well(tmp_path):
 def test_sizes(server, bridge):
     assert bridge.ask("read", {"resource": "user://" + "x" * 30000})["code"] == 414
     bridge.post("read", {"resource": U, "pad": "x" * (1 << 20)})  # nobody reads its id
-    until("it is answered", lambda: [k for k in bridge.answers if k in (None, "null")])
+    until(lambda: [k for k in bridge.answers if k in (None, "null")], "it is answered")
     assert [bridge.answers.pop(k)["body"]["code"] for k in list(bridge.answers) if k in (None, "null")] == [413]
     assert bridge.ask("read", {"resource": "user://" + "x" * 9000})["code"] == 200
     server.answer = lambda *_: (200, {"hyperty://d/%d" % i: {"x": "y" * 1000} for i in range(5000)})
@@ -460,7 +460,7 @@ def test_many_messages_at_once(server, bridge):
             assert bridge.ask("read", {"resource": "user://d/%d" % n}) == {"code": 200, "value": {"of": {"target": hyp("user", "user://d/%d" % n)}}}
         assert not any(json.dumps(m["id"]) in bridge.answers for m in slow)
         gate.set()
-        until("the slow ones are answered", lambda: all(json.dumps(m["id"]) in bridge.answers for m in slow))
+        until(lambda: all(json.dumps(m["id"]) in bridge.answers for m in slow), "the slow ones are answered")
         for m in slow:
             assert bridge.answers.pop(json.dumps(m["id"]))["body"]["code"] == 200
     finally:

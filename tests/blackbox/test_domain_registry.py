@@ -429,7 +429,7 @@ def test_the_heartbeat_and_several_who_ask_for_changes(tmp_path, store):
         threads = [threading.Thread(target=poll) for _ in range(4)]
         for t in threads:
             t.start()
-        things.until("all are told", lambda: len(got) >= n)
+        things.until(lambda: len(got) >= n, "all are told")
         stop.set()
         for t in threads:
             t.join()
@@ -468,7 +468,7 @@ def test_nothing_acknowledged_is_lost(tmp_path):
             threads = [threading.Thread(target=write, args=(r.address, "%d-%d" % (turn, i))) for i in range(4)]
             for t in threads:
                 t.start()
-            things.until("there are writes", lambda: len(done) > 100)
+            things.until(lambda: len(done) > 100, "there are writes")
             r.p.kill()
             r.p.wait()
             stop.set()

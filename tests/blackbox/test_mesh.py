@@ -96,11 +96,11 @@ def test_their_hub_our_node_publish_and_repl(tmp_path, original):
                 status, out, err = sinew(tmp_path, "repl", *at, stdin='on door.bell\nemit door.bell {"door": "Süd"}\nwait\n')
                 assert status == 0, (out, err)
                 assert json.loads(out.splitlines()[-1]) == {"type": "door.bell", "source": BROKER_ID, "data": {"door": "Süd"}}
-                until("the temporary node has gone", lambda: len(broker.all(lambda s: "nodes" in s)[-1]["nodes"]) == 2)
+                until(lambda: len(broker.all(lambda s: "nodes" in s)[-1]["nodes"]) == 2, "the temporary node has gone")
             assert not broker.all(lambda s: "did" in s) and not registry.all(lambda s: "did" in s)
             lamp.end()
             if not original:
-                until("the node has unregistered", lambda: [n["nodeId"] for n in broker.all(lambda s: "nodes" in s)[-1]["nodes"]] == ["second"])
+                until(lambda: [n["nodeId"] for n in broker.all(lambda s: "nodes" in s)[-1]["nodes"]] == ["second"], "the node has unregistered")
             second.end()
             assert (lamp.p.returncode, second.p.returncode) == (0, 0), (lamp.err, second.err)
 
@@ -146,7 +146,7 @@ def test_their_registry_our_broker(tmp_path, original):
             with Sinew(tmp_path, "node", "ours", "--listen", ":0", "--on", "a=cat", "--broker", hub.broker, "--registry", hub.registry):
                 def three():
                     return things.ask(hub.broker, MU + ".core.publish", {"event": "a", "data": 1}, "lamp")[1]["subscribers"] == 3
-                until("our node has subscribed", three)
+                until(three, "our node has subscribed")
                 assert lamp.got("a")["data"] == heater.got("a")["data"] == 1
             assert not registry.all(lambda s: "did" in s)
 

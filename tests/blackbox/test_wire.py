@@ -34,7 +34,7 @@ def node(hub, tmp_path_factory):
         s.address = at
         things.listening(at)
         for type_ in on:
-            until("it has subscribed to " + type_, lambda: ask(at, type_)[1] != NO_HANDLER)
+            until(lambda: ask(at, type_)[1] != NO_HANDLER, "it has subscribed to " + type_)
         yield s
 
 
@@ -432,7 +432,7 @@ def test_health_check_of_a_registration(hub, name, answer, ok):
         else:
             assert got == UNHEALTHY
         if answer != ():  # in order: nodes of the original die of a reset
-            until("each connection is ended", lambda: len(f.ended) == len(f.took))
+            until(lambda: len(f.ended) == len(f.took), "each connection is ended")
             assert set(f.ended) == {b""}
         chunk = f.took[0]  # header and payload in one piece
         size, version, status = struct.unpack(">HHB", chunk[:5])
@@ -463,7 +463,7 @@ def test_an_address_that_does_not_answer_is_unhealthy_before_the_asker_gives_up(
         start = time.monotonic()
         assert register(hub, "silent", f.address) == UNHEALTHY
         assert time.monotonic() - start > 1.9
-        until("the connection is ended", lambda: f.ended)
+        until(lambda: f.ended, "the connection is ended")
         assert f.ended == [b""]
 
 
@@ -502,7 +502,7 @@ def test_node_lists_at_the_broker(tmp_path):
         # a moves and keeps its subscriptions; b goes, and returns without
         assert nodes({"nodes": [{"nodeId": "a", "address": moved.address}]}) == ok
         assert (subscribers(), subscribers("f")) == (1, 1)
-        until("the event is at the new address", lambda: [t for t in moved.took if b'"type":"f"' in t])
+        until(lambda: [t for t in moved.took if b'"type":"f"' in t], "the event is at the new address")
         assert nodes({"nodes": [{"nodeId": "a", "address": moved.address}, {"nodeId": "b", "address": b.address}]}) == ok
         assert subscribers() == 1
         e = [json.loads(t[5:]) for t in moved.took][-1]
@@ -523,9 +523,9 @@ def test_dead_silent_and_slow_subscribers_delay_nobody(tmp_path):
         for n in range(30):
             assert ask(hub.broker, MU + ".core.publish", {"event": "e", "data": n}, "good") == (
                 1, {"message": "Successfully published event", "subscribers": 5})
-        until("all have come to who takes them", lambda: len(good.took) == 30)
+        until(lambda: len(good.took) == 30, "all have come to who takes them")
         assert [json.loads(t[5:])["data"] for t in good.took] == list(range(30))
-        until("each connection is ended", lambda: len(good.ended) == 30)
+        until(lambda: len(good.ended) == 30, "each connection is ended")
         assert set(good.ended) == {b""}
         healthy(hub.broker)
 
@@ -603,11 +603,11 @@ def test_liveness_and_restarts(tmp_path):
             assert register(hub, "n", b.address) == exists
             a.s.shutdown(socket.SHUT_RDWR)
             a.s.close()
-            until("it may come back elsewhere", lambda: register(hub, "n", b.address)[0] == 1)
+            until(lambda: register(hub, "n", b.address)[0] == 1, "it may come back elsewhere")
             assert ask(hub.broker, MU + ".core.subscribe", {"subscribe": "x"}, "n")[0] == 1
             b.s.shutdown(socket.SHUT_RDWR)
             b.s.close()
-            until("it is removed", lambda: ask(hub.broker, MU + ".core.subscribe", {"subscribe": "x"}, "n")[0] == 2)
+            until(lambda: ask(hub.broker, MU + ".core.subscribe", {"subscribe": "x"}, "n")[0] == 2, "it is removed")
 
 
 def test_a_list_that_does_not_fit_is_not_sent_and_not_cut(tmp_path):
@@ -618,7 +618,7 @@ def test_a_list_that_does_not_fit_is_not_sent_and_not_cut(tmp_path):
             for id_ in ids:
                 c.send(package(event(MU + ".core.register", {"address": f.address}, id_)))
                 assert c.reply()[0] == 1
-        until("it says so", lambda: [l for l in hub.err if "fit" in l or "65" in l])
+        until(lambda: [l for l in hub.err if "fit" in l or "65" in l], "it says so")
         most = max(len(s["nodes"]) for s in broker.all(lambda s: "nodes" in s))
         assert 100 < most < 220
         for id_ in ids[50:]:
@@ -632,12 +632,12 @@ def test_a_node_that_ends_finishes_what_runs(hub, tmp_path):
     with Sinew(tmp_path, "node", "ends", "--listen", at, "--broker", hub.broker, "--registry", hub.registry,
                "--on", "slow=sh -c 'touch begun; while [ ! -e go ]; do sleep 0.05; done; echo done'") as n:
         things.listening(at)
-        until("it has subscribed", lambda: [l for l in n.err if "subscribed" in l])
+        until(lambda: [l for l in n.err if "subscribed" in l], "it has subscribed")
         with Line(at) as c:
             c.send(package(event("slow")))
-            until("the handler runs", lambda: (tmp_path / "begun").exists())
+            until(lambda: (tmp_path / "begun").exists(), "the handler runs")
             n.p.terminate()
-            until("it has unregistered", lambda: ask(hub.registry, MU + ".core.unregister", source="ends")[0] == 2)
+            until(lambda: ask(hub.registry, MU + ".core.unregister", source="ends")[0] == 2, "it has unregistered")
             (tmp_path / "go").touch()
             assert c.reply()[1]["data"] == {"message": "done"}
         n.p.wait(things.PATIENCE)
@@ -661,7 +661,7 @@ def test_tokens(tmp_path):
             assert rpc(at, health(token="s3cret")) == [HEALTHY]
         token = ["--token", str(tmp_path / "token"), "--broker", hub.broker]
         with Sinew(tmp_path, "node", "n", "--listen", ":0", "--on", "e=cat", "--registry", hub.registry, *token) as n:
-            until("it has subscribed", lambda: [l for l in n.err if "subscribed" in l])
+            until(lambda: [l for l in n.err if "subscribed" in l], "it has subscribed")
             status, out, err = things.sinew(tmp_path, "publish", "e", "1", *token)
             assert status == 0 and json.loads(out)["subscribers"] == 1, err
             assert things.sinew(tmp_path, "publish", "e", "1", "--broker", hub.broker)[0] == 1
@@ -683,7 +683,7 @@ def test_at_least_once_over_a_kill_of_the_hub(tmp_path):
             hub.end(9)
             with Hub(tmp_path, more=more, **at):
                 node.do("listen")
-                until("each has come", lambda: {s["got"]["data"] for s in node.all(lambda s: "got" in s)} == set(range(10)))
+                until(lambda: {s["got"]["data"] for s in node.all(lambda s: "got" in s)} == set(range(10)), "each has come")
                 came = [s["got"]["data"] for s in node.all(lambda s: "got" in s)]
                 assert [n for i, n in enumerate(came) if n not in came[:i]] == list(range(10)), came
 
@@ -740,7 +740,7 @@ def test_connections_are_bounded_and_come_back(tmp_path):
                         return c.package()
                 except OSError:
                     return False
-            until("the probes' connections are gone", free)
+            until(free, "the probes' connections are gone")
 
             def eight():
                 kept = []
@@ -757,7 +757,7 @@ def test_connections_are_bounded_and_come_back(tmp_path):
                     return kept
                 for c in kept:
                     c.close()
-            kept = until("eight are served at once", eight)
+            kept = until(eight, "eight are served at once")
             for _ in range(20):
                 with things.try_line(at) as c:
                     assert c.is_ended()
@@ -766,7 +766,7 @@ def test_connections_are_bounded_and_come_back(tmp_path):
                 assert c.reply()[0] == 1
             for c in kept:
                 c.close()
-            until("others are served again", free)
+            until(free, "others are served again")
 
 
 def test_time_limits(hub, node):

@@ -16,9 +16,9 @@ from urllib.parse import quote
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 import ports  # noqa: E402
+from patience import PATIENCE, until  # noqa: E402
 
 SINEW = os.path.abspath(os.environ.get("SINEW_BINARY", os.path.join(HERE, "../../build/sinew")))
-PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "60"))
 LONG = bool(os.environ.get("SINEW_LONG"))
 MU = "\u00b5Home"
 BROKER_ID = MU + "/core/eventBroker"
@@ -32,17 +32,6 @@ def local():
 def split(address):
     host, port = address.rsplit(":", 1)
     return host, int(port)
-
-
-def until(what, ok, patience=PATIENCE):
-    """Ask again until it holds; what it returned then."""
-    end = time.monotonic() + patience
-    while True:
-        got = ok()
-        if got:
-            return got
-        assert time.monotonic() < end, "not within %g s: %s" % (patience, what)
-        time.sleep(0.01)
 
 
 class Pulse:
@@ -72,7 +61,7 @@ def listening(address):
             return True
         except OSError:
             return False
-    until("somebody listens on " + address, is_open)
+    until(is_open, "somebody listens on " + address)
 
 
 class Listener:

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path += [os.path.join(HERE, "../foreign"), os.path.join(HERE, "../services")]
-from conftest import FAST, PATIENCE, Agent, Service, cleanup, free_port, peer, peers_message, sinew  # noqa: E402,F401
+from conftest import FAST, PATIENCE, Agent, Service, cleanup, free_port, peer, peers_message, sinew, until  # noqa: E402,F401
 from services import Missing, npm  # noqa: E402
 from test_sidecar import Running, basket  # noqa: E402
 
@@ -71,12 +71,6 @@ def counted(r):
     return ({(x.labels["exporter"], x.labels["result"]): x.value
              for x in found.get("sinew_spans", [])},
             {x.labels["exporter"]: x.value for x in found.get("sinew_spans_waiting", [])})
-
-
-def until(condition, what):
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, what()
 
 
 def calls_of_all_kinds(r, s):

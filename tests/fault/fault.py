@@ -18,24 +18,17 @@ import time
 from net import HERE
 
 sys.path.append(os.path.join(HERE, ".."))
+from patience import PATIENCE, until as wait_until  # noqa: E402,F401
 from ports import free_port  # noqa: E402,F401
 
 BINARY = os.path.abspath(os.environ.get("SINEW_BINARY", "build/sinew"))
 LONG = bool(os.environ.get("SINEW_LONG"))
 SANITIZED = b"__asan_init" in open(BINARY, "rb").read() if os.path.exists(BINARY) else False
-PATIENCE = 60 if not SANITIZED else 90
 DEADLINE = 2.0  # of a call
 IDLE = 1.5      # policy idle-timeout
 SLACK = 2.0 if not SANITIZED else 6.0  # of this machine, which may be busy
 MEMORY_KB = 5 * 1024  # what may stay: sinew run keeps up to 4 MiB of freed memory at hand
 LARGE, POSTED = 100_000, 40_000
-
-
-def wait_until(holds, what, seconds=None):
-    end = time.monotonic() + (seconds or PATIENCE)
-    while not holds():
-        assert time.monotonic() < end, what() if callable(what) else what
-        time.sleep(0.02)
 
 
 class Peer:

@@ -17,10 +17,10 @@ import pytest
 import websockets
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from patience import PATIENCE, until  # noqa: E402,F401
 from ports import free_port  # noqa: E402,F401
 
 BINARY = os.path.abspath(os.environ.get("SINEW_BINARY", "build/sinew"))
-PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "60"))
 
 
 class Agent:

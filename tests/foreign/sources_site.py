@@ -104,8 +104,3 @@ class Site:
             time.sleep(0.01)
 
 
-def eventually(check, what=""):
-    end = time.monotonic() + PATIENCE
-    while not check():
-        assert time.monotonic() < end, what
-        time.sleep(0.01)

@@ -20,7 +20,7 @@ import certs
 import dns_peer
 import pytest
 
-from conftest import PATIENCE, free_port
+from conftest import PATIENCE, free_port, until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -85,13 +85,6 @@ class Process:
         self.process.stdout.close()
 
     stop = kill
-
-
-def until(condition):
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 class CheckingAgent:

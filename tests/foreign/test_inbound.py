@@ -19,7 +19,7 @@ import pytest
 import websockets
 from prometheus_client.parser import text_string_to_metric_families
 
-from conftest import PATIENCE, Agent, Raw, Service, free_port, peers_message
+from conftest import PATIENCE, Agent, Raw, Service, free_port, peers_message, until
 from test_h2 import cert  # noqa: F401 (a fixture)
 from test_sidecar import DEBIAN_PYTHON, GRPC_SERVER, WebSockets
 from test_sidecar_ws import NODE as WS_NODE
@@ -27,14 +27,6 @@ from test_trace import Collector, lower
 
 ROOT = os.path.abspath(os.environ.get("SINEW_BUILD_ROOT", "build"))
 node, h2load = shutil.which("node"), shutil.which("h2load")
-
-
-def until(what):
-    """Asked again and again, until it is so."""
-    end = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 class Proxy:

@@ -9,9 +9,9 @@ import time
 import pytest
 
 import certs
-from conftest import PATIENCE
+from conftest import PATIENCE, until
 from kube_peer import ApiServer, endpoint, port as slice_port
-from sources_site import Site, eventually
+from sources_site import Site
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 node = shutil.which("node")
@@ -81,7 +81,7 @@ def test_what_goes_wrong_with_a_watch(by_kube, api):
     by_kube.write(web="k8s://shop/web")
     c = by_kube.start()
     c.wait("web", *places(1))
-    eventually(lambda: len(api.watchers) == 1)
+    until(lambda: len(api.watchers) == 1)
     lists = len(api.lists)
     # a stream that ends is asked for again where it was
     api.bookmark()
@@ -89,7 +89,7 @@ def test_what_goes_wrong_with_a_watch(by_kube, api):
     version = api.version - 1  # of the bookmark
     time.sleep(0.1)            # so that the stream has it
     api.end_watches()
-    eventually(lambda: len(api.watches) == 2 and len(api.watchers) == 1)
+    until(lambda: len(api.watches) == 2 and len(api.watchers) == 1)
     assert api.watches[1][1]["resourceVersion"] == str(version)
     assert len(api.lists) == lists
     api.put("web-a", pods(1, 2))
@@ -99,19 +99,19 @@ def test_what_goes_wrong_with_a_watch(by_kube, api):
     api.put("web-a", pods(1, 2, 3))
     c.wait("web", *places(1, 2, 3))
     assert len(api.lists) == lists + 1
-    eventually(lambda: len(api.watchers) == 1)
+    until(lambda: len(api.watchers) == 1)
     with api.lock:
         api.end_watches()
         api.put("web-a", pods(1, 2, 3, 4))
         api.forget()
     c.wait("web", *places(1, 2, 3, 4))
     # a line that is cut, and the connection with it
-    eventually(lambda: len(api.watchers) == 1)
+    until(lambda: len(api.watchers) == 1)
     api.cut_lines = 1
     api.put("web-a", pods(1, 2, 3, 4, 5))
     c.wait("web", *places(1, 2, 3, 4, 5))
     # refusals are told and tried again
-    eventually(lambda: len(api.watchers) == 1)
+    until(lambda: len(api.watchers) == 1)
     with api.lock:
         api.answers = [500, 503]
         api.end_watches()
@@ -138,7 +138,7 @@ def test_a_server_that_restarts(by_kube, api):
     c.wait("web", *places(2, 3))
     by_kube.said("k8s://shop/web: it answers again")
     # from a backup: versions that this server does not know
-    eventually(lambda: len(api.watchers) == 1)
+    until(lambda: len(api.watchers) == 1)
     with api.lock:
         api.answers = [504]
         api.end_watches()
@@ -160,7 +160,7 @@ def test_as_a_pod_finds_it(sinew, cleanup, certificate, tmp_path):
     c = site.start(env={"KUBERNETES_SERVICE_HOST": "127.0.0.1",
                         "KUBERNETES_SERVICE_PORT": str(api.port)})
     c.wait("web", *places(1))
-    eventually(lambda: len(api.watchers) == 1)
+    until(lambda: len(api.watchers) == 1)
     api.token = "second-secret-token"
     api.end_watches()
     site.said("answers 401")
@@ -218,6 +218,6 @@ def test_http2(sinew, cleanup, certificate):
     c = site.start()
     for s in services:
         c.wait(s, "10.0.0.1:80")
-    eventually(lambda: move("10.0.0.2") == [1, len(services)])
+    until(lambda: move("10.0.0.2") == [1, len(services)])
     for s in services:
         c.wait(s, "10.0.0.2:80")

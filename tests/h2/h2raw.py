@@ -373,7 +373,7 @@ class Conn:
         self.note(f)
         return f
 
-    def read(self, seconds=10.0):
+    def read(self, seconds=60.0):
         """The next frame. Closed at the end; socket.timeout."""
         end = time.monotonic() + seconds
         while True:
@@ -442,7 +442,7 @@ class Conn:
             with contextlib.suppress(OSError):
                 self.sock.send(reply)
 
-    def until(self, done, seconds=10.0):
+    def until(self, done, seconds=60.0):
         """Read until @done() holds: True; False at the end or when time is up."""
         end = time.monotonic() + seconds
         try:
@@ -452,11 +452,11 @@ class Conn:
             return bool(done())
         return True
 
-    def answer(self, stream, seconds=10.0):
+    def answer(self, stream, seconds=60.0):
         self.until(lambda: stream in self.answers and self.answers[stream].over, seconds)
         return self.answers.get(stream) or Answer()
 
-    def send_body(self, stream, body, end_stream=True, seconds=10.0):
+    def send_body(self, stream, body, end_stream=True, seconds=60.0):
         """As the windows allow, the other end's SETTINGS being known. False: it will not take it."""
         at = first = self.sent.get(stream, 0)
         end = time.monotonic() + seconds
@@ -485,7 +485,7 @@ class Conn:
         return min(65535 + self.opened.get(0, 0) - self.sent.get(0, 0),
                    window + self.opened.get(stream, 0) - self.sent.get(stream, 0))
 
-    def ask(self, path="/hello", body=None, seconds=10.0, **kw):
+    def ask(self, path="/hello", body=None, seconds=60.0, **kw):
         """A whole request; its Answer."""
         stream = self.next_id
         self.next_id += 2
@@ -494,7 +494,7 @@ class Conn:
             self.send(data(stream, body, end_stream=True))
         return self.answer(stream, seconds)
 
-    def verdict(self, seconds=10.0):
+    def verdict(self, seconds=60.0):
         """How the other end closed: the last GOAWAY's code, or "EOF", "ConnectionResetError"; None
         when it did not."""
         try:

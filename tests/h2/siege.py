@@ -29,7 +29,7 @@ if os.environ.get("SINEW_H2_DEBUG"):
     threading.excepthook = lambda a: print("thread:", a.exc_value)
 
 
-def wait_until(holds, seconds=10.0):
+def wait_until(holds, seconds=60.0):
     """For what another process will do."""
     end = time.monotonic() + seconds
     while not holds():

@@ -16,12 +16,12 @@ import uuid
 import pytest
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from patience import PATIENCE, until  # noqa: E402,F401
 from ports import free_port  # noqa: E402,F401
 
 BINARY = os.path.abspath(os.environ.get("SINEW_BINARY", "build/sinew"))
 ROOT = os.environ.get("SINEW_SOURCE_ROOT", os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
 MODULES = os.path.join(os.environ.get("SINEW_BUILD_ROOT", os.path.dirname(BINARY)), "src/connect/broker")
-PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "60"))
 BROKER = "µHome/core/eventBroker"
 REGISTRY = "µHome/core/serviceRegistry"
 

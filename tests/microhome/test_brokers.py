@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import PATIENCE, ROOT
+from conftest import PATIENCE, ROOT, until
 
 sys.path.insert(0, os.path.join(ROOT, "tests/services"))
 import services
@@ -39,13 +39,6 @@ def broker(monkeypatch):
     yield start
     for b in running:
         b.stop()
-
-
-def until(true, what):
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline, what() if callable(what) else what
-        time.sleep(0.02)
 
 
 def said(hub, text):

@@ -3,13 +3,12 @@
 import os
 import signal
 import sys
-import time
 
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../services"))
 import services  # noqa: E402
-from conftest import PATIENCE  # noqa: E402
+from conftest import until  # noqa: E402
 
 
 @pytest.fixture
@@ -21,13 +20,6 @@ def etcd():
     yield server
     server.kill(signal.SIGCONT)
     server.stop()
-
-
-def until(true, what):
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline, what() if callable(what) else what
-        time.sleep(0.02)
 
 
 def section(etcd, id_):

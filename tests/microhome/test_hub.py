@@ -8,16 +8,9 @@ import subprocess
 import threading
 import time
 
-from conftest import BINARY, PATIENCE, ask, connect, event, free_port, pack, read_package
+from conftest import BINARY, PATIENCE, ask, connect, event, free_port, pack, read_package, until
 
 BOTH = {"registry": "127.0.0.1:0", "broker": "127.0.0.1:0"}
-
-
-def until(true, what):
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def request(hub, method, path, body=None, **headers):

@@ -14,12 +14,12 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, ".."))
+from patience import PATIENCE, until  # noqa: E402,F401
 from ports import free_port  # noqa: E402
 
 BUILD = os.path.abspath(os.environ.get("SINEW_BUILD_ROOT", os.path.join(HERE, "../../build")))
 SOURCE = os.path.abspath(os.environ.get("SINEW_SOURCE_ROOT", os.path.join(HERE, "../..")))
 BINARY = os.environ.get("SINEW_BINARY", os.path.join(BUILD, "sinew"))
-PATIENCE = float(os.environ.get("SINEW_TEST_PATIENCE", "60"))
 OURS = ("STORAGE_TYPE", "EXPIRES", "EXPIRES_MAX", "DOMAIN_ENV", "LOAD_BALANCER_IP", "LEGACY_PUT",
         "KEYSTORE", "KEYSTORE_PASSWORD", "SINEW_CONFIG", "BERLIOZ_AGENT_PATH")
 
@@ -58,9 +58,9 @@ class Registry:
         self.wait()
 
     def wait(self):
-        until = time.monotonic() + PATIENCE
+        end = time.monotonic() + PATIENCE
         while "domain registry on" not in self.log():
-            assert self.p.poll() is None and time.monotonic() < until, self.log()
+            assert self.p.poll() is None and time.monotonic() < end, self.log()
             time.sleep(0.01)
 
     def log(self):
@@ -131,10 +131,10 @@ class Postgres:
         with open(os.path.join(self.dir, "log"), "a") as log:
             self.p = subprocess.Popen(self.user + [os.path.join(self.bin, "postgres"), "-D", self.data],
                                       cwd=self.dir, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        until = time.monotonic() + PATIENCE
+        end = time.monotonic() + PATIENCE
         while subprocess.run([os.path.join(self.bin, "pg_isready"), "-q", "-h", "127.0.0.1", "-p",
                               str(self.port), "-U", "postgres"]).returncode != 0:
-            assert self.p.poll() is None and time.monotonic() < until
+            assert self.p.poll() is None and time.monotonic() < end
             time.sleep(0.02)
 
     def kill(self):

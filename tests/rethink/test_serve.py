@@ -9,7 +9,7 @@ import urllib.parse
 
 import pytest
 
-from registry import BINARY, PATIENCE, Registry
+from registry import BINARY, PATIENCE, Registry, until
 from certs import authority, leaf  # by the path of registry.py
 
 RAM = {"STORAGE_TYPE": "RAM"}
@@ -234,13 +234,6 @@ def peers(r, user):
                        stderr=subprocess.PIPE, text=True, timeout=PATIENCE, cwd=r.dir)
     assert p.returncode == 0 or "there is no hyperty " + user in p.stderr
     return json.loads(p.stdout or "{}") or {}
-
-
-def until(check):
-    end = time.monotonic() + PATIENCE
-    while not check():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("storage", ["memory", "sqlite"])
