@@ -97,7 +97,7 @@ class Canary(threading.Thread):
         self.asked, self.slowest, self.bad = 0, 0.0, []
 
     def ask(self, conn):
-        a = conn.ask("/hello", seconds=8)
+        a = conn.ask("/hello")
         return "" if (a.status, bytes(a.body)) == (200, b"hello\n") else \
             "%s %s %r" % (a.status, a.reset, bytes(a.body[:50]))
 
@@ -280,7 +280,7 @@ class Sidecar(Process):
         assert self.p.wait(20) == 0, self.said
         self.reader.join()
 
-    def call(self, name="evil", method="GET", body=None, timeout=8):
+    def call(self, name="evil", method="GET", body=None, timeout=60):
         """Status and body, or status 0 and what went wrong with the connection."""
         c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:

@@ -41,6 +41,10 @@ class Stage:
         raise AssertionError((status, body))
 
 
+# Where it matters what becomes of a call, and not how long that takes.
+PATIENT = {"timeout": 20000, "deadline": 20000, "idle-timeout": 20000}
+
+
 @pytest.fixture
 def stage(tmp_path):
     s = Stage(tmp_path)
@@ -135,7 +139,7 @@ def test_continuation_flood(stage, kind):
     def answer(c, f):
         c.send(h2.headers(f.stream, OK, end_stream=False, end_headers=False))
         endless(lambda s: h2.continuation(s, CONTINUATIONS[kind]))(c, f)
-    client = stage.begin(answer)
+    client = stage.begin(answer, **PATIENT)
     with stage.siege():
         assert set(told(client.calls(4))) == {502}
         assert set(stage.evil.verdicts) <= {h2.ENHANCE_YOUR_CALM, h2.PROTOCOL_ERROR}
@@ -164,7 +168,7 @@ def test_header_bomb(stage, kind, where):
         else:
             c.offer(split(f.stream, h2.literal(":status", "103") + bomb[1:]))
             hello(c, f)
-    client = stage.begin(answer)
+    client = stage.begin(answer, **(PATIENT if where == "head" else {}))
     with stage.siege():
         for status, _ in client.calls(4):
             assert where != "head" or status == 502
@@ -271,7 +275,7 @@ GOOD = {
 
 @pytest.mark.parametrize("kind", GOOD)
 def test_odd_but_good_answer(stage, kind):
-    client = stage.begin(answer_with(*GOOD[kind]))
+    client = stage.begin(answer_with(*GOOD[kind]), **PATIENT)
     with stage.siege():
         for _ in range(3):
             assert client.call() == (200, b"hello\n")
@@ -285,7 +289,7 @@ def test_goaway_lies_about_what_was_answered(stage):
         else:
             c.send(h2.goaway(1, h2.NO_ERROR), h2.headers(f.stream, OK, end_stream=False),
                    h2.data(f.stream, b"hello\n", True))
-    client = stage.begin(answer)
+    client = stage.begin(answer, **PATIENT)
     with stage.siege():
         for _ in range(10):
             status, body = client.call()
