@@ -360,19 +360,11 @@ int sn__admin_client_call(struct sn_admin_client *c, const char *method, const c
 
 /* ---- targets ---- */
 
-/* Everything but the plainest characters as %XX. */
 static int put_part(struct sn_str part, struct sn_buf *out)
 {
 	int r = sn__buf_puts(out, "/");
 
-	for (size_t i = 0; r == 0 && i < part.len; i++) {
-		unsigned char c = (unsigned char)part.ptr[i], l = sn_ascii_lower(c);
-		bool plain = (l >= 'a' && l <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
-				c == '_' || c == '.';
-
-		r = plain ? sn__buf_append(out, &part.ptr[i], 1) : sn__buf_printf(out, "%%%02X", c);
-	}
-	return r;
+	return r < 0 ? r : sn__percent_encode(part, out);
 }
 
 /* "KIND/NAME[/ENDPOINT]", which stands in one argument. */

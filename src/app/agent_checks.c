@@ -230,15 +230,13 @@ static void address_of(const struct kind *kind, const json_t *peer, char *out, s
 {
 	const char *address = text_of(peer, "address");
 	json_int_t port = json_integer_value(json_object_get(peer, "port"));
-	bool v6;
 
 	if (kind->port != 0)
 		port = kind->port;
 	out[0] = '\0';
 	if (address == NULL || address[0] == '\0' || port <= 0 || port > 65535)
 		return;
-	v6 = strchr(address, ':') != NULL && address[0] != '[';
-	(void)snprintf(out, size, "%s%s%s:%d", v6 ? "[" : "", address, v6 ? "]" : "", (int)port);
+	(void)sn__host_port_text(address, (unsigned)port, out, size);
 }
 
 /* ---- groups ---- */

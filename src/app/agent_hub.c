@@ -57,10 +57,8 @@ int sn__agent_node_peers(const char *address, json_t **ret_peers)
 	*ret_peers = NULL;
 	if (address == NULL || sn__mh_address(sn_str_from(address), &addr, NULL) < 0)
 		return 0;
-	(void)sn__addr_text(&addr, text);
-	*strrchr(text, ':') = '\0';
-	*ret_peers = json_pack("{s:{s:s, s:s, s:i}}", "1", "protocol", "microhome", "address", text,
-			"port", (int)sn__addr_port(&addr));
+	*ret_peers = json_pack("{s:{s:s, s:s, s:i}}", "1", "protocol", "microhome", "address",
+			sn__addr_host(&addr, text), "port", (int)sn__addr_port(&addr));
 	return *ret_peers != NULL ? 0 : SN_E_NOMEM;
 }
 

@@ -443,11 +443,9 @@ void sn__target_plan_use(struct sn_target_plan *plan)
 static const char *second_name(const json_t *place, char *out, size_t size)
 {
 	const char *address = json_string_value(json_object_get(place, "address"));
-	bool v6 = strchr(address, ':') != NULL;
+	json_int_t port = json_integer_value(json_object_get(place, "port"));
 
-	(void)snprintf(out, size, "%s%s%s:%d", v6 ? "[" : "", address, v6 ? "]" : "",
-			(int)json_integer_value(json_object_get(place, "port")));
-	return out;
+	return sn__host_port_text(address, (unsigned)port, out, size);
 }
 
 /* What was made before, of which all but a few come again in the same order. */

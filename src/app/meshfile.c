@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/yaml.h"
 #include "hub/source.h"
+#include "io/addr.h"
 #include "mesh/config.h"
 
 enum form { FORM_KIND_TREE, FORM_ID_ENDPOINT, FORM_FLAT_ID };
@@ -143,20 +144,15 @@ static bool parse_port(
 /* "address:port", "[v6]:port" */
 static void short_instance(struct ctx *c, const struct sn_yaml_node *node, json_t *peer)
 {
-	struct sn_str text = node->text, host, port = {0};
-	const char *colon = text.len > 0 ? memrchr(text.ptr, ':', text.len) : NULL;
+	struct sn_str text = node->text, host, port;
 
-	if (colon == NULL || colon == text.ptr) {
+	if (sn__host_port_split(text, &host, &port) < 0 || host.len == 0) {
 		sn__problem(c->problems, node->place,
 				"instance: expected ADDRESS:PORT, e.g. 127.0.0.1:4000, found `%.*s`",
 				(int)SN_MIN(text.len, (size_t)60),
 				text.ptr != NULL ? text.ptr : "");
 		return;
 	}
-	host = (struct sn_str){text.ptr, (size_t)(colon - text.ptr)};
-	port = (struct sn_str){colon + 1, text.len - host.len - 1};
-	if (host.len > 2 && host.ptr[0] == '[' && host.ptr[host.len - 1] == ']')
-		host = (struct sn_str){host.ptr + 1, host.len - 2};
 	(void)parse_port(c, node, port, peer);
 	(void)set_text(c, peer, "address", host);
 }

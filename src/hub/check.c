@@ -8,20 +8,16 @@
 int sn__check_address(
 		const char *address, char ret_host[SN_CHECK_ADDRESS_MAX + 1], uint16_t *ret_port)
 {
-	const char *colon = strrchr(address, ':');
-	struct sn_str host;
-	uint64_t port;
+	struct sn_str host, port;
+	uint64_t number;
 
-	if (colon == NULL || sn__parse_u64(sn_str_from(colon + 1), 65535, &port) < 0 || port == 0)
-		return SN_E_PARSE;
-	host = (struct sn_str){address, (size_t)(colon - address)};
-	if (host.len > 2 && host.ptr[0] == '[' && host.ptr[host.len - 1] == ']')
-		host = (struct sn_str){host.ptr + 1, host.len - 2};
-	if (host.len == 0 || host.len > SN_CHECK_ADDRESS_MAX)
+	if (sn__host_port_split(sn_str_from(address), &host, &port) < 0 ||
+			sn__parse_u64(port, 65535, &number) < 0 || number == 0 || host.len == 0 ||
+			host.len > SN_CHECK_ADDRESS_MAX)
 		return SN_E_PARSE;
 	memcpy(ret_host, host.ptr, host.len);
 	ret_host[host.len] = '\0';
-	*ret_port = (uint16_t)port;
+	*ret_port = (uint16_t)number;
 	return 0;
 }
 

@@ -72,18 +72,17 @@ static struct sn_str without_dot(struct sn_str name)
 static int parse_dns(struct sn_str text, struct sn_str rest, struct sn_hub_source_url *url,
 		struct sn_error *err)
 {
-	const char *colon = rest.len > 0 ? memrchr(rest.ptr, ':', rest.len) : NULL;
+	struct sn_str name = {0}, port = {0};
 	struct sn_addr literal;
-	struct sn_str name, port;
 	uint64_t number;
+	int r = sn__host_port_split(rest, &name, &port);
 
-	if (colon == NULL)
+	if (r == SN_E_PARSE)
 		return refuse(err, text, "expected dns://NAME:PORT");
-	name = without_dot((struct sn_str){rest.ptr, (size_t)(colon - rest.ptr)});
-	port = (struct sn_str){colon + 1, rest.len - (size_t)(colon - rest.ptr) - 1};
-	if (sn__parse_u64(port, 65535, &number) < 0 || number == 0)
+	if (r == 0 && (sn__parse_u64(port, 65535, &number) < 0 || number == 0))
 		return refuse(err, text, "dns: expected a port from 1 to 65535");
-	if (name.len > 0 && sn__addr_from_literal(name, 0, &literal) == 0)
+	name = without_dot(name);
+	if (r < 0 || (name.len > 0 && sn__addr_from_literal(name, 0, &literal) == 0))
 		return refuse(err, text, "dns: expected a name (addresses go under `instances`)");
 	if (!is_domain(name))
 		return refuse(err, text, "dns: expected a name of letters, digits, `-` and dots");

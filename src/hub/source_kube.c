@@ -307,20 +307,6 @@ static void fail(struct source *src, const struct sn_error *err)
 
 /* ---- asking ---- */
 
-/* Opaque texts into a query: everything but unreserved characters (RFC 3986, 2.3) as %XX. */
-static int add_encoded(struct sn_buf *out, const char *text)
-{
-	static const char plain[] =
-			"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
-	int r = 0;
-
-	for (; *text != '\0' && r == 0; text++)
-		r = strchr(plain, *text) != NULL
-				? sn__buf_append(out, text, 1)
-				: sn__buf_printf(out, "%%%02X", (unsigned char)*text);
-	return r;
-}
-
 static int write_target(struct source *src)
 {
 	struct sn_buf *out = &src->target;
@@ -336,14 +322,14 @@ static int write_target(struct source *src)
 		r = sn__buf_printf(out, "&limit=%u", SN_HUB_KUBE_PAGE);
 	if (r == 0 && src->mode == LIST && src->paging) {
 		r = sn__buf_puts(out, "&continue=");
-		r = r < 0 ? r : add_encoded(out, src->slices.next);
+		r = r < 0 ? r : sn__percent_encode(sn_str_from(src->slices.next), out);
 	}
 	if (r == 0 && src->mode == WATCH) {
 		r = sn__buf_printf(out,
 				"&watch=true&allowWatchBookmarks=true&timeoutSeconds=%u"
 				"&resourceVersion=",
 				SN_HUB_KUBE_WATCH_S - (unsigned)jitter_s);
-		r = r < 0 ? r : add_encoded(out, src->slices.version);
+		r = r < 0 ? r : sn__percent_encode(sn_str_from(src->slices.version), out);
 	}
 	return r;
 }

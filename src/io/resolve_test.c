@@ -241,7 +241,7 @@ static void on_message(struct sn_dns_query *q, int status)
 	if (status < 0)
 		return;
 	assert_int_equal(sn__dns_begin(&reader, q->answer), 0);
-	ask->rcode = reader.rcode;
+	ask->rcode = q->answer.ptr[3] & 15;
 	for (ask->n = 0; (r = sn__dns_next(&reader, &rec)) > 0; ask->n++)
 		ask->ttl_s = rec.ttl_s;
 	assert_int_equal(r, 0);
@@ -265,13 +265,13 @@ static void questions(void **state)
 	assert_int_equal(sn__dns_query(w->a, &q.q, "four.example", SN_DNS_AAAA, on_message), 0);
 	world_run(w, &q.done);
 	assert_int_equal(q.status, 0);
-	assert_int_equal(q.rcode, SN_DNS_NOERROR);
+	assert_int_equal(q.rcode, 0);
 	assert_int_equal(q.n, 0);
 	q.done = false;
 	assert_int_equal(sn__dns_query(w->a, &q.q, "missing.example", SN_DNS_SRV, on_message), 0);
 	world_run(w, &q.done);
 	assert_int_equal(q.status, 0);
-	assert_int_equal(q.rcode, SN_DNS_NXDOMAIN);
+	assert_int_equal(q.rcode, 3); /* NXDOMAIN */
 	dns.broken = true;
 	q.done = false;
 	assert_int_equal(sn__dns_query(w->a, &q.q, "four.example", SN_DNS_A, on_message), 0);

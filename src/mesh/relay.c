@@ -167,16 +167,9 @@ static void read_client(struct hop *h)
 {
 	const struct sn_addr *addr = sn__exchange_peer(h->proxy.x);
 	char text[SN_ADDR_TEXT_MAX];
-	size_t n;
 
-	if (addr == NULL || addr->u.sa.sa_family == AF_UNIX)
-		return;
-	(void)sn__addr_text(addr, text);
-	n = (size_t)(strrchr(text, ':') - text); /* the port is left out */
-	if (text[0] == '[')
-		(void)snprintf(h->client, sizeof(h->client), "%.*s", (int)n - 2, text + 1);
-	else
-		(void)snprintf(h->client, sizeof(h->client), "%.*s", (int)n, text);
+	if (addr != NULL)
+		(void)snprintf(h->client, sizeof(h->client), "%s", sn__addr_host(addr, text));
 }
 
 /* Who asks, for a service that only sees us. X-Forwarded-For has bare addresses, Forwarded (RFC 7239)

@@ -83,8 +83,6 @@ int sn__dns_begin(struct sn_dns_reader *r, struct sn_str message)
 	*r = (struct sn_dns_reader){.message = message};
 	if (!take(r, HEADER, &p) || (p[2] & 0x80) == 0 || be16(p + 4) != 1)
 		return SN_E_PARSE;
-	r->truncated = (p[2] & 0x02) != 0;
-	r->rcode = p[3] & 0x0f;
 	r->n_answers = be16(p + 6);
 	r->n_authority = be16(p + 8);
 	if (!read_name(r, r->at, NULL, &r->at) || !take(r, 4, &p))

@@ -26,17 +26,9 @@ enum sn_dns_type {
 	SN_DNS_SRV = 33,
 };
 
-enum sn_dns_rcode {
-	SN_DNS_NOERROR = 0,
-	SN_DNS_SERVFAIL = 2,
-	SN_DNS_NXDOMAIN = 3,
-};
-
 struct sn_dns_reader {
 	struct sn_str message;
 	size_t at;
-	unsigned rcode;       /* enum sn_dns_rcode, or another */
-	bool truncated;       /* TC: records are missing */
 	unsigned n_answers;   /* still to come */
 	unsigned n_authority; /* after them */
 };
@@ -52,7 +44,8 @@ struct sn_dns_record {
 	uint32_t minimum_s;           /* SOA: how long "nothing" holds at most */
 };
 
-/** SN_E_PARSE (no answer to one question, or cut). Whether it means success is `rcode`. */
+/** SN_E_PARSE (no answer to one question, or cut). What its RCODE and TC say is the
+ * resolver's. */
 SN_MUST_USE int sn__dns_begin(struct sn_dns_reader *r, struct sn_str message);
 /** 1: *ret_record is the next one; 0: that was all; SN_E_PARSE (malformed, a name with other than
  * visible ASCII). */

@@ -22,8 +22,6 @@ static void services(void **state)
 	struct sn_dns_record rec;
 
 	assert_int_equal(sn__dns_begin(&r, BYTES(message)), 0);
-	assert_int_equal(r.rcode, SN_DNS_NOERROR);
-	assert_false(r.truncated);
 	assert_int_equal(sn__dns_next(&r, &rec), 1);
 	assert_int_equal(rec.type, SN_DNS_SRV);
 	assert_true(rec.answer);
@@ -62,8 +60,6 @@ static void addresses(void **state)
 	struct sn_dns_record rec;
 
 	assert_int_equal(sn__dns_begin(&r, BYTES(message)), 0);
-	assert_int_equal(r.rcode, SN_DNS_NXDOMAIN);
-	assert_true(r.truncated);
 	assert_int_equal(sn__dns_next(&r, &rec), 1);
 	assert_int_equal(rec.type, SN_DNS_CNAME);
 	assert_int_equal(rec.ttl_s, 5);

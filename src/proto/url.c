@@ -154,3 +154,17 @@ int sn__percent_decode(struct sn_str in, char *out, size_t size, size_t *ret_n)
 	*ret_n = n;
 	return 0;
 }
+
+int sn__percent_encode(struct sn_str in, struct sn_buf *out)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < in.len && r == 0; i++) {
+		unsigned char c = (unsigned char)in.ptr[i], l = sn_ascii_lower(c);
+		bool plain = (l >= 'a' && l <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
+				c == '.' || c == '_' || c == '~';
+
+		r = plain ? sn__buf_append(out, &in.ptr[i], 1) : sn__buf_printf(out, "%%%02X", c);
+	}
+	return r;
+}

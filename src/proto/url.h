@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 
+#include "base/buf.h"
 #include "base/error.h"
 #include "base/str.h"
 
@@ -32,5 +33,8 @@ SN_MUST_USE int sn__url_parse(struct sn_str text, struct sn_url *ret_url, struct
 /** Decode %XX of a path (a '+' stays) into @out of @size bytes; *ret_n bytes were written (no NUL).
  * SN_E_PARSE (% without two hex digits, %00), SN_E_LIMIT. */
 SN_MUST_USE int sn__percent_decode(struct sn_str in, char *out, size_t size, size_t *ret_n);
+/** Append @in with everything but unreserved characters (RFC 3986, 2.3) as %XX. SN_E_LIMIT, SN_E_NOMEM: a
+ * part of it may have been appended. */
+SN_MUST_USE int sn__percent_encode(struct sn_str in, struct sn_buf *out);
 
 #endif

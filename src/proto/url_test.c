@@ -68,6 +68,7 @@ static void refused(void **state)
 
 static void percent(void **state)
 {
+	struct sn_buf b;
 	char out[8];
 	size_t n = 99;
 
@@ -79,6 +80,11 @@ static void percent(void **state)
 	assert_int_equal(sn__percent_decode(SN_STR("%4g"), out, sizeof(out), &n), SN_E_PARSE);
 	assert_int_equal(sn__percent_decode(SN_STR("%00"), out, sizeof(out), &n), SN_E_PARSE);
 	assert_int_equal(sn__percent_decode(SN_STR("123456789"), out, sizeof(out), &n), SN_E_LIMIT);
+	sn__buf_init(&b, 40);
+	assert_int_equal(sn__percent_encode(SN_STR("aZ09-._~ /%+\xc3\xa9"), &b), 0);
+	assert_true(sn_str_eq(sn__buf_str(&b), SN_STR("aZ09-._~%20%2F%25%2B%C3%A9")));
+	assert_int_equal(sn__percent_encode(SN_STR("01234567890123456789"), &b), SN_E_LIMIT);
+	sn__buf_finish(&b);
 	assert_int_equal(n, 6);
 }
 

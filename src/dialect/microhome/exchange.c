@@ -506,17 +506,14 @@ static void link_go_on(struct sn_mh_link *l)
 static int begin_tls(struct sn_mh_link *l)
 {
 	struct sn_mh_client *client = l->client;
-	char host[SN_ADDR_TEXT_MAX], *colon;
+	char host[SN_ADDR_TEXT_MAX];
 	struct sn_stream *wrapped;
 	int r;
 
-	sn__addr_text(&l->stream->peer, host);
-	colon = strrchr(host, ':');
-	if (colon != NULL)
-		*colon = '\0';
 	r = sn__tls_client(client->tls, l->stream,
-			client->server_name != NULL ? client->server_name : host, link_stream, l,
-			&wrapped, NULL);
+			client->server_name != NULL ? client->server_name
+						    : sn__addr_host(&l->stream->peer, host),
+			link_stream, l, &wrapped, NULL);
 	if (r < 0)
 		return r;
 	l->stream = wrapped;

@@ -85,14 +85,11 @@ static char *peer_json(const struct sn_hub_node *node)
 {
 	char text[SN_ADDR_TEXT_MAX];
 	struct sn_addr addr;
-	char *colon;
 
 	if (sn__mh_address(sn_str_from(node->address), &addr, NULL) < 0)
 		return NULL;
-	colon = strrchr(sn__addr_text(&addr, text) != NULL ? text : text, ':');
-	*colon = '\0';
 	return sn__asprintf("{\"1\":{\"protocol\":\"microhome\",\"address\":\"%s\",\"port\":%u}}",
-			text, (unsigned)sn__addr_port(&addr));
+			sn__addr_host(&addr, text), (unsigned)sn__addr_port(&addr));
 }
 
 static struct entry *entry_create(

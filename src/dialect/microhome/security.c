@@ -9,15 +9,12 @@
 
 int sn__mh_address(struct sn_str text, struct sn_addr *ret_addr, struct sn_error *err)
 {
-	const char *colon = text.len > 0 ? memrchr(text.ptr, ':', text.len) : NULL;
 	struct sn_addr addr;
 	struct sn_str host, port;
 	uint64_t number;
 
-	if (colon == NULL)
+	if (sn__host_port_split(text, &host, &port) < 0)
 		goto refuse;
-	host = (struct sn_str){text.ptr, (size_t)(colon - text.ptr)};
-	port = (struct sn_str){colon + 1, text.len - host.len - 1};
 	if (sn_str_eq(host, SN_STR("localhost")))
 		host = SN_STR("127.0.0.1");
 	if (sn__parse_u64(port, UINT16_MAX, &number) < 0 || number == 0 ||
