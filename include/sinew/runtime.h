@@ -40,6 +40,10 @@ enum sn_mode {
 enum sn_log_level { SN_LOG_ERROR, SN_LOG_WARNING, SN_LOG_INFO, SN_LOG_DEBUG };
 /** One line, without newline; any thread of the library, one at a time. */
 typedef void sn_log_fn(enum sn_log_level level, const char *line, void *arg);
+/** Draining, which somebody asked the admin API for. @over false: it has begun, servers accept no more;
+ * true: what was under way has ended, or had its time (limits.drain-timeout), and the host closes.
+ * The loop's thread; must not block. */
+typedef void sn_drain_fn(struct sn_runtime *rt, bool over, void *arg);
 
 struct sn_options {
 	size_t size; /* sizeof(struct sn_options) */
@@ -62,6 +66,8 @@ struct sn_options {
 	sn_log_fn *access; /* one JSON line for each request through the sidecar, as the configuration's
 	                    * log.access asks; the loop's thread, must not block; NULL: none */
 	void *access_arg;
+	sn_drain_fn *drain; /* NULL: the admin API refuses POST /drain */
+	void *drain_arg;
 };
 #define SN_OPTIONS_INIT \
 	{ \

@@ -381,7 +381,7 @@ static int serve(struct nodes *all, const struct sn_mh_security *sec)
 	int r;
 
 	sn__session_block_signals();
-	r = sn__session_start_bare(all->cli, &all->rt);
+	r = sn__session_start_bare(all->cli, NULL, &all->rt);
 	if (r != 0)
 		return r;
 	r = node_open(all, sec);

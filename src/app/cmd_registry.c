@@ -55,10 +55,10 @@ static int registry_open(struct sn_cli *cli, const struct sn_config *config, str
 	return 0;
 }
 
-static int start(struct sn_cli *cli, const struct sn_config *config, struct sn_lines *lines,
+static int start(struct sn_cli *cli, const struct sn_config *config, const struct sn_options *opts,
 		struct sn_runtime **ret_rt)
 {
-	int r = sn__session_start_bare(cli, ret_rt);
+	int r = sn__session_start_bare(cli, opts, ret_rt);
 
 	if (r != 0)
 		return r;

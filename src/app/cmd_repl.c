@@ -651,7 +651,7 @@ int sn__cmd_repl(struct sn_cli *cli)
 	sn__buf_init(&token, 65536);
 	r = sn__mesh_security(cli, &token, &repl.security);
 	if (r == 0)
-		r = sn__session_start_bare(cli, &repl.rt);
+		r = sn__session_start_bare(cli, NULL, &repl.rt);
 	if (r == 0)
 		r = run(&repl);
 	sn__session_close(repl.rt); /* unregisters what `on` has registered */

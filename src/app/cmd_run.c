@@ -177,14 +177,6 @@ static void on_drain(struct sn_runtime *rt, bool over, void *arg)
 	(void)!write(c->told, &one, sizeof(one));
 }
 
-static void listen_for_drain(struct sn_runtime *rt, void *arg)
-{
-	rt->on_drain_arg = arg;
-	rt->on_drain = on_drain;
-	if (rt->draining) /* somebody was quicker */
-		on_drain(rt, rt->drained, arg);
-}
-
 static void drain(struct sn_runtime *rt, void *arg)
 {
 	sn__runtime_drain(rt);
@@ -249,18 +241,6 @@ static void wait_for_end(struct course *c)
 	on_told(c); /* it may have been quick */
 }
 
-static int run_to_end(struct course *c)
-{
-	int r = SN_EXIT_FAILED;
-
-	if (sn_post(c->rt, listen_for_drain, c) == 0) {
-		notify("READY=1");
-		wait_for_end(c);
-		r = 0;
-	}
-	return r;
-}
-
 /* From here on a signal kills. */
 static void give_signals_back(void)
 {
@@ -290,10 +270,10 @@ static void tell_sections(struct course *c, const struct sn_config *config)
 }
 
 /* Everything the file asks for. */
-static int start(struct sn_cli *cli, const struct sn_config *config, struct sn_lines *lines,
+static int start(struct sn_cli *cli, const struct sn_config *config, const struct sn_options *opts,
 		struct sn_runtime **ret_rt)
 {
-	int r = sn__session_start(cli, sn__lines_add, lines, ret_rt);
+	int r = sn__session_start(cli, opts, ret_rt);
 
 	if (r != 0)
 		return r;
@@ -307,11 +287,18 @@ static int start(struct sn_cli *cli, const struct sn_config *config, struct sn_l
 
 static int serve(struct course *c, const struct sn_config *config, sn_run_start_fn *start_fn)
 {
-	int r = start_fn(c->cli, config, &c->lines, &c->rt);
+	struct sn_options opts = SN_OPTIONS_INIT;
+	int r;
 
+	opts.access = sn__lines_add;
+	opts.access_arg = &c->lines;
+	opts.drain = on_drain;
+	opts.drain_arg = c;
+	r = start_fn(c->cli, config, &opts, &c->rt);
 	if (r == 0) {
 		tell_sections(c, config);
-		r = run_to_end(c);
+		notify("READY=1");
+		wait_for_end(c);
 		give_signals_back();
 	}
 	sn__session_close(c->rt); /* on_drain() is not called any more */

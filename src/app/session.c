@@ -256,24 +256,23 @@ static int open_runtime(struct sn_cli *cli, struct sn_options opts, bool server,
 	return r != 0 ? open_failed(cli, r, err) : 0;
 }
 
-int sn__session_start(
-		struct sn_cli *cli, sn_log_fn *access, void *access_arg, struct sn_runtime **ret_rt)
+int sn__session_start(struct sn_cli *cli, const struct sn_options *opts, struct sn_runtime **ret_rt)
 {
-	struct sn_options opts = SN_OPTIONS_INIT;
+	static const struct sn_options none = SN_OPTIONS_INIT;
 	char agent[SN_SESSION_AGENT_MAX];
 
-	opts.access = access;
-	opts.access_arg = access_arg;
-	return open_runtime(cli, opts, true, agent, ret_rt);
+	return open_runtime(cli, opts != NULL ? *opts : none, true, agent, ret_rt);
 }
 
-int sn__session_start_bare(struct sn_cli *cli, struct sn_runtime **ret_rt)
+int sn__session_start_bare(
+		struct sn_cli *cli, const struct sn_options *opts, struct sn_runtime **ret_rt)
 {
-	struct sn_options opts = SN_OPTIONS_INIT;
-	char agent[SN_SESSION_AGENT_MAX];
+	struct sn_options bare = SN_OPTIONS_INIT;
 
-	opts.no_listen = true;
-	return open_runtime(cli, opts, true, agent, ret_rt);
+	if (opts != NULL)
+		bare = *opts;
+	bare.no_listen = true;
+	return sn__session_start(cli, &bare, ret_rt);
 }
 
 int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt)

@@ -17,12 +17,13 @@
  * most --timeout. 0, or the exit status after what is wrong was said. The caller closes it. */
 SN_MUST_USE int sn__session_open(struct sn_cli *cli, struct sn_runtime **ret_rt);
 /** As above for `sinew run`: also what the file's `listen` asks for is opened, and nothing is waited
- * for. @access: as struct sn_options. */
-SN_MUST_USE int sn__session_start(struct sn_cli *cli, sn_log_fn *access, void *access_arg,
-		struct sn_runtime **ret_rt);
+ * for. @opts: what the command line does not say; NULL: nothing. */
+SN_MUST_USE int sn__session_start(
+		struct sn_cli *cli, const struct sn_options *opts, struct sn_runtime **ret_rt);
 /** For a command that serves one thing: what the file's `listen` and its sections ask for is not opened, and
  * no agent is needed. */
-SN_MUST_USE int sn__session_start_bare(struct sn_cli *cli, struct sn_runtime **ret_rt);
+SN_MUST_USE int sn__session_start_bare(
+		struct sn_cli *cli, const struct sn_options *opts, struct sn_runtime **ret_rt);
 /** --config, $SINEW_CONFIG, or sinew.yaml when there is one; NULL: none. */
 const char *sn__session_config(const struct sn_cli *cli);
 #define SN_SESSION_AGENT_MAX 2048 /* bytes of an agent's URL */

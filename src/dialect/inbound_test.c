@@ -51,7 +51,8 @@ struct world {
 	unsigned handled;
 	struct sn_context context; /* of the last request */
 	char forwarded[64], host[64], parent[64], timeout[16];
-	bool silent; /* no answer */
+	unsigned drain[2]; /* begun, over */
+	bool silent;       /* no answer */
 };
 
 static void copy_header(struct sn_exchange *x, const char *name, char *out, size_t size)
@@ -75,6 +76,14 @@ static void handle(struct sn_exchange *x, void *arg)
 		sn_exchange_abort(x);
 }
 
+static void on_drain(struct sn_runtime *rt, bool over, void *arg)
+{
+	struct world *w = arg;
+
+	assert_true(rt == w->rt);
+	w->drain[over]++;
+}
+
 /* @text: of the file. Whether it is open. */
 static bool world_open(struct world *w, const char *text)
 {
@@ -85,6 +94,8 @@ static bool world_open(struct world *w, const char *text)
 	opts.agent = "";
 	opts.config_text = text;
 	opts.seed = 1;
+	opts.drain = on_drain;
+	opts.drain_arg = w;
 	return sn_open(&opts, &w->rt, NULL) == 0;
 }
 
@@ -219,6 +230,25 @@ static void test_attach(void **state)
 	for (int i = 0; i < 20; i++)
 		step(&w, 1);
 	metrics_say(&w, "sinew_inbound_inflight", false);
+	world_close(&w);
+}
+
+/* The host is told, first that its server accepts no more, then that all has ended; closing is its. */
+static void test_drain(void **state)
+{
+	char text[128];
+	struct world w;
+
+	(void)snprintf(text, sizeof(text), "listen: {admin: 'unix:%s/admin'}\n", dir);
+	assert_true(world_open(&w, text));
+	assert_int_equal(serve(&w, "in", false), 0);
+	says(ask(&w, "in", "GET / HTTP/1.1\r\nHost: a\r\n" CLOSE), "HTTP/1.1 200");
+	says(ask(&w, "admin", "POST /drain HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n" CLOSE),
+			"HTTP/1.1 202");
+	while (w.drain[1] == 0)
+		step(&w, 1000);
+	assert_int_equal(w.drain[0], 1);
+	assert_int_equal(w.drain[1], 1);
 	world_close(&w);
 }
 
@@ -502,6 +532,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 			cmocka_unit_test(test_attach),
+			cmocka_unit_test(test_drain),
 			cmocka_unit_test(test_not_attached),
 			cmocka_unit_test(test_client_gone),
 			cmocka_unit_test(test_begin),

@@ -295,6 +295,8 @@ static int parts_open(struct sn_runtime *rt, struct sn_berlioz *berlioz, const s
 {
 	int r = 0;
 
+	rt->on_drain = o->drain;
+	rt->on_drain_arg = o->drain_arg;
 	if (config != NULL && config->log.level_given)
 		rt->log.level = (enum sn_log_level)config->log.level;
 	if (config != NULL) {

@@ -59,9 +59,6 @@ struct sn_dialect_part {
 
 enum sn_runtime_state { SN_RUNTIME_OPENING, SN_RUNTIME_OPEN, SN_RUNTIME_CLOSING };
 
-/** Loop thread. @over: what was open has ended, or had its time; false: draining has begun. */
-typedef void sn_drain_fn(struct sn_runtime *rt, bool over, void *arg);
-
 struct sn_runtime {
 	/* any thread */
 	atomic_int state;         /* enum sn_runtime_state */
@@ -109,7 +106,7 @@ struct sn_runtime {
 	sn_log_fn *access; /* NULL: they are not */
 	void *access_arg;
 	double access_share; /* 0 to 1 */
-	/* drain.c, loop thread; the first three are set before the loop's thread starts, or on it */
+	/* drain.c, loop thread; the first three are set before the loop's thread starts */
 	uint32_t drain_ms;     /* how long what is open may take to end */
 	sn_drain_fn *on_drain; /* NULL: nobody asks */
 	void *on_drain_arg;
