@@ -6,7 +6,7 @@
  * Internal. What several agents have in common, in a store of src/hub/store.h: the sections that were
  * reported at any of them, and the nodes that hubs have registered there (only looked at).
  *
- * In the store: "agent/TASK/SECTION" -> the section as JSON, "nodes/ID" as src/hub/registry_impl.h has
+ * In the store: "agent/TASK/SECTION" -> the section as JSON (a large one in pieces), "nodes/ID" as src/hub/registry_impl.h has
  * it. The greatest revision of a key wins everywhere, so all agents end with the same.
  *
  * Loop thread. Nothing is told inside a call.

@@ -30,6 +30,10 @@ static int on_section(const char *task, const char *section, json_t *value, void
 	struct one *a = arg;
 	char key[100];
 
+	const char *text = json_string_value(value);
+
+	if (text != NULL && strspn(text, (const char[]){text[0], '\0'}) != strlen(text))
+		fail_msg("a mixture of two");
 	a->n_told++;
 	(void)snprintf(key, sizeof key, "%s|%s", task, section);
 	if (value == NULL) {
@@ -349,14 +353,189 @@ static void limits(void **state)
 	memset(value, '1', SN_HUB_VALUE_MAX + 1);
 	value[0] = value[SN_HUB_VALUE_MAX] = '"';
 	value[SN_HUB_VALUE_MAX + 1] = '\0';
-	assert_int_equal(put(s, 0, "t", "s", value, &st), SN_E_LIMIT);
-	value[SN_HUB_VALUE_MAX - 1] = '"';
-	value[SN_HUB_VALUE_MAX] = '\0';
-	put_now(s, 0, "t", "s", value, 0);
 	memset(task, 'x', sizeof task);
 	task[sizeof task - 1] = '\0';
 	assert_int_equal(put(s, 0, task, "s", "1", &st), SN_E_LIMIT);
+	task[sizeof task - 30] = '\0';
+	assert_int_equal(put(s, 0, task, "s", value, &st), SN_E_LIMIT); /* it would be in pieces */
+	task[sizeof task - 61] = '\0';
+	put_now(s, 0, task, "s", value, 0);
+	value[SN_HUB_VALUE_MAX - 1] = '"';
+	value[SN_HUB_VALUE_MAX] = '\0';
+	put_now(s, 0, "t", "s", value, 0);
 	test_free(value);
+}
+
+/* ---- in pieces ---- */
+
+/* @n bytes of JSON: one character over and over, so that a mixture shows. */
+static char *big_value(size_t n, char c)
+{
+	char *text = test_malloc(n + 1);
+
+	memset(text, c, n);
+	text[0] = text[n - 1] = '"';
+	text[n] = '\0';
+	return text;
+}
+
+static void put_big(struct site *s, unsigned i, const char *section, size_t n, char c, int code)
+{
+	char *value = big_value(n, c);
+
+	put_now(s, i, "t", section, value, code);
+	test_free(value);
+}
+
+/* What @a was told of it is @n bytes of @c. */
+static void expect_big(const struct one *a, const char *key, size_t n, char c)
+{
+	char *value = big_value(n, c);
+
+	expect(a, key, value);
+	test_free(value);
+}
+
+struct count {
+	struct sn_hub_op op; /* first */
+	unsigned n;
+	bool done;
+};
+
+static void count_entry(struct sn_hub_op *op, const struct sn_hub_entry *e)
+{
+	((struct count *)op)->n++;
+}
+
+static void count_done(struct sn_hub_op *op, int code)
+{
+	assert_int_equal(code, 0);
+	((struct count *)op)->done = true;
+}
+
+static unsigned n_pieces(struct site *s)
+{
+	struct count c = {.op = {.kind = SN_HUB_RANGE,
+					  .key = SN_STR("agent//"),
+					  .entry = count_entry,
+					  .done = count_done}};
+
+	sn_hub_submit(s->store, &c.op);
+	until(s, &c.done);
+	return c.n;
+}
+
+#define BIG (SN_HUB_VALUE_MAX + 100u) /* two pieces */
+
+static void in_pieces(void **state)
+{
+	struct site *s = *state;
+
+	agent_open(s, 0, false);
+	agent_open(s, 1, false);
+	settle(s);
+	put_big(s, 0, "s", BIG, 'a', 0);
+	expect_big(&s->agents[0], "t|s", BIG, 'a');
+	assert_int_equal(n_pieces(s), 2);
+	agent_open(s, 2, false);
+	settle(s);
+	for (unsigned i = 1; i < AGENTS; i++)
+		expect_big(&s->agents[i], "t|s", BIG, 'a');
+	put_big(s, 1, "s", BIG + 1, 'b', 0);
+	put_big(s, 1, "-/x", BIG - 5, 'c', 0);
+	assert_int_equal(n_pieces(s), 2 + 2 + 2); /* what is replaced is read by some for a while */
+	settle(s);
+	assert_int_equal(n_pieces(s), 2 + 2);
+	for (unsigned i = 0; i < AGENTS; i++) {
+		expect_big(&s->agents[i], "t|s", BIG + 1, 'b');
+		expect_big(&s->agents[i], "t|-/x", BIG - 5, 'c');
+		assert_true(sn__agent_share_has(s->agents[i].share, "t", "s"));
+	}
+	put_now(s, 2, "t", "s", "1", 0);
+	hub_op(s, SN_HUB_REMOVE, "agent/t/-/x", NULL);
+	settle(s);
+	assert_int_equal(n_pieces(s), 0);
+	for (unsigned i = 0; i < AGENTS; i++) {
+		expect(&s->agents[i], "t|s", "1");
+		expect(&s->agents[i], "t|-/x", "");
+		assert_int_equal(s->agents[i].n_lines, 0);
+	}
+}
+
+/* A head whose pieces somebody has removed keeps nobody from the rest. */
+static void pieces_missing(void **state)
+{
+	struct site *s = *state;
+
+	hub_op(s, SN_HUB_PUT, "agent/t/broken", "@1-0 1 1");
+	hub_op(s, SN_HUB_PUT, "agent/t/odd", "@1-0 1");
+	hub_op(s, SN_HUB_PUT, "agent/t/odder", "@1-0 1 x");
+	hub_op(s, SN_HUB_PUT, "agent/t/nothing", "@");
+	hub_op(s, SN_HUB_PUT, "agent/t/fine", "1");
+	hub_op(s, SN_HUB_PUT, "agent//", "x");
+	hub_op(s, SN_HUB_PUT, "agent//a", "x");
+	agent_open(s, 0, false);
+	settle(s);
+	assert_true(s->agents[0].ready);
+	assert_int_equal(s->agents[0].n_lines, 3);
+	assert_int_equal(json_object_size(s->agents[0].sections), 1);
+	assert_false(sn__agent_share_has(s->agents[0].share, "t", "nothing"));
+	put_big(s, 0, "broken", BIG, 'a', 0);
+	put_big(s, 0, "nothing", BIG, 'b', 0);
+	expect_big(&s->agents[0], "t|broken", BIG, 'a');
+	expect_big(&s->agents[0], "t|nothing", BIG, 'b');
+}
+
+/* A writer ends without a word after any of its steps: the others have the old or the new section,
+ * whole, and the next writer leaves nothing behind. */
+static void writer_dies(void **state)
+{
+	struct site *s = *state;
+	bool was_new = false;
+
+	agent_open(s, 1, false);
+	for (unsigned steps = 0; !was_new; steps++) {
+		char *value = big_value(BIG, 'n');
+		struct stored st;
+		const char *text;
+
+		for (unsigned first = 0; first < 2; first++) {
+			const char *section = first ? "first" : "s";
+
+			put_big(s, 1, "s", BIG, 'o', 0);
+			agent_open(s, 0, false);
+			settle(s);
+			s->agents[0].way.delay_ms = 10;
+			assert_int_equal(put(s, 0, "t", section, value, &st), 0);
+			(void)sn__sim_run(
+					s->sim, sn__sim_now_ns(s->sim) + steps * 5 * SN_NS_PER_MS);
+			was_new = st.done;
+			s->agents[0].way.cut = true;
+			agent_close(s, 0);
+			agent_open(s, 2, false);
+			settle(s);
+			for (unsigned i = 1; i < AGENTS; i++) {
+				const json_t *json = json_object_get(
+						s->agents[i].sections, first ? "t|first" : "t|s");
+
+				text = json_string_value(json);
+				if (text == NULL) {
+					assert_true(first && !was_new);
+					continue;
+				}
+				assert_int_equal(strlen(text), BIG - 2);
+				assert_true(*text == 'n' || (*text == 'o' && !first && !was_new));
+			}
+			agent_close(s, 2);
+			put_big(s, 1, section, BIG, 'm', 0);
+			settle(s);
+			assert_int_equal(n_pieces(s), first ? 4 : 2);
+		}
+		hub_op(s, SN_HUB_REMOVE, "agent/t/first", NULL);
+		settle(s);
+		assert_int_equal(n_pieces(s), 2);
+		test_free(value);
+	}
 }
 
 /* Closed in the middle: every report is answered. */
@@ -395,7 +574,14 @@ static void same_in_the_end(void **state)
 		(void)snprintf(task, sizeof task, "t%u", (unsigned)sn__rng_below(&s->rng, 5));
 		(void)snprintf(section, sizeof section, "s%u", (unsigned)sn__rng_below(&s->rng, 3));
 		(void)snprintf(value, sizeof value, "%u", n);
-		assert_int_equal(put(s, i, task, section, value, &st[n]), 0);
+		if (n % 8 == 0) {
+			char *big = big_value(SN_HUB_VALUE_MAX + n, (char)('a' + n / 8 % 26));
+
+			assert_int_equal(put(s, i, task, section, big, &st[n]), 0);
+			test_free(big);
+		} else {
+			assert_int_equal(put(s, i, task, section, value, &st[n]), 0);
+		}
 		if (sn__rng_below(&s->rng, 40) == 0)
 			s->agents[i].way.cut = true;
 		if (sn__rng_below(&s->rng, 20) == 0)
@@ -413,6 +599,17 @@ static void same_in_the_end(void **state)
 	assert_int_equal(json_object_size(s->agents[0].sections), 15);
 	for (unsigned i = 1; i < AGENTS; i++)
 		assert_true(json_equal(s->agents[i].sections, s->agents[0].sections));
+	/* No piece of all that was begun stays behind. */
+	for (unsigned n = 0; n < 15; n++) {
+		char task[8], section[8];
+
+		(void)snprintf(task, sizeof task, "t%u", n / 3);
+		(void)snprintf(section, sizeof section, "s%u", n % 3);
+		put_now(s, 0, task, section, "0", 0);
+	}
+	settle(s);
+	settle(s);
+	assert_int_equal(n_pieces(s), 0);
 }
 
 /* Whatever is short of memory for a while: afterwards all is there. */
@@ -424,7 +621,9 @@ static void no_memory(void **state)
 	agent_open(s, 0, false);
 	hub_op(s, SN_HUB_PUT, "nodes/n", "{\"address\":\"10.0.0.7:1\"}");
 	put_now(s, 0, "t", "s", "{\"a\":[1]}", 0);
-	for (unsigned n = 1; n < 60; n++) {
+	char *big = big_value(BIG, 'x');
+
+	for (unsigned n = 1; n < 120; n++) {
 		struct one *a = &s->agents[1];
 		char value[24];
 		int r;
@@ -442,17 +641,18 @@ static void no_memory(void **state)
 			continue;
 		}
 		(void)snprintf(value, sizeof value, "%u", n);
-		r = put(s, 1, "t", "n", value, &st);
+		r = put(s, 1, "t", "n", n % 2 ? value : big, &st);
 		settle(s);
 		sn__mem_fail_nth(0);
 		settle(s);
 		if (r == 0 && st.code == 0)
-			expect(&s->agents[0], "t|n", value);
+			expect(&s->agents[0], "t|n", n % 2 ? value : big);
 		expect(a, "t|s", "{\"a\":[1]}");
 		assert_int_equal(json_object_size(a->nodes), 1);
 		assert_true(json_equal(a->sections, s->agents[0].sections));
 		agent_close(s, 1);
 	}
+	test_free(big);
 }
 
 int main(void)
@@ -463,6 +663,9 @@ int main(void)
 			cmocka_unit_test_setup_teardown(cut_off_and_back, setup, teardown),
 			cmocka_unit_test_setup_teardown(answered_late, setup, teardown),
 			cmocka_unit_test_setup_teardown(limits, setup, teardown),
+			cmocka_unit_test_setup_teardown(in_pieces, setup, teardown),
+			cmocka_unit_test_setup_teardown(pieces_missing, setup, teardown),
+			cmocka_unit_test_setup_teardown(writer_dies, setup, teardown),
 			cmocka_unit_test_setup_teardown(closing, setup, teardown),
 			cmocka_unit_test_setup_teardown(same_in_the_end, setup, teardown),
 			cmocka_unit_test_setup_teardown(no_memory, setup, teardown),
