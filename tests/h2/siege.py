@@ -260,7 +260,7 @@ class Sidecar(Process):
         with open(path, "w") as f:
             json.dump(config, f)
         binary = os.path.abspath(os.environ.get("SINEW_BINARY", os.path.join(BUILD, "sinew")))
-        env = dict(os.environ, XDG_RUNTIME_DIR=root)
+        env = dict(os.environ, XDG_RUNTIME_DIR=root, XDG_STATE_HOME=root)
         self.p = subprocess.Popen([binary, "run", path], stdout=subprocess.DEVNULL,
                                   stderr=subprocess.PIPE, env=env)
         self.said = []
