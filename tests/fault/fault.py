@@ -290,10 +290,10 @@ class Load:
         time.sleep(seconds)
         return self
 
-    def answers_again(self, patience=None):
+    def answers_again(self):
         """Calls are answered from some time on."""
         mark = time.monotonic()
-        wait_until(lambda: self.since_ok > mark, "no call is answered any more", patience)
+        wait_until(lambda: self.since_ok > mark, "no call is answered any more")
         return time.monotonic() - mark
 
     def end(self):
